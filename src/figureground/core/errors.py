@@ -1,0 +1,91 @@
+"""Errors a user can act on, each with the exit code its kind ends a command with.
+
+A message says what is wrong, what was expected and what to do, in one line where it can.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+from types import ModuleType
+from typing import ClassVar
+
+
+class FiguregroundError(Exception):
+    """Base of all errors with a meaning; `exit_code` is what a command ends with."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UserError(FiguregroundError):
+    """Something the user typed or pointed at cannot work."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """One or more options are unknown, of the wrong type or out of range."""
+
+
+class CheckpointError(UserError):
+    """A file is not a checkpoint, is damaged, or belongs to something else."""
+
+
+class DataError(FiguregroundError):
+    """A picture, mask or list is missing, broken or does not fit."""
+
+    exit_code = 3
+
+
+class NumericalError(FiguregroundError):
+    """Training produced non-finite numbers or collapsed, beyond what may be skipped."""
+
+    exit_code = 4
+
+
+class WriteError(FiguregroundError):
+    """Results cannot be written: no space, no permission, or a bad path."""
+
+    exit_code = 5
+
+
+class StoppedBySignalError(FiguregroundError):
+    """The run was asked to stop and has saved its state.
+
+    Args:
+        signum: The signal's number; the exit code is 128 + `signum`, as shells have it.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name} after saving")
+        self.signum = signum
+
+    @property
+    def code(self) -> int:
+        """Exit code of the process: 130, 138 or 143 on Linux."""
+        return 128 + self.signum
+
+
+def exit_code_of(error: BaseException) -> int:
+    """Exit code a command ends with after `error`; 1 for anything unforeseen."""
+    if isinstance(error, StoppedBySignalError):
+        return error.code
+    return error.exit_code if isinstance(error, FiguregroundError) else 1
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """Import an optional dependency or say which extra installs it.
+
+    Args:
+        module: Import name.
+        extra: Name of the extra in `pyproject.toml`.
+
+    Raises:
+        UserError: The module is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"{module} is not installed; this feature needs it: pip install 'figureground[{extra}]'"
+        ) from error

@@ -1,0 +1,211 @@
+"""`Method`: what all methods share, so that a subclass states only its paper."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, Protocol
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_, get_total_norm
+from torch.optim import Optimizer
+from torchmetrics import Metric
+
+from figureground import __version__
+from figureground.core.errors import DataError, NumericalError
+from figureground.core.protocols import Clusterer, Segmenter
+from figureground.core.types import Batch
+
+CHECKPOINT_FORMAT = 1
+_CAPABILITY = {"segmentation": Segmenter, "clustering": Clusterer}
+
+
+class Average(Protocol):
+    """What the base asks of a running average of weights (`nn.ema.WeightAverage`)."""
+
+    def bypassed(self) -> AbstractContextManager[None]:
+        """Serve the live weights within this context."""
+        ...
+
+
+class Method(LightningModule, ABC):
+    """Base of all methods: manual optimisation, evaluation by capability, checkpoint section.
+
+    Args:
+        metrics: One metric for each group the method is scored by, `segmentation` or
+            `clustering`; its `compute` returns a dict from metric id to scalar.
+
+    Attributes:
+        num_streams: Independently shuffled draws of the training set in each step; with more
+            than one, `training_step` receives a tuple of that many batches.
+        origin: Plain dict with the sections `method` and `data` this method was built from. It
+            goes into every checkpoint and is what `load_method` rebuilds from.
+        ema: Running average of the weights that serves predictions, if the method keeps one;
+            scores of the live weights then appear beside it under `raw/`.
+        patience: Consecutive non-finite steps of one player after which training ends.
+    """
+
+    num_streams: ClassVar[int] = 1
+
+    def __init__(self, *, metrics: Mapping[str, Metric] | None = None) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.origin: dict[str, Any] = {}
+        self.ema: Average | None = None
+        self.patience = 10
+        self.skipped: Counter[str] = Counter()  # Consecutive skipped steps of each player.
+        self.last_losses: dict[str, float] = {}
+        self.restarts: list[dict[str, Any]] = []  # One record for each collapse restart.
+        self._scores: dict[str, Metric] = {}
+        for group, metric in (metrics or {}).items():
+            if group not in _CAPABILITY or not isinstance(self, _CAPABILITY[group]):
+                raise ValueError(f"{type(self).__name__} cannot be scored by {group!r} metrics")
+            for name in (f"{s}/{v}{group}" for s in ("val", "test") for v in ("", "raw/")):
+                self._scores[name] = metric.clone()
+                self.add_module("scores_" + name.replace("/", "_"), self._scores[name])
+
+    @abstractmethod
+    def reset_parameters(self) -> None:
+        """Initialise all weights and buffers anew, as the constructor leaves them."""
+
+    @abstractmethod
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Update all players once on one batch (a tuple of them if `num_streams` > 1)."""
+
+    @abstractmethod
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """Pictures worth logging for a few images: name -> (N, 3, H, W) in [-1, 1]."""
+
+    @property
+    def iteration(self) -> int:
+        """Batches trained on since the start or the latest restart, counted from 1."""
+        return self.trainer.fit_loop.total_batch_idx + 1 - self._restarted_at
+
+    @property
+    def _restarted_at(self) -> int:
+        return int(self.restarts[-1]["iteration"]) if self.restarts else 0
+
+    def descend(
+        self, loss: Tensor, *optimizers: Optimizer, player: str, clip: float | None = None
+    ) -> bool:
+        """Step down `loss`: zero gradients, backward, clip, step every optimizer.
+
+        A non-finite loss or gradient leaves the weights alone and is counted under `player`.
+
+        Args:
+            loss: Scalar.
+            optimizers: Those whose parameters move.
+            player: Name of who moves, for counters and messages.
+            clip: Largest gradient norm over all moved parameters, or None.
+
+        Returns:
+            Whether the step was taken.
+
+        Raises:
+            NumericalError: After `patience` skipped steps of this player in a row.
+        """
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        self.manual_backward(loss)
+        moved = [p for o in optimizers for group in o.param_groups for p in group["params"]]
+        gradients = [p.grad for p in moved if p.grad is not None]
+        total = loss.detach().float()
+        # A gradient scaler (16-mixed) meets overflow by itself and skips the step.
+        if getattr(self.trainer.precision_plugin, "scaler", None) is None and gradients:
+            total = total + get_total_norm(gradients)
+        if not self.trainer.strategy.reduce_boolean_decision(bool(total.isfinite()), all=True):
+            self._skip(player, optimizers)
+            return False
+        self.skipped[player] = 0
+        if clip is not None:
+            clip_grad_norm_(moved, clip)
+        for optimizer in optimizers:
+            optimizer.step()
+        return True
+
+    def _skip(self, player: str, optimizers: tuple[Optimizer, ...]) -> None:
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        self.skipped[player] += 1
+        self.log(f"train/skipped/{player}", float(self.skipped[player]))
+        if self.skipped[player] >= self.patience:
+            terms = ", ".join(f"{name} = {value:g}" for name, value in self.last_losses.items())
+            raise NumericalError(
+                f"the {player}'s loss or gradient was not finite {self.patience} times in a row "
+                f"(iteration {self.iteration}; last terms: {terms}). Its weights are untouched: "
+                "lower the learning rate or use trainer.precision=32-true, then resume"
+            )
+
+    def log_losses(self, losses: Mapping[str, Tensor]) -> None:
+        """Log loss terms under `train/loss/<name>`."""
+        for name, value in losses.items():
+            self.last_losses[name] = value.detach()  # type: ignore[assignment]  # formats as float
+            self.log(f"train/loss/{name}", value.detach())
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Refuse pictures with non-finite pixels by name, while they are still on the CPU."""
+        for part in batch if isinstance(batch, tuple) else (batch,):
+            if not part.image.isfinite().all():
+                broken = ~part.image.isfinite().flatten(1).all(dim=1)
+                keys = [key for key, bad in zip(part.key, broken.tolist(), strict=True) if bad]
+                raise DataError(f"pictures with non-finite pixels: {', '.join(keys[:10])}")
+        return batch
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Update the metrics of every group the batch has truth for."""
+        self._update_scores("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Update the metrics of every group the batch has truth for."""
+        self._update_scores("test", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of the whole validation set."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of the whole test set."""
+        self._log_scores("test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Most probable region of each pixel, (B, H, W) int64."""
+        if not isinstance(self, Segmenter):
+            raise TypeError(f"{type(self).__name__} cannot segment")
+        return self.segment(batch.image).argmax(dim=1)
+
+    def _update_scores(self, stage: str, batch: Batch) -> None:
+        for variant in ("", "raw/") if self.ema is not None else ("",):
+            with self.ema.bypassed() if variant and self.ema is not None else nullcontext():
+                if (scores := self._scores.get(f"{stage}/{variant}segmentation")) is not None:
+                    if batch.mask is not None and isinstance(self, Segmenter):
+                        scores.update(self.segment(batch.image), batch.mask)
+                if (scores := self._scores.get(f"{stage}/{variant}clustering")) is not None:
+                    if batch.label is not None and isinstance(self, Clusterer):
+                        scores.update(self.cluster(batch.image), batch.label)
+
+    def _log_scores(self, stage: str) -> None:
+        for name, scores in self._scores.items():
+            if name.startswith(f"{stage}/") and scores.update_called:
+                prefix = name.rpartition("/")[0]
+                self.log_dict({f"{prefix}/{key}": value for key, value in scores.compute().items()})
+                scores.reset()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the section that `load_method` rebuilds this method from."""
+        checkpoint["figureground"] = {
+            "format": CHECKPOINT_FORMAT,
+            "version": __version__,
+            "restarts": self.restarts,
+            "skipped": dict(self.skipped),
+            **self.origin,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the restart and skip counters."""
+        section = checkpoint.get("figureground", {})
+        self.restarts = list(section.get("restarts", []))
+        self.skipped = Counter(section.get("skipped", {}))

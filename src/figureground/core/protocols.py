@@ -1,0 +1,63 @@
+"""What a method can do, as runtime-checkable protocols.
+
+Commands ask `isinstance(method, Segmenter)` and so on; a method has a capability by having the
+function. The base class `Method` must never define one of them.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from figureground.core.types import Layers
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """Cuts pictures into regions."""
+
+    def segment(self, image: Tensor) -> Tensor:
+        """Probabilities (B, K, H, W) that sum to one over K for `image` (B, 3, H, W)."""
+        ...
+
+
+@runtime_checkable
+class Decomposer(Protocol):
+    """Takes pictures apart into layers."""
+
+    def decompose(self, image: Tensor) -> Layers:
+        """Layers whose composite approximates `image` (B, 3, H, W)."""
+        ...
+
+
+@runtime_checkable
+class LayerGenerator(Protocol):
+    """Draws new layered pictures."""
+
+    def sample(self, count: int, *, generator: torch.Generator | None = None) -> Layers:
+        """Draw `count` pictures; equal generators give equal pictures."""
+        ...
+
+
+@runtime_checkable
+class Clusterer(Protocol):
+    """Sorts pictures into categories."""
+
+    def cluster(self, image: Tensor) -> Tensor:
+        """Category (B,) int64 of each of `image` (B, 3, H, W)."""
+        ...
+
+
+@runtime_checkable
+class Redrawer(Protocol):
+    """Repaints regions of given pictures; gives `generate` its pictures and texture swaps."""
+
+    def redraw(self, image: Tensor, latent: Tensor) -> Tensor:
+        """Redraw each region of `image` (B, 3, H, W) from `latent` (B, K, D): (B, K, 3, H, W)."""
+        ...
+
+    def recover_latent(self, image: Tensor) -> Tensor:
+        """Latents (B, K, D) under which `image` (B, 3, H, W) would be redrawn as itself."""
+        ...

@@ -1,0 +1,96 @@
+"""Values that cross the border between data, methods and metrics.
+
+Images are float32 in [-1, 1], (B, C, H, W). Index masks are int64 (B, H, W) with 0 = background.
+Layers are stacked back to front; layer 0 is the background.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRecord:
+    """A record of tensors that moves between devices as one."""
+
+    def to(self, *args: object, **kwargs: object) -> Self:
+        """Return a copy with `Tensor.to(*args, **kwargs)` applied to every tensor."""
+        return self._map(lambda tensor: tensor.to(*args, **kwargs))  # type: ignore[call-overload]  # forwarded as given
+
+    def pin_memory(self) -> Self:
+        """Return a copy in page-locked memory."""
+        return self._map(Tensor.pin_memory)
+
+    def __len__(self) -> int:
+        """Number of samples B, the first size of the first tensor."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                return value.shape[0]
+        raise TypeError(f"{type(self).__name__} holds no tensor")
+
+    def _map(self, function: object) -> Self:
+        changes = {
+            field.name: function(value)  # type: ignore[operator]  # a callable of one tensor
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(TensorRecord):
+    """Images as a loader hands them to a method.
+
+    Attributes:
+        image: (B, 3, H, W), in [-1, 1].
+        key: B names that stay the same between runs.
+        mask: (B, H, W) int64, 0 = background, or None. Never present in training, except for
+            methods that learn from given masks.
+        label: (B,) int64 or None.
+    """
+
+    image: Tensor
+    key: tuple[str, ...]
+    mask: Tensor | None = None
+    label: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layers(TensorRecord):
+    """A picture as a stack of layers, back to front.
+
+    Attributes:
+        color: (B, L, 3, H, W), in [-1, 1].
+        alpha: Share of each layer in each pixel, (B, L, 1, H, W); sums to one over L.
+    """
+
+    color: Tensor
+    alpha: Tensor
+
+    @property
+    def composite(self) -> Tensor:
+        """The picture, (B, 3, H, W): the sum of the layers weighted by their shares."""
+        return (self.alpha * self.color).sum(dim=1)
+
+    @property
+    def segmentation(self) -> Tensor:
+        """Layer with the largest share at each pixel, (B, H, W) int64."""
+        return self.alpha.squeeze(2).argmax(dim=1)
+
+    @property
+    def foreground(self) -> Tensor:
+        """Share of everything but the background, (B, 1, H, W)."""
+        return 1 - self.alpha[:, 0]
+
+
+def check_image(image: Tensor) -> None:
+    """Raise `ValueError` unless `image` is a float tensor (B, C, H, W)."""
+    if image.ndim != 4 or not torch.is_floating_point(image):
+        raise ValueError(
+            f"expected float images (B, C, H, W), got {image.dtype} {tuple(image.shape)}"
+        )

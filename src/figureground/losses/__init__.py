@@ -1,0 +1,1 @@
+"""Losses used by two or more methods."""

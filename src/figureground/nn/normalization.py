@@ -1,0 +1,98 @@
+"""Normalisation of weights and activations: spectral norm and condition-dependent instance norm.
+
+`SpectralNorm` is Miyato et al. 2018; `ConditionalInstanceNorm` is the conditional norm of the
+ReDO paper's region generators (instance norm with scale and shift computed from a latent).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+SpectralNormOrder = Literal["left_first", "right_first"]
+
+_NORM_EPS = 1e-12
+_WARM_UP_ITERATIONS = 15
+
+
+class SpectralNorm(nn.Module):
+    """Divide a weight by its largest singular value, estimated by power iteration.
+
+    One iteration runs in each train-mode forward; eval mode uses the stored vectors. Two published
+    flavours differ in what is updated first, which changes train-mode outputs but not eval ones:
+    `right_first` updates v then u from random vectors (the hook of PyTorch 1.0, the one behind the
+    published ReDO figures); `left_first` updates u then v and warms up with 15 iterations.
+
+    Args:
+        weight: The weight to normalise, (out, ...); seen as a matrix (out, in * kernel area).
+        order: Which singular vector a power iteration updates first.
+    """
+
+    def __init__(self, weight: Tensor, order: SpectralNormOrder = "right_first") -> None:
+        super().__init__()
+        self.order = order
+        matrix = weight.detach().flatten(1)
+        self.register_buffer("u", F.normalize(torch.randn_like(matrix[:, 0]), dim=0, eps=_NORM_EPS))
+        self.register_buffer("v", F.normalize(torch.randn_like(matrix[0]), dim=0, eps=_NORM_EPS))
+        self.u: Tensor
+        self.v: Tensor
+        if order == "left_first":
+            for _ in range(_WARM_UP_ITERATIONS):
+                self._iterate(matrix)
+
+    @torch.no_grad()
+    def _iterate(self, matrix: Tensor) -> None:
+        if self.order == "right_first":
+            self.v.copy_(F.normalize(matrix.mT @ self.u, dim=0, eps=_NORM_EPS))
+            self.u.copy_(F.normalize(matrix @ self.v, dim=0, eps=_NORM_EPS))
+        else:
+            self.u.copy_(F.normalize(matrix @ self.v, dim=0, eps=_NORM_EPS))
+            self.v.copy_(F.normalize(matrix.mT @ self.u, dim=0, eps=_NORM_EPS))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return `weight` divided by the current estimate of its largest singular value."""
+        # A half-precision estimate of sigma drifts, so autocast stays out of this.
+        with torch.autocast(weight.device.type, enabled=False):
+            matrix = weight.flatten(1)
+            if self.training:
+                self._iterate(matrix.detach())
+            # Copies, because a second forward before backward overwrites the vectors in place.
+            u, v = self.u.clone(), self.v.clone()
+            return weight / torch.dot(u, matrix @ v)
+
+
+def spectral_norm(module: nn.Module, order: SpectralNormOrder = "right_first") -> nn.Module:
+    """Register `SpectralNorm` on `module.weight` and return the module."""
+    weight = module.weight
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"{type(module).__name__} has no weight tensor to normalise")
+    # `unsafe` skips a trial forward, which would run a power iteration before training starts.
+    parametrize.register_parametrization(
+        module, "weight", SpectralNorm(weight, order), unsafe=True
+    )
+    return module
+
+
+class ConditionalInstanceNorm(nn.Module):
+    """Instance norm whose scale and shift are affine functions of a latent vector.
+
+    CN(x) = IN(x) * gamma(z) + beta(z), with IN over the pixels of each sample and channel (biased
+    variance, eps 1e-5, no running statistics) and gamma, beta one 1x1 convolution each.
+
+    Args:
+        num_channels: Channels C of the normalised map.
+        latent_dim: Size D of the latent.
+    """
+
+    def __init__(self, num_channels: int, latent_dim: int) -> None:
+        super().__init__()
+        self.gamma = nn.Conv2d(latent_dim, num_channels, 1)
+        self.beta = nn.Conv2d(latent_dim, num_channels, 1)
+
+    def forward(self, features: Tensor, latent: Tensor) -> Tensor:
+        """Normalise `features` (B, C, H, W) under `latent` (B, D, 1, 1)."""
+        return torch.addcmul(self.beta(latent), F.instance_norm(features), self.gamma(latent))
