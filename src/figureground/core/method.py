@@ -5,10 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Protocol
 
-import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, get_total_norm
@@ -29,6 +28,18 @@ class Average(Protocol):
 
     def bypassed(self) -> AbstractContextManager[None]:
         """Serve the live weights within this context."""
+        ...
+
+    def update(self) -> None:
+        """Move the average towards the live weights."""
+        ...
+
+    def reset(self) -> None:
+        """Make the average equal to the live weights."""
+        ...
+
+    def __call__(self, *args: Any) -> Any:
+        """Run the averaged network."""
         ...
 
 
@@ -58,7 +69,7 @@ class Method(LightningModule, ABC):
         self.ema: Average | None = None
         self.patience = 10
         self.skipped: Counter[str] = Counter()  # Consecutive skipped steps of each player.
-        self.last_losses: dict[str, float] = {}
+        self.last_losses: dict[str, Tensor] = {}
         self.restarts: list[dict[str, Any]] = []  # One record for each collapse restart.
         self._scores: dict[str, Metric] = {}
         for group, metric in (metrics or {}).items():
@@ -133,7 +144,7 @@ class Method(LightningModule, ABC):
         self.skipped[player] += 1
         self.log(f"train/skipped/{player}", float(self.skipped[player]))
         if self.skipped[player] >= self.patience:
-            terms = ", ".join(f"{name} = {value:g}" for name, value in self.last_losses.items())
+            terms = ", ".join(f"{name} = {float(x):g}" for name, x in self.last_losses.items())
             raise NumericalError(
                 f"the {player}'s loss or gradient was not finite {self.patience} times in a row "
                 f"(iteration {self.iteration}; last terms: {terms}). Its weights are untouched: "
@@ -143,7 +154,7 @@ class Method(LightningModule, ABC):
     def log_losses(self, losses: Mapping[str, Tensor]) -> None:
         """Log loss terms under `train/loss/<name>`."""
         for name, value in losses.items():
-            self.last_losses[name] = value.detach()  # type: ignore[assignment]  # formats as float
+            self.last_losses[name] = value.detach()
             self.log(f"train/loss/{name}", value.detach())
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -178,14 +189,18 @@ class Method(LightningModule, ABC):
         return self.segment(batch.image).argmax(dim=1)
 
     def _update_scores(self, stage: str, batch: Batch) -> None:
-        for variant in ("", "raw/") if self.ema is not None else ("",):
-            with self.ema.bypassed() if variant and self.ema is not None else nullcontext():
-                if (scores := self._scores.get(f"{stage}/{variant}segmentation")) is not None:
-                    if batch.mask is not None and isinstance(self, Segmenter):
-                        scores.update(self.segment(batch.image), batch.mask)
-                if (scores := self._scores.get(f"{stage}/{variant}clustering")) is not None:
-                    if batch.label is not None and isinstance(self, Clusterer):
-                        scores.update(self.cluster(batch.image), batch.label)
+        self._update_variant(f"{stage}/", batch)
+        if self.ema is not None:
+            with self.ema.bypassed():
+                self._update_variant(f"{stage}/raw/", batch)
+
+    def _update_variant(self, prefix: str, batch: Batch) -> None:
+        scores = self._scores.get(f"{prefix}segmentation")
+        if scores is not None and batch.mask is not None and isinstance(self, Segmenter):
+            scores.update(self.segment(batch.image), batch.mask)
+        scores = self._scores.get(f"{prefix}clustering")
+        if scores is not None and batch.label is not None and isinstance(self, Clusterer):
+            scores.update(self.cluster(batch.image), batch.label)
 
     def _log_scores(self, stage: str) -> None:
         for name, scores in self._scores.items():

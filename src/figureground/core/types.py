@@ -19,7 +19,7 @@ class TensorRecord:
 
     def to(self, *args: object, **kwargs: object) -> Self:
         """Return a copy with `Tensor.to(*args, **kwargs)` applied to every tensor."""
-        return self._map(lambda tensor: tensor.to(*args, **kwargs))  # type: ignore[call-overload]  # forwarded as given
+        return self._map(lambda tensor: tensor.to(*args, **kwargs))
 
     def pin_memory(self) -> Self:
         """Return a copy in page-locked memory."""

@@ -36,10 +36,10 @@ class PooledSelfAttention(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Attend over all positions of `features` (B, C, H, W); H and W even, same shape out."""
-        height, width = features.shape[-2:]
         queries = self.query(features).flatten(2).mT  # (B, H*W, C/8)
         keys = F.max_pool2d(self.key(features), 2).flatten(2).mT  # (B, H*W/4, C/8)
         values = F.max_pool2d(self.value(features), 2).flatten(2).mT  # (B, H*W/4, C/2)
         attended = F.scaled_dot_product_attention(queries, keys, values, scale=1.0)
-        attended = attended.mT.unflatten(2, (height, width))  # (B, C/2, H, W)
-        return features + self.gate * self.output(attended)
+        attended = attended.mT.reshape(len(features), -1, *features.shape[-2:])  # (B, C/2, H, W)
+        out: Tensor = features + self.gate * self.output(attended)
+        return out

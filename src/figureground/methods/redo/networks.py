@@ -8,6 +8,7 @@ the authors' released weights, see `convert.py`.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -97,8 +98,8 @@ class MaskNetwork(nn.Module):
             features = block(features)
         logits = self.head(features).float() / self.temperature
         if logits.shape[1] > 1:
-            return logits.softmax(dim=1)
-        region = logits.sigmoid()
+            return torch.softmax(logits, dim=1)
+        region = torch.sigmoid(logits)
         return torch.cat([region, 1 - region], dim=1)
 
 
@@ -208,7 +209,7 @@ class LatentEncoder(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Estimate the latents (B, K, D) behind `image` (B, C, S, S)."""
         latents: Tensor = self.head(self.trunk(image))
-        return latents.unflatten(1, (self.num_regions, -1))
+        return latents.reshape(len(image), self.num_regions, -1)
 
 
 class _ResidualBlock(nn.Module):
@@ -263,23 +264,22 @@ class _RegionGenerator(nn.Module):
         self.attention_at = min(_LARGEST_ATTENTION, resolution // 2)
         self.attention: nn.Module | None = None
         if use_attention:
-            num_in = self.blocks[int(math.log2(self.attention_at // _SMALLEST_MAP))].num_in
-            self.attention = PooledSelfAttention(num_in, norm_order)
+            block = int(math.log2(self.attention_at // _SMALLEST_MAP))
+            self.attention = PooledSelfAttention([widths[0], *widths][block], norm_order)
         self.norm = ConditionalInstanceNorm(width, latent_dim)
         self.head = spectral_norm(nn.Conv2d(width + 1, channels, 3, padding=1), norm_order)
 
     def forward(self, mask: Tensor, latent: Tensor) -> Tensor:
         """Paint under `mask` (B, 1, S, S) from `latent` (B, D): (B, C, S, S), masked."""
-        condition = latent[:, :, None, None]
         features = self.dense(latent).unflatten(1, (-1, _SMALLEST_MAP, _SMALLEST_MAP))
         for block in self.blocks:
             side = features.shape[-1]
             if self.attention is not None and side == self.attention_at:
                 features = self.attention(features)
             small = F.avg_pool2d(mask, mask.shape[-1] // side)
-            features = block(features, small, condition)
-        features = torch.cat([F.relu(self.norm(features, condition)), mask], dim=1)
-        return self.head(features).tanh() * mask
+            features = block(features, small, latent)
+        features = torch.cat([F.relu(self.norm(features, latent)), mask], dim=1)
+        return torch.tanh(self.head(features)) * mask
 
 
 class _PaintBlock(nn.Module):
@@ -289,7 +289,6 @@ class _PaintBlock(nn.Module):
         self, num_in: int, num_out: int, latent_dim: int, norm_order: SpectralNormOrder
     ) -> None:
         super().__init__()
-        self.num_in = num_in
         self.norm_a = ConditionalInstanceNorm(num_in, latent_dim)
         self.conv_a = spectral_norm(
             nn.Conv2d(num_in + 1, num_out, 3, padding=1, bias=False), norm_order
@@ -298,13 +297,14 @@ class _PaintBlock(nn.Module):
         self.conv_b = spectral_norm(nn.Conv2d(num_out, num_out, 3, padding=1), norm_order)
         self.shortcut = spectral_norm(nn.Conv2d(num_in, num_out, 1), norm_order)
 
-    def forward(self, features: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, features: Tensor, mask: Tensor, latent: Tensor) -> Tensor:
         """Double the size of `features` (B, N, H, W) under `mask` (B, 1, H, W)."""
-        hidden = torch.cat([F.relu(self.norm_a(features, condition)), mask], dim=1)
+        hidden = torch.cat([F.relu(self.norm_a(features, latent)), mask], dim=1)
         hidden = upsample_conv3x3(hidden, self.conv_a.weight)
-        hidden = self.conv_b(F.relu(self.norm_b(hidden, condition)))
+        hidden = self.conv_b(F.relu(self.norm_b(hidden, latent)))
         # A 1x1 convolution commutes with nearest upsampling and costs a quarter before it.
-        return hidden + F.interpolate(self.shortcut(features), scale_factor=2.0)
+        shortcut = F.interpolate(self.shortcut(features), scale_factor=2.0)
+        return torch.add(hidden, shortcut)
 
 
 class _ResidualTrunk(nn.Module):
@@ -324,8 +324,7 @@ class _ResidualTrunk(nn.Module):
         self.num_features = widths[-1]
         self.blocks = nn.ModuleList([_DownBlock(channels, width, norm_order, is_first=True)])
         self.blocks.extend(
-            _DownBlock(num_in, num_out, norm_order)
-            for num_in, num_out in zip(widths, widths[1:], strict=False)
+            _DownBlock(num_in, num_out, norm_order) for num_in, num_out in pairwise(widths)
         )
         self.last = _LastBlock(widths[-1], norm_order)
         self.attention_at = min(_LARGEST_ATTENTION, resolution // 2)
@@ -342,7 +341,7 @@ class _ResidualTrunk(nn.Module):
             if self.attention is not None and features.shape[-1] == self.attention_at:
                 features = self.attention(features)
         features = self.last(features)
-        return features.sum(dim=(2, 3))
+        return torch.sum(features, dim=(2, 3))
 
 
 class _DownBlock(nn.Module):

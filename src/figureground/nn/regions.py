@@ -1,0 +1,67 @@
+"""Running measurements of soft region masks: areas, confidence, contact with the border."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+_BORDER_MEMORY = 0.99  # Weight of the past in the running mean that finds the background.
+
+
+class RegionStatistics(nn.Module):
+    """Follow soft masks over batches, without labels.
+
+    The region that covers most of the picture's border is taken for the background: objects
+    touch the border less than what is behind them. All state is in buffers, so it survives a
+    checkpoint.
+
+    Args:
+        num_regions: K.
+    """
+
+    def __init__(self, num_regions: int) -> None:
+        super().__init__()
+        self.num_regions = num_regions
+        self.register_buffer("border_share", torch.zeros(num_regions))
+        self.register_buffer("area_sum", torch.zeros(num_regions))
+        self.register_buffer("confidence_sum", torch.zeros(()))
+        self.register_buffer("count", torch.zeros(()))
+        self.border_share: Tensor
+        self.area_sum: Tensor
+        self.confidence_sum: Tensor
+        self.count: Tensor
+
+    @torch.no_grad()
+    def update(self, masks: Tensor) -> None:
+        """Take in the masks (B, K, H, W) of one batch."""
+        masks = masks.float()
+        self.area_sum += masks.mean(dim=(0, 2, 3))
+        self.confidence_sum += masks.amax(dim=1).mean()
+        self.count += 1
+        rows, columns = masks[:, :, [0, -1]], masks[:, :, :, [0, -1]]
+        border = (rows.mean(dim=(0, 2, 3)) + columns.mean(dim=(0, 2, 3))) / 2
+        self.border_share.lerp_(border, 1 - _BORDER_MEMORY)
+
+    @property
+    def order(self) -> list[int]:
+        """Regions with the background first, the others as they are numbered."""
+        background = int(self.border_share.argmax())
+        return [background, *(k for k in range(self.num_regions) if k != background)]
+
+    def shares(self) -> Tensor | None:
+        """Mean area (K,) of each region since the last `clear`, or None before any batch."""
+        return self.area_sum / self.count if self.count else None
+
+    def confidence(self) -> Tensor | None:
+        """Mean probability of the most probable region since the last `clear`, or None."""
+        return self.confidence_sum / self.count if self.count else None
+
+    def clear(self) -> None:
+        """Start areas and confidence anew; what is known of the border stays."""
+        for buffer in (self.area_sum, self.confidence_sum, self.count):
+            buffer.zero_()
+
+    def reset_parameters(self) -> None:
+        """Forget everything."""
+        self.clear()
+        self.border_share.zero_()
