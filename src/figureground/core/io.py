@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Self
 
-from figureground.core.errors import WriteError
+from figureground.core.errors import UserError, WriteError
 
 logger = logging.getLogger(__name__)
 
@@ -66,13 +68,62 @@ def remove_stale(directory: str | Path, age: float = _DAY) -> list[Path]:
     for path in sorted(Path(directory).glob("*.tmp-*")):
         pid = path.name.rpartition("-")[2]
         with suppress(OSError):
-            if pid.isdigit() and not is_alive(int(pid)):
-                if time.time() - path.stat().st_mtime > age:
-                    path.unlink()
-                    removed.append(path)
+            old = time.time() - path.stat().st_mtime > age
+            if old and pid.isdigit() and not is_alive(int(pid)):
+                path.unlink()
+                removed.append(path)
     if removed:
         logger.info("removed %d unfinished files of killed runs in %s", len(removed), directory)
     return removed
+
+
+class RunLock:
+    """Lets one process at a time write into a directory: the file `run.lock` names its owner.
+
+    The lock of a process that is gone, or that ran on another machine (whose processes cannot be
+    seen from here), is taken over.
+
+    Args:
+        directory: What to guard; created if missing.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.path = Path(directory) / "run.lock"
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            UserError: Another living process of this machine has it.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+", encoding="utf-8") as file:
+            # Held for these lines only, so that forked workers never inherit it.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            owner, _, host = file.read().partition(" ")
+            if host and host != socket.gethostname():
+                logger.warning("%s: taken over from process %s of %s", self.path, owner, host)
+            elif owner.isdigit() and int(owner) != os.getpid() and is_alive(int(owner)):
+                raise UserError(
+                    f"{self.path.parent} is in use by pid {owner}; wait for it, stop it "
+                    f"(kill {owner}), or use another run directory"
+                )
+            file.truncate(0)
+            file.write(f"{os.getpid()} {socket.gethostname()}")
+
+    def release(self) -> None:
+        """Give the lock back, if this process has it."""
+        with suppress(OSError):
+            if self.path.read_text("utf-8").partition(" ")[0] == str(os.getpid()):
+                self.path.unlink()
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 def is_alive(pid: int) -> bool:

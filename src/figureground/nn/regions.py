@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+_SMALLEST_VARIANCE = 1e-6  # Below this a mask is constant.
 _BORDER_MEMORY = 0.99  # Weight of the past in the running mean that finds the background.
 
 
@@ -17,18 +18,23 @@ class RegionStatistics(nn.Module):
 
     Args:
         num_regions: K.
+        resolution: Image side S.
     """
 
-    def __init__(self, num_regions: int) -> None:
+    def __init__(self, num_regions: int, resolution: int) -> None:
         super().__init__()
         self.num_regions = num_regions
         self.register_buffer("border_share", torch.zeros(num_regions))
         self.register_buffer("area_sum", torch.zeros(num_regions))
         self.register_buffer("confidence_sum", torch.zeros(()))
+        self.register_buffer("mask_sum", torch.zeros(num_regions, resolution, resolution))
+        self.register_buffer("square_sum", torch.zeros(num_regions))
         self.register_buffer("count", torch.zeros(()))
         self.border_share: Tensor
         self.area_sum: Tensor
         self.confidence_sum: Tensor
+        self.mask_sum: Tensor
+        self.square_sum: Tensor
         self.count: Tensor
 
     @torch.no_grad()
@@ -37,6 +43,8 @@ class RegionStatistics(nn.Module):
         masks = masks.float()
         self.area_sum += masks.mean(dim=(0, 2, 3))
         self.confidence_sum += masks.amax(dim=1).mean()
+        self.mask_sum += masks.mean(dim=0)
+        self.square_sum += masks.square().mean(dim=(0, 2, 3))
         self.count += 1
         rows, columns = masks[:, :, [0, -1]], masks[:, :, :, [0, -1]]
         border = (rows.mean(dim=(0, 2, 3)) + columns.mean(dim=(0, 2, 3))) / 2
@@ -56,9 +64,28 @@ class RegionStatistics(nn.Module):
         """Mean probability of the most probable region since the last `clear`, or None."""
         return self.confidence_sum / self.count if self.count else None
 
+    def dependence(self) -> Tensor | None:
+        """How much masks depend on the picture, in [0, 1], or None before any batch.
+
+        Share of the variance of mask values that lies between pictures at the same pixel: near 0
+        for one stencil laid over every picture, near 1 for masks that follow what is in them.
+        """
+        if not self.count:
+            return None
+        square, mean_map = self.square_sum / self.count, self.mask_sum / self.count
+        total = square - mean_map.mean(dim=(1, 2)).square()
+        between = square - mean_map.square().mean(dim=(1, 2))
+        return (between.sum() / total.sum().clamp(min=_SMALLEST_VARIANCE)).clamp(0, 1)
+
     def clear(self) -> None:
-        """Start areas and confidence anew; what is known of the border stays."""
-        for buffer in (self.area_sum, self.confidence_sum, self.count):
+        """Start areas, confidence and dependence anew; what is known of the border stays."""
+        for buffer in (
+            self.area_sum,
+            self.confidence_sum,
+            self.mask_sum,
+            self.square_sum,
+            self.count,
+        ):
             buffer.zero_()
 
     def reset_parameters(self) -> None:

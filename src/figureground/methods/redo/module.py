@@ -175,7 +175,7 @@ class ReDO(Method):
             self.add_module(name, network)
         if ema_decay is not None:
             self.ema = WeightAverage(self.mask_net, ema_decay)
-        self.statistics = RegionStatistics(num_regions)
+        self.statistics = RegionStatistics(num_regions, resolution)
         self.register_buffer(
             "references", torch.zeros(num_references, 3, resolution, resolution, dtype=torch.uint8)
         )

@@ -1,0 +1,69 @@
+"""`RandomState`: resumed training draws the numbers the uninterrupted run would have drawn."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+
+class RandomState(Callback):
+    """Keep the global random states in the checkpoint and put them back before the first batch.
+
+    By then the loaders' iterators exist and validation has been repeated, so nothing draws from the
+    global generators between the restoration and the training step.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] | None = None
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Restore a loaded state, once."""
+        if self._loaded is not None:
+            restore_random_state(self._loaded)
+            self._loaded = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Random state of this process; the loaded one as long as it was not put back."""
+        return self._loaded if self._loaded is not None else capture_random_state()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember what to restore."""
+        self._loaded = state_dict
+
+
+def capture_random_state() -> dict[str, Any]:
+    """State of torch's, Python's and numpy's global generators as tensors and plain values.
+
+    A numpy array in it would make a checkpoint unreadable under `weights_only=True`.
+    """
+    version, words, gauss = random.getstate()
+    kind, key, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002 - the global one
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": [version, list(words), gauss],
+        "numpy": [str(kind), torch.tensor(np.asarray(key, np.int64)), position, has_gauss, cached],
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Put back what `capture_random_state` returned.
+
+    States of more devices than there are now are left out: such a run is not bit-exact anyway.
+    """
+    torch.set_rng_state(state["torch"].cpu())
+    if torch.cuda.is_available():
+        for device, cuda in enumerate(state["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(cuda.cpu(), device)
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    kind, key, position, has_gauss, cached = state["numpy"]
+    np.random.set_state(  # noqa: NPY002 - libraries draw from the global one
+        (kind, key.numpy().astype(np.uint32), position, has_gauss, cached)
+    )

@@ -1,0 +1,340 @@
+"""Checkpoints that are either whole or absent, are checked when read, and run no code when opened.
+
+Beside `last.ckpt` lies `last.ckpt.json`, its manifest: size, SHA-256, iteration and format of what
+the file holds. The manifest is replaced just before the file, so it also keeps the records of the
+files before: whichever of the two a power cut leaves behind is recognised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import torch
+from pytorch_lightning.plugins import CheckpointIO
+from torch import Tensor, nn
+
+from figureground.core.errors import CheckpointError, UserError
+from figureground.core.io import atomic_write
+
+if TYPE_CHECKING:
+    from figureground.core.method import Method
+
+logger = logging.getLogger(__name__)
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+
+_RECORDS = 8  # Kept in a manifest: the file's own, and those of files it may still find in place.
+_OWN_KEYS = ("format", "version", "restarts", "skipped")  # Of the section, not of `origin`.
+
+
+class VerifiedCheckpointIO(CheckpointIO):
+    """Lightning plug-in that writes and reads checkpoints by the rules of this module."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
+    ) -> None:
+        """Write `checkpoint`, open what was written, and only then replace what is at `path`.
+
+        What was `last.ckpt` before stays as `previous.ckpt`.
+
+        Raises:
+            WriteError: The file could not be written; what was at `path` is untouched.
+            TypeError: The state holds more than tensors and plain containers.
+        """
+        path = Path(path)
+        with atomic_write(path) as file:
+            record = _write(checkpoint, file)
+            _check_opens(Path(file.name))
+            if path.name == LAST and path.exists() and find_damage(path) is None:
+                _keep(path, path.with_name(PREVIOUS))
+            _record(path, [record])
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read and check the checkpoint at `path`; never opened with `weights_only=False`."""
+        return read_checkpoint(path, map_location or "cpu")
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Delete the checkpoint at `path` and its manifest."""
+        for file in (Path(path), _manifest_of(Path(path))):
+            file.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read a checkpoint of this suite, after checking that it is whole.
+
+    Args:
+        path: The file.
+        map_location: Device for its tensors.
+
+    Returns:
+        The checkpoint, with its section `figureground` in a format this version knows.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, holds code, or is something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path} is not a file; expected a checkpoint, such as "
+            "outputs/latest/checkpoints/last.ckpt"
+        )
+    if problem := find_damage(path):
+        raise CheckpointError(f"{path} {problem}; use another checkpoint, such as {PREVIOUS}")
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # Whatever a crafted file provokes means the same.
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f" ({named[1]})" if named else ""
+        raise CheckpointError(
+            f"{path} holds more than tensors and plain values{what}; it was refused and nothing "
+            "in it was run. Expected a checkpoint written by train or convert"
+        ) from error
+    _check_section(checkpoint, path)
+    return checkpoint  # type: ignore[no-any-return]  # a dict, as just checked
+
+
+def load_method(path: str | Path, map_location: str | torch.device = "cpu") -> Method:
+    """Rebuild a trained method from its checkpoint, ready to use.
+
+    Args:
+        path: A checkpoint written by `train` or `convert`.
+        map_location: Device of the method.
+
+    Returns:
+        The method in evaluation mode.
+
+    Raises:
+        CheckpointError: See `read_checkpoint`; also if the weights do not fit the method that the
+            file describes, or if it describes something that is not a method of this suite.
+    """
+    # Here because core.config brings Hydra, which training under Lightning alone does not need.
+    from figureground.core.config import build_trusted
+    from figureground.core.method import Method
+
+    checkpoint = read_checkpoint(path, map_location)
+    section = checkpoint["figureground"]
+    node = section.get("method")
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise CheckpointError(f"{path} does not say how its method was built (no section `method`)")
+    try:
+        method = build_trusted(node)
+    except UserError as error:
+        raise CheckpointError(f"{path} cannot be rebuilt: {error}") from error
+    if not isinstance(method, Method):
+        raise CheckpointError(f"{path} describes {node['_target_']}, which is not a method")
+    check_fits(method, checkpoint["state_dict"], path)
+    method.on_load_checkpoint(checkpoint)
+    method.load_state_dict(checkpoint["state_dict"])
+    method.origin = {key: value for key, value in section.items() if key not in _OWN_KEYS}
+    return method.to(map_location).eval()
+
+
+def check_fits(module: nn.Module, state: Mapping[str, Any], source: str | Path) -> None:
+    """Raise `CheckpointError` unless `state` has just the keys and shapes of `module`.
+
+    Args:
+        module: What the state is for; untouched.
+        state: State dict.
+        source: Where it comes from, for the message.
+    """
+    expected = module.state_dict()
+    problems = [f"{key} is missing" for key in expected if key not in state]
+    problems += [f"{key} is not part of the method" for key in state if key not in expected]
+    for key, tensor in expected.items():
+        if key in state:
+            found = tuple(state[key].shape) if isinstance(state[key], Tensor) else "no tensor"
+            if isinstance(tensor, Tensor) and found != tuple(tensor.shape):
+                problems.append(f"{key} is {found}, expected {tuple(tensor.shape)}")
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise CheckpointError(
+            f"{source} does not fit {type(module).__name__} as configured: "
+            f"{'; '.join(problems[:3])}{more}. Use the method, resolution and widths it was "
+            "trained with (they are in its run's .hydra/config.yaml)"
+        )
+
+
+def iteration_of(checkpoint: Mapping[str, Any]) -> int:
+    """Batches trained on when `checkpoint` was saved; 0 if it did not come from training."""
+    loops = checkpoint.get("loops", {}).get("fit_loop", {})
+    progress = loops.get("epoch_loop.batch_progress", {})
+    return int(progress.get("total", {}).get("processed", 0))
+
+
+def find_resumable(directory: str | Path) -> Path:
+    """Find the checkpoint in `directory` that has come furthest and is whole.
+
+    Order is by iteration: clocks jump. Damaged files are named in one warning.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    directory = Path(directory)
+    rank = {LAST: 2, PREVIOUS: 1}
+    candidates = sorted(
+        directory.glob("*.ckpt"),
+        key=lambda path: (_claimed_iteration(path), rank.get(path.name, 0)),
+        reverse=True,
+    )
+    problems: list[str] = []
+    for path in candidates:
+        problem = find_damage(path)
+        if problem is None:
+            if problems:
+                logger.warning("%s; using %s instead", "; ".join(problems), path)
+            return path
+        problems.append(f"{path} {problem}")
+    found = "; ".join(problems) or "there is no *.ckpt file"
+    raise CheckpointError(
+        f"nothing to resume from in {directory}: {found}. Give a run directory with checkpoints, "
+        "or start anew with ckpt=null"
+    )
+
+
+def find_damage(path: Path) -> str | None:
+    """Say what is wrong with the bytes of a checkpoint, or None.
+
+    Files with a manifest must match it; others must at least be intact archives.
+    """
+    size = path.stat().st_size
+    if size == 0:
+        return "is empty"
+    if records := _read_manifest(path):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if any(record["size"] == size and record["sha256"] == digest for record in records):
+            return None
+        return f"is damaged (it does not match {_manifest_of(path).name})"
+    if not zipfile.is_zipfile(path):
+        return "is damaged or no checkpoint"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()  # torch.load itself checks no sums.
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError):
+        return "is damaged"
+    return f"is damaged in {broken}" if broken else None
+
+
+class _HashingWriter:
+    """File that also sums up what passes through."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.size, self.digest = file, 0, hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+        self.digest.update(data)
+        self.size += memoryview(data).nbytes
+        return memoryview(data).nbytes
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _write(checkpoint: Mapping[str, Any], file: IO[bytes]) -> dict[str, Any]:
+    """Serialise `checkpoint` and return its record for the manifest."""
+    writer = _HashingWriter(file)
+    try:
+        torch.save(dict(checkpoint), writer)  # type: ignore[arg-type]  # needs no more of a file
+        writer.flush()
+    except RuntimeError as error:
+        # torch.save reports a full disk as "unexpected pos".
+        raise (writer.error or error) from error
+    return {
+        "size": writer.size,
+        "sha256": writer.digest.hexdigest(),
+        "iteration": iteration_of(checkpoint),
+        "format": checkpoint.get("figureground", {}).get("format"),
+    }
+
+
+def _check_opens(path: Path) -> None:
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        raise TypeError(
+            "the state to save holds more than tensors and plain containers, so nobody could open "
+            f"it safely: {error}"
+        ) from error
+
+
+def _keep(path: Path, other: Path) -> None:
+    """Make `other` a second name of what is at `path`, in one step."""
+    temporary = other.with_name(f"{other.name}.tmp-{os.getpid()}")
+    _record(other, _read_manifest(path))
+    try:
+        try:
+            os.link(path, temporary)
+        except OSError:  # A file system without hard links.
+            shutil.copyfile(path, temporary)
+        os.replace(temporary, other)  # noqa: PTH105 - as in core.io
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _manifest_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _read_manifest(path: Path) -> list[dict[str, Any]]:
+    """Read the records kept for `path`, newest first; none if the manifest is missing or broken."""
+    try:
+        content = json.loads(_manifest_of(path).read_text("utf-8"))
+        return [
+            {key: record[key] for key in ("size", "sha256", "iteration", "format")}
+            for record in [content, *content["replaces"]]
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _record(path: Path, records: list[dict[str, Any]]) -> None:
+    """Put `records` first in the manifest of `path`."""
+    kept = (records + [r for r in _read_manifest(path) if r not in records])[:_RECORDS]
+    if kept:
+        with atomic_write(_manifest_of(path), "w") as file:
+            json.dump({**kept[0], "replaces": kept[1:]}, file, indent=2)
+
+
+def _claimed_iteration(path: Path) -> int:
+    records = _read_manifest(path)
+    return int(records[0]["iteration"]) if records else -1
+
+
+def _check_section(checkpoint: object, path: Path) -> None:
+    from figureground import __version__
+    from figureground.core.method import CHECKPOINT_FORMAT
+
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+        raise CheckpointError(f"{path} is not a checkpoint of this suite (no `state_dict`)")
+    section = checkpoint.get("figureground")
+    if not isinstance(section, dict):
+        kind = "a plain Lightning" if "pytorch-lightning_version" in checkpoint else "a foreign"
+        raise CheckpointError(
+            f"{path} is {kind} checkpoint without the section `figureground`; if these are the "
+            "authors' weights, convert them first: python src/convert.py --help"
+        )
+    version = section.get("format")
+    if not isinstance(version, int) or version < 1:
+        raise CheckpointError(f"{path} has an unreadable format number: {version!r}")
+    if version > CHECKPOINT_FORMAT:
+        raise CheckpointError(
+            f"{path} has format {version}, written by figureground {section.get('version')}; "
+            f"{__version__} reads up to {CHECKPOINT_FORMAT}: pip install --upgrade figureground"
+        )
