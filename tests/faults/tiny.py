@@ -7,7 +7,7 @@ normalisation and a score in validation; ten milliseconds a batch.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,8 @@ class TinyGAN(Method):
         critic = torch.relu(1 - self.critic(batch.image)).mean()
         critic = critic + torch.relu(1 + self.critic(self.fake.detach())).mean()
         self.log_losses({"critic": critic})
+        if self.iteration % 3 == 0:
+            self.log("train/now_and_then", critic.detach())
         self.descend(critic, critic_optimizer, player="critic")
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -155,15 +157,15 @@ class Run:
         every: int = 4,
         validate_every: int = 4,
         monitor: str | None = None,
-        width: int = 4,
+        make: Callable[[], tuple[Method, LightningDataModule]] | None = None,
         **settings: Any,
     ) -> None:
         torch.manual_seed(0)
         random.seed(0)
         np.random.seed(0)  # noqa: NPY002
+        self.method, self.data = make() if make else (TinyGAN(), TinyData())
         self.checkpoints_dir = directory / "checkpoints"
         self.checkpoints = Checkpoints(str(self.checkpoints_dir), every, monitor=monitor)
-        self.method = TinyGAN(width=width)
         self.rows = Rows()
         self.trainer = Trainer(
             accelerator="cpu",
@@ -188,9 +190,15 @@ class Run:
         )
 
     def start(self, ckpt_path: Path | None = None) -> Run:
-        self.trainer.fit(self.method, TinyData(), ckpt_path=ckpt_path, weights_only=True)
+        self.trainer.fit(self.method, self.data, ckpt_path=ckpt_path, weights_only=True)
         return self
 
     @property
     def last(self) -> Path:
         return self.checkpoints_dir / "last.ckpt"
+
+
+def save_quietly(checkpoint: dict[str, Any], path: Path) -> Path:
+    """Write a checkpoint with a manifest, as a run would."""
+    VerifiedCheckpointIO().save_checkpoint(checkpoint, path)
+    return path

@@ -1,0 +1,1 @@
+"""What happens around training; callbacks know `core` and never a particular method."""

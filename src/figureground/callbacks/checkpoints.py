@@ -80,6 +80,9 @@ class Checkpoints(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Save if due; one failure is survived, two in a row are not."""
+        # A row of the log holds what its own batch logged. Lightning would repeat older values,
+        # which a resumed run does not have.
+        trainer.fit_loop.epoch_loop._results.reset()
         done = _progress(trainer).completed
         if done <= self._started_at or done % self.every or self._saved_at == done:
             return

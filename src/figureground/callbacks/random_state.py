@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from typing import Any
 
 import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+
+logger = logging.getLogger(__name__)
 
 
 class RandomState(Callback):
@@ -19,22 +22,48 @@ class RandomState(Callback):
 
     def __init__(self) -> None:
         self._loaded: dict[str, Any] | None = None
+        self._rank = 0
+        self._circumstances: dict[str, Any] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Note what exact resumption depends on."""
+        self._rank = trainer.global_rank
+        self._circumstances = {
+            "torch": str(torch.__version__),
+            "device": trainer.strategy.root_device.type,
+            "processes": trainer.world_size,
+        }
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Restore a loaded state, once."""
         if self._loaded is not None:
-            restore_random_state(self._loaded)
+            states = self._loaded["states"]
+            restore_random_state(states[self._rank % len(states)])
             self._loaded = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Random state of this process; the loaded one as long as it was not put back."""
-        return self._loaded if self._loaded is not None else capture_random_state()
+        """Random states of all processes; the loaded ones as long as they were not put back."""
+        if self._loaded is not None:
+            return self._loaded
+        states: list[Any] = [capture_random_state()]
+        if self._circumstances.get("processes", 1) > 1:
+            states *= self._circumstances["processes"]
+            torch.distributed.all_gather_object(states, states[0])
+        return {"states": states, **self._circumstances}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember what to restore."""
+        """Remember what to restore; say so if the resumed run cannot be exact."""
         self._loaded = state_dict
+        for name, now in self._circumstances.items():
+            if state_dict[name] != now:
+                logger.warning(
+                    "resume is not bit-exact because %s was %s and is %s now",
+                    name,
+                    state_dict[name],
+                    now,
+                )
 
 
 def capture_random_state() -> dict[str, Any]:

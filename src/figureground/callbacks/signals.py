@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from figureground.callbacks.checkpoints import Checkpoints
 from figureground.core.errors import StoppedBySignalError
 from figureground.core.signals import SignalWatch, current_watch
+
+logger = logging.getLogger(__name__)
 
 
 class SignalGuard(Callback):
@@ -39,15 +42,33 @@ class SignalGuard(Callback):
 
     def on_validation_batch_end(self, trainer: Trainer, *_: object) -> None:
         """Stop inside validation; a resumed run repeats it from its first batch."""
-        self._stop_if_asked(trainer)
+        # Ranks may have validation batches of different number and cannot agree inside.
+        if trainer.world_size == 1:
+            self._stop_if_asked(trainer)
 
     def on_test_batch_end(self, trainer: Trainer, *_: object) -> None:
         """Stop; there is no state to save."""
-        self._stop_if_asked(trainer)
+        self._watch.check()
 
     def on_predict_batch_end(self, trainer: Trainer, *_: object) -> None:
         """Stop; there is no state to save."""
-        self._stop_if_asked(trainer)
+        self._watch.check()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Say what probably happened when the system took a worker or memory away."""
+        if isinstance(exception, torch.OutOfMemoryError):
+            logger.error(
+                "out of memory: lower data.batch_size or data.resolution, or set "
+                "trainer.precision=bf16-mixed, then go on with ckpt=last"
+            )
+        elif isinstance(exception, RuntimeError) and "DataLoader worker" in str(exception):
+            logger.error(
+                "a process that loads data has died (%s); most often memory has run out: lower "
+                "data.num_workers or data.batch_size, then go on with ckpt=last",
+                str(exception).splitlines()[0],
+            )
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
         signum = self._watch.signum or 0

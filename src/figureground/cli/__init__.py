@@ -1,0 +1,140 @@
+"""Commands. `run` turns a task into one: configuration, checks, exit codes, one-line errors."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from figureground.core.config import config_dir, nearest
+from figureground.core.errors import (
+    ConfigError,
+    FiguregroundError,
+    StoppedBySignalError,
+    exit_code_of,
+)
+
+COMMANDS = ("train", "evaluate", "predict", "generate", "convert", "prepare")
+
+_FAILED_JOBS: list[str] = []
+_FIRST_SWEEP_CODE, _MOST_COUNTED = 10, 9
+
+
+def main() -> None:
+    """Entry of the console script: `figureground <command> [options]`."""
+    command = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if command in {"--help", "-h"}:
+        sys.stdout.write(
+            "usage: figureground <command> [option=value ...]\n\n"
+            f"commands: {', '.join(COMMANDS)}\n"
+            "figureground <command> --help lists its options\n"
+        )
+        sys.exit(0)
+    if command not in COMMANDS:
+        sys.stderr.write(f"error: no command '{command}'{nearest(command, COMMANDS)}\n")
+        sys.exit(2)
+    del sys.argv[1]
+    importlib.import_module(f"figureground.cli.{command}").main()
+
+
+def run(task: Callable[[Any], Any], config_name: str) -> None:
+    """Run `task` on the configuration that the command line describes, then exit.
+
+    Exit codes: 0 done, 1 unforeseen (with traceback), 2 user, 3 data, 4 numbers, 5 writing, 130 /
+    138 / 143 stopped by SIGINT / SIGUSR1 / SIGTERM, 10 + failed jobs of a sweep (at most 9).
+
+    Args:
+        task: Takes the composed configuration.
+        config_name: Root file in the configuration folder.
+    """
+    import hydra
+
+    if "--debug" in sys.argv:
+        sys.argv.remove("--debug")
+        os.environ["FIGUREGROUND_DEBUG"] = "1"
+    # Hydra then hands errors on instead of printing and exiting by itself.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    for argument in sys.argv[1:]:
+        if argument.startswith("paths.output_dir="):
+            sys.argv.append(f"hydra.run.dir={argument.partition('=')[2]}")
+    command = hydra.main(version_base="1.3", config_path=config_dir(), config_name=config_name)
+    try:
+        command(_as_job(task))()
+    except Exception as error:
+        sys.exit(_report(error, config_name))
+
+
+def _as_job(task: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Make a failing job of a sweep leave `failed.txt` and let the others run."""
+
+    def job(config: Any) -> Any:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            return task(config)
+        try:
+            return task(config)
+        except StoppedBySignalError as error:
+            sys.exit(error.code)  # Stops the whole sweep: Hydra collects ordinary errors only.
+        except Exception as error:
+            folder = HydraConfig.get().runtime.output_dir
+            _FAILED_JOBS.append(folder)
+            with open(os.path.join(folder, "failed.txt"), "w", encoding="utf-8") as file:  # noqa: PTH118, PTH123 - works without the folder's checks
+                file.write("".join(traceback.format_exception(error)))
+            sys.stderr.write(f"error: {folder}: {error}\n")
+            raise
+
+    job.__name__ = getattr(task, "__name__", "job")
+    return job
+
+
+def _report(error: Exception, config_name: str) -> int:
+    """Write `error` to the terminal and return the exit code."""
+    if _FAILED_JOBS:
+        sys.stderr.write(f"error: {len(_FAILED_JOBS)} jobs failed: {', '.join(_FAILED_JOBS)}\n")
+        return _FIRST_SWEEP_CODE + min(len(_FAILED_JOBS), _MOST_COUNTED)
+    error = _explain_composition(error, config_name)
+    if os.environ.get("FIGUREGROUND_DEBUG") or not isinstance(error, FiguregroundError):
+        traceback.print_exception(error)
+    if isinstance(error, FiguregroundError):
+        sys.stderr.write(f"error: {error}\n")
+    return exit_code_of(error)
+
+
+def _explain_composition(error: Exception, config_name: str) -> Exception:
+    """Turn Hydra's complaints about the command line into one line with the nearest name."""
+    from hydra.errors import HydraException, MissingConfigException
+    from omegaconf.errors import OmegaConfBaseException
+
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        hint = nearest(name, list(error.options or []))
+        return ConfigError(f"{group or 'config'}={name}: there is no such choice{hint}")
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return error
+    text = str(error)
+    if found := re.search(r"Could not override '([^']+)'", text):
+        hint = nearest(found[1], _known_options(config_name))
+        return ConfigError(f"{found[1]}: there is no such option{hint}")
+    return ConfigError(" ".join(text.split()))
+
+
+def _known_options(config_name: str) -> list[str]:
+    """All option paths under the group choices on the command line."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from figureground.core.config import flatten
+
+    groups = [a for a in sys.argv[1:] if re.fullmatch(r"(method|data|recipe|trainer)=[\w-]+", a)]
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        try:
+            config = compose(config_name, overrides=groups)
+        except Exception:  # One problem at a time: a hint is no reason for another error.
+            return []
+    return list(flatten(OmegaConf.to_container(config, resolve=False)))

@@ -118,15 +118,15 @@ def load_method(path: str | Path, map_location: str | torch.device = "cpu") -> M
         CheckpointError: See `read_checkpoint`; also if the weights do not fit the method that the
             file describes, or if it describes something that is not a method of this suite.
     """
-    # Here because core.config brings Hydra, which training under Lightning alone does not need.
-    from figureground.core.config import build_trusted
-    from figureground.core.method import Method
-
     checkpoint = read_checkpoint(path, map_location)
     section = checkpoint["figureground"]
     node = section.get("method")
     if not isinstance(node, dict) or "_target_" not in node:
         raise CheckpointError(f"{path} does not say how its method was built (no section `method`)")
+    # Here because core.config brings Hydra and core.method imports this module.
+    from figureground.core.config import build_trusted
+    from figureground.core.method import Method
+
     try:
         method = build_trusted(node)
     except UserError as error:

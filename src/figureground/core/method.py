@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from figureground import __version__
+from figureground.core.checkpoint import check_fits
 from figureground.core.errors import DataError, NumericalError
 from figureground.core.protocols import Clusterer, Segmenter
 from figureground.core.types import Batch
@@ -220,7 +221,8 @@ class Method(LightningModule, ABC):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the restart and skip counters."""
+        """Refuse weights that do not fit before any is loaded; take up the counters."""
+        check_fits(self, checkpoint["state_dict"], "the checkpoint")
         section = checkpoint.get("figureground", {})
         self.restarts = list(section.get("restarts", []))
         self.skipped = Counter(section.get("skipped", {}))

@@ -1,0 +1,1 @@
+"""Pictures from files or made in memory, as batches."""

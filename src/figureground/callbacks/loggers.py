@@ -1,0 +1,201 @@
+"""Loggers that cannot take a run down with them, all with the same keys."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import threading
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from figureground.core.errors import require
+from figureground.core.io import atomic_write
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE = 15.0  # Seconds that W&B may take to start; half of that to finish.
+
+
+class CsvLogger(Logger):
+    """`metrics.csv` with a row for each step that logged something, complete on disk at any time.
+
+    A resumed run keeps the rows up to where it goes on and drops those after, which it will write
+    again; the file equals that of an uninterrupted run.
+
+    Args:
+        directory: Where `metrics.csv` goes.
+        flush_every: Rows between two writes; saving a checkpoint writes too.
+    """
+
+    def __init__(self, directory: str, flush_every: int = 50) -> None:
+        super().__init__()
+        self.path = Path(directory) / "metrics.csv"
+        self.flush_every = flush_every
+        self._rows: dict[int, dict[str, float]] = {}
+        self._unsaved = 0
+        self._is_loaded = False
+
+    @property
+    def name(self) -> str:
+        """Name of the logger."""
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        """One file per run directory."""
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Nothing: `config.json` has them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add `metrics` to the row of `step`."""
+        self._load(step or 0)
+        row = self._rows.setdefault(step or 0, {})
+        row.update({name: float(value) for name, value in metrics.items() if name != "epoch"})
+        self._unsaved += 1
+        if self._unsaved >= self.flush_every:
+            self.save()
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write the file."""
+        if not self._unsaved:
+            return
+        names = sorted({name for row in self._rows.values() for name in row})
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ["step", *names], lineterminator="\n")
+        writer.writeheader()
+        for step in sorted(self._rows):
+            writer.writerow({"step": step, **{k: repr(v) for k, v in self._rows[step].items()}})
+        with atomic_write(self.path, "w") as file:
+            file.write(text.getvalue())
+        self._unsaved = 0
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write what is left."""
+        self.save()
+
+    def _load(self, first_step: int) -> None:
+        """Take up the rows before `first_step` that an earlier part of this run has written."""
+        if self._is_loaded:
+            return
+        self._is_loaded = True
+        if not self.path.is_file():
+            return
+        with self.path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                step = int(row.pop("step"))
+                if step < first_step:
+                    self._rows[step] = {k: float(v) for k, v in row.items() if v}
+
+
+def make_tensorboard(directory: str) -> TensorBoardLogger:
+    """Make Lightning's TensorBoard logger, or say which extra installs TensorBoard."""
+    require("tensorboard", extra="tensorboard")
+    return TensorBoardLogger(directory, name="", version="")
+
+
+class SafeWandbLogger(WandbLogger):
+    """W&B that may fail: after the first trouble it is left alone and the run goes on.
+
+    Args:
+        project: W&B project.
+        directory: Where its files go.
+        name: Name of the run.
+        group: Runs to be compared.
+        tags: Tags of the run.
+        offline: Write files only; works without an account.
+        run_id: Run to go on with; a new one if None.
+    """
+
+    def __init__(
+        self,
+        project: str,
+        directory: str,
+        name: str | None = None,
+        group: str | None = None,
+        tags: Sequence[str] = (),
+        offline: bool = False,
+        run_id: str | None = None,
+    ) -> None:
+        self._broken = False
+        marker = Path(directory) / "wandb_id"
+        if run_id is None and marker.is_file():
+            run_id = marker.read_text("utf-8").strip() or None
+        self._marker = marker
+        super().__init__(
+            name=name, save_dir=directory, offline=offline, project=project, group=group,
+            tags=list(tags), id=run_id, resume="allow",
+        )  # fmt: skip
+
+    @property
+    def experiment(self) -> Any:
+        """The W&B run, started on first use; raises if that takes too long."""
+        if self._experiment is None and rank_zero_only.rank == 0:
+            _within(_PATIENCE, lambda: super(SafeWandbLogger, self).experiment)
+            with atomic_write(self._marker, "w") as file:
+                file.write(str(self._experiment.id))
+        return super().experiment
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Log `params`, if W&B works."""
+        self._try(lambda: super(SafeWandbLogger, self).log_hyperparams(params))
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log `metrics`, if W&B works."""
+        self._try(lambda: super(SafeWandbLogger, self).log_metrics(metrics, step))
+
+    @rank_zero_only
+    def log_image(self, key: str, images: list[Any], step: int | None = None, **kwargs: Any) -> None:
+        """Log `images`, if W&B works."""
+        self._try(lambda: super(SafeWandbLogger, self).log_image(key, images, step, **kwargs))
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Finish, if W&B works and does so in time."""
+        if self._experiment is not None:
+            run = self._experiment
+            self._try(lambda: _within(_PATIENCE / 2, lambda: run.finish()))
+
+    def _try(self, action: Callable[[], Any]) -> None:
+        if self._broken:
+            return
+        try:
+            action()
+        except Exception as error:  # Whatever a service or its client comes up with.
+            self._broken = True
+            logger.warning(
+                "W&B is left alone from now on (%s: %s); metrics.csv goes on",
+                type(error).__name__, error,
+            )  # fmt: skip
+
+
+def _within(seconds: float, action: Callable[[], Any]) -> None:
+    """Run `action` in a thread and raise what it raises, or `TimeoutError` after `seconds`."""
+    problems: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            action()
+        except BaseException as error:
+            problems.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(f"no answer within {seconds:.0f} s")
+    if problems:
+        raise problems[0]

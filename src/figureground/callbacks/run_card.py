@@ -1,0 +1,146 @@
+"""`RunCard`: what a run was and what came out, for programs (`metrics.json`) and people (`card.md`)."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from figureground import __version__
+from figureground.core.bounds import Count
+from figureground.core.io import atomic_write
+from figureground.core.method import Method
+
+
+class RunCard(Callback):
+    """Write `metrics.json` and `card.md` when training ends, also early, and after the test.
+
+    Args:
+        directory: The run directory.
+        name: Of the run, such as `redo-toy`.
+        seed: Of the run.
+        monitor: Score that chose the checkpoint, or None: the last one was taken.
+    """
+
+    def __init__(
+        self, directory: str, name: str = "", seed: Count = 0, monitor: str | None = None
+    ) -> None:
+        self.directory, self.name, self.seed, self.monitor = Path(directory), name, seed, monitor
+        self._seconds = 0.0
+        self._began: float | None = None
+        self._metrics: dict[str, float] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the latest scores."""
+        self._take(trainer, "val/")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what is known so far."""
+        self._write(trainer, pl_module, "finished")
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Write how far it came."""
+        if trainer.state.fn == "fit" and self._began is not None:
+            self._write(trainer, pl_module, f"ended early ({type(exception).__name__})")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the test scores."""
+        self._take(trainer, "test/")
+        self._write(trainer, pl_module, "finished")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seconds spent so far, over all parts of a run."""
+        return {"seconds": self._elapsed(), "metrics": dict(self._metrics)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._seconds, self._metrics = state_dict["seconds"], dict(state_dict["metrics"])
+
+    def _elapsed(self) -> float:
+        return self._seconds + (0.0 if self._began is None else time.monotonic() - self._began)
+
+    def _take(self, trainer: Trainer, prefix: str) -> None:
+        found = trainer.callback_metrics.items()
+        self._metrics |= {name: float(v) for name, v in found if name.startswith(prefix)}
+
+    def _write(self, trainer: Trainer, module: LightningModule, status: str) -> None:
+        if not trainer.is_global_zero or not isinstance(module, Method):
+            return
+        facts = self._facts(trainer, module, status)
+        with atomic_write(self.directory / "metrics.json", "w") as file:
+            json.dump({**facts, **self._metrics}, file, indent=2)
+        with atomic_write(self.directory / "card.md", "w") as file:
+            file.write(self._card(module, facts))
+
+    def _facts(self, trainer: Trainer, method: Method, status: str) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "status": status,
+            "seed": self.seed,
+            "iterations": int(trainer.fit_loop.epoch_loop.batch_progress.total.processed),
+            "seconds": round(self._elapsed(), 1),
+            "restarts": len(method.restarts),
+            "device": _device_name(trainer),
+            "precision": str(trainer.precision),
+            "versions": {
+                "figureground": __version__,
+                "torch": torch.__version__,
+                "lightning": pytorch_lightning.__version__,
+                "python": platform.python_version(),
+            },
+        }
+
+    def _card(self, method: Method, facts: dict[str, Any]) -> str:
+        data = method.origin.get("data", {})
+        rule = f"best `{self.monitor}`" if self.monitor else "the last one"
+        lines = [
+            f"# {self.name or type(method).__name__}",
+            "",
+            f"{type(method).__name__} on `{data.get('name', '?')}` at {data.get('resolution', '?')} "
+            f"pixels, seed {facts['seed']}: {facts['iterations']} iterations in "
+            f"{facts['seconds']:.0f} s on {facts['device']} ({facts['precision']}), "
+            f"{facts['status']}.",
+            "",
+            f"Checkpoint: {rule}. "
+            + ("Labels took part in choosing it." if self.monitor else "No label took part."),
+            "",
+        ]
+        for record in method.restarts:
+            lines.append(
+                f"- Restart {record['attempt']} at batch {record['iteration']} with seed "
+                f"{record['seed']}: {record['reason']}."
+            )
+        lines += ["", "| score | validation | test |", "|---|---|---|", *self._rows()]
+        pictures = sorted((self.directory / "images").glob("*.png"))
+        latest = [path for path in pictures if not path.stem[-6:].isdigit()]
+        lines += ["", *(f"![{path.stem}](images/{path.name})\n" for path in latest)]
+        lines += ["", "All options: `config.json`. Scores for programs: `metrics.json`.", ""]
+        return "\n".join(lines)
+
+    def _rows(self) -> list[str]:
+        names = {name.partition("/")[2] for name in self._metrics}
+        rows = []
+        for name in sorted(names):
+            cells = [self._metrics.get(f"{stage}/{name}") for stage in ("val", "test")]
+            shown = ["" if cell is None else f"{cell:.4f}" for cell in cells]
+            rows.append(f"| `{name}` | {shown[0]} | {shown[1]} |")
+        return rows
+
+
+def _device_name(trainer: Trainer) -> str:
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return f"{trainer.world_size} x {torch.cuda.get_device_name(device)}"
+    return f"{device.type} ({torch.get_num_threads()} threads)"

@@ -1,0 +1,100 @@
+"""Checks that run before Hydra creates anything, as a Hydra callback."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict
+
+from figureground.cli.settings import SETTINGS
+from figureground.core.config import flatten, require_valid, to_plain
+from figureground.core.errors import ConfigError, FiguregroundError, WriteError, exit_code_of
+
+RESOLVED = "config.json"  # The resolved options of a run, in its directory.
+
+#: Options that may differ between a run and its continuation.
+_MAY_DIFFER = (
+    "iterations", "ckpt", "logger", "paths", "callbacks", "tags", "test", "resume", "name", "extra",
+    "objective", "overwrite", "task", "compile", "debug",
+    "data.num_workers", "data.cache", "data.cache_dir", "data.fallback_cache_dir",
+    "data.eval_batch_size", "data.on_error", "data.allow_unannotated", "data.train.root",
+    "data.val.root", "data.test.root", "data.predict",
+    "trainer.devices", "trainer.num_nodes", "trainer.enable_progress_bar", "trainer.accelerator",
+    "trainer.limit_train_batches", "trainer.limit_val_batches", "trainer.log_every_n_steps",
+    "trainer.strategy", "trainer.profiler",
+)  # fmt: skip
+_SHOWN = 8
+
+
+class ConfigCheck(Callback):
+    """Refuse a configuration before its run directory exists."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the one job of an ordinary run; a sweep's jobs check themselves."""
+        # What `${hydra:...}` refers to is otherwise set later.
+        HydraConfig.instance().set_config(config)
+        with open_dict(config.hydra.runtime):
+            config.hydra.runtime.output_dir = str(Path(config.hydra.run.dir).absolute())
+        HydraConfig.instance().set_config(config)
+        try:
+            check_job(config)
+        except FiguregroundError as error:
+            # Hydra turns exceptions of callbacks into warnings; leaving it does not.
+            sys.stderr.write(f"error: {error}\n")
+            sys.exit(exit_code_of(error))
+
+
+def check_job(config: DictConfig) -> None:
+    """Check one job: all options, then that its run directory is free for it.
+
+    Raises:
+        ConfigError: An option is wrong, or the directory holds another run.
+        WriteError: The directory cannot be made.
+    """
+    require_valid(config, SETTINGS[str(config.task)])
+    if config.task == "train" and int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        check_run_directory(Path(config.paths.output_dir), to_plain(config))
+
+
+def check_run_directory(folder: Path, plain: dict[str, Any]) -> None:
+    """Refuse to run where another run lives, or to continue it with other settings."""
+    parent = next(p for p in (folder, *folder.parents) if p.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise WriteError(
+            f"{folder} cannot be made: {parent} is not a writable directory; choose another "
+            "paths.output_dir=..."
+        )
+    stored = folder / RESOLVED
+    if not stored.is_file():
+        if plain["ckpt"] == "last" and not list(folder.glob("checkpoints/*.ckpt")):
+            raise ConfigError(
+                f"ckpt=last, but {folder} holds no run to go on with; add paths.output_dir=<its "
+                "run directory>, or give ckpt=<file> to start from its state"
+            )
+        return
+    if plain["ckpt"] is None and list(folder.glob("checkpoints/*.ckpt")):
+        raise ConfigError(
+            f"{folder} already holds a run; add ckpt=last to go on with it, or choose another "
+            "paths.output_dir=..."
+        )
+    if plain["resume"].get("force"):
+        return
+    before, now = flatten(json.loads(stored.read_text("utf-8"))), flatten(plain)
+    differing = [
+        f"{key} ({before.get(key)} -> {now.get(key)})"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+        and not any(key == free or key.startswith(f"{free}.") for free in _MAY_DIFFER)
+    ]
+    if differing:
+        more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
+        raise ConfigError(
+            f"{folder} was run with other settings: {', '.join(differing[:_SHOWN])}{more}; use the "
+            "same, or add resume.force=true"
+        )

@@ -1,0 +1,121 @@
+"""Top-level options of each command, with their types and ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from figureground.core.bounds import Bounds, Count, PositiveInt
+
+Seed = Annotated[int, Bounds(0, 2**32 - 1)]
+
+
+@dataclass
+class Settings:
+    """What every command has."""
+
+    task: str = ""
+    name: str = ""
+    seed: Seed = 0
+    tags: Sequence[str] = ()
+    paths: Mapping[str, Any] = field(default_factory=dict)
+    #: Free for the user: whatever is below is carried along and not checked.
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    overwrite: bool = False
+
+
+@dataclass
+class TrainSettings(Settings):
+    """Options of `train`."""
+
+    method: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    generator: Mapping[str, Any] | None = None
+    pairs: Mapping[str, Any] | None = None
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    logger: Mapping[str, Any] | None = None
+    callbacks: Mapping[str, Any] | None = None
+    experiment: Mapping[str, Any] | None = None
+    sweep: Mapping[str, Any] | None = None
+    debug: Mapping[str, Any] | None = None
+    deterministic: bool = False
+    iterations: PositiveInt = 1
+    objective: str | None = None
+    ckpt: str | None = None
+    compile: bool = False
+    channels_last: bool = False
+    test: bool = True
+    resume: Mapping[Literal["force"], bool] = field(default_factory=dict)
+
+
+@dataclass
+class EvaluateSettings(Settings):
+    """Options of `evaluate`."""
+
+    ckpt: str | Sequence[str] = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    split: Literal["val", "test"] = "test"
+    metrics: Mapping[str, Any] | None = None
+
+
+@dataclass
+class PredictSettings(Settings):
+    """Options of `predict`."""
+
+    ckpt: str = ""
+    input: str | Sequence[str] = ""
+    output: str = ""
+    batch_size: PositiveInt = 1
+    device: str = "auto"
+    layers: bool = True
+    on_error: Literal["raise", "skip"] = "raise"
+
+
+@dataclass
+class GenerateSettings(Settings):
+    """Options of `generate`."""
+
+    ckpt: str = ""
+    output: str = ""
+    count: Count = 0
+    input: str | Sequence[str] | None = None
+    swap: Sequence[str] | None = None
+    columns: PositiveInt = 1
+    batch_size: PositiveInt = 1
+    device: str = "auto"
+
+
+@dataclass
+class ConvertSettings(Settings):
+    """Options of `convert`."""
+
+    method: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    generator: Mapping[str, Any] | None = None
+    pairs: Mapping[str, Any] | None = None
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    callbacks: Mapping[str, Any] | None = None
+    iterations: PositiveInt = 1
+    channels_last: bool = False
+    weights: str = ""
+    output: str | None = None
+
+
+@dataclass
+class PrepareSettings(Settings):
+    """Options of `prepare`."""
+
+    data: Mapping[str, Any] = field(default_factory=dict)
+    on_error: Literal["raise", "skip"] = "raise"
+
+
+SETTINGS: dict[str, type[Settings]] = {
+    "train": TrainSettings,
+    "evaluate": EvaluateSettings,
+    "predict": PredictSettings,
+    "generate": GenerateSettings,
+    "convert": ConvertSettings,
+    "prepare": PrepareSettings,
+}

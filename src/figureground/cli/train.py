@@ -1,0 +1,204 @@
+"""`train`: build everything a configuration names, fit, test, and say what to look at."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from figureground.cli import run
+from figureground.cli.check import RESOLVED, check_job
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
+
+    from figureground.core.method import Method
+
+logger = logging.getLogger(__name__)
+
+#: Remarks of Lightning and torch that do not apply here, by the start of their text.
+_UNDERSTOOD = (
+    ".*does not have many workers",  # Cached pictures need none.
+    ".*The number of training batches",
+    ".*Checkpoint directory .* exists and is not empty",
+    ".*exists and is not empty",
+    ".*isinstance.treespec, LeafSpec",
+    ".*You called `self.log.* in your .* but have no logger configured",
+    ".*Experiment logs directory .* exists",
+    ".*`is_sanity_checking`",
+    ".*torch.jit.script",
+    ".*You have overridden `on_before_batch_transfer` in `LightningModule`",
+)
+
+
+def main() -> None:
+    """Entry of the command."""
+    run(train, "train")
+
+
+def train(config: DictConfig) -> float | None:
+    """Train one job; return its objective for sweeps, or None if it was not measured."""
+    check_job(config)
+    quieten()
+    # Below, because importing torch takes seconds that a misspelt option need not wait for.
+    import torch
+
+    from figureground.core.config import build, to_plain
+    from figureground.core.signals import watching
+
+    plain = to_plain(config)
+    folder = Path(plain["paths"]["output_dir"])
+    if _is_first_process():
+        _claim(folder, plain)
+    _seed_everything(plain["seed"], plain["deterministic"])
+    # One watch over everything: a signal during set-up ends the run at the first batch.
+    with watching():
+        datamodule = build(config.data)
+        method = build_method(config)
+        if plain["channels_last"]:
+            method = method.to(memory_format=torch.channels_last)
+        if plain["compile"]:
+            for network in method.children():
+                network.compile()  # In place, so that state-dict keys stay.
+        trainer = _build_trainer(config)
+        _log_hyperparameters(trainer, method, plain)
+        ckpt = _resolve_ckpt(plain["ckpt"], folder)
+        trainer.fit(method, datamodule, ckpt_path=ckpt, weights_only=True)
+        if plain["test"] and "test" in getattr(datamodule, "datasets", {}):
+            _test(trainer, method, datamodule, folder)
+    _say_where_to_look(folder)
+    objective = plain["objective"]
+    value = trainer.callback_metrics.get(objective) if objective else None
+    return None if value is None else float(value)
+
+
+def build_method(config: DictConfig) -> Method:
+    """Build the method and note in it what it was built from."""
+    from figureground.core.config import build, to_plain
+
+    method: Method = build(config.method)
+    plain = to_plain(config)
+    data = {key: plain["data"].get(key) for key in ("name", "resolution")}
+    method.origin = {"method": plain["method"], "data": data}
+    return method
+
+
+def quieten() -> None:
+    """Silence remarks that do not apply here; keep those that may."""
+    for text in _UNDERSTOOD:
+        warnings.filterwarnings("ignore", message=text)
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _claim(folder: Path, plain: dict[str, Any]) -> None:
+    """Write the resolved options into the run directory and point `outputs/latest` at it."""
+    from figureground.core.io import atomic_write
+
+    with atomic_write(folder / RESOLVED, "w") as file:
+        json.dump(plain, file, indent=2, default=str)
+    latest = Path("outputs") / "latest"
+    temporary = latest.with_name(f"latest.tmp-{os.getpid()}")
+    try:
+        latest.parent.mkdir(exist_ok=True)
+        temporary.symlink_to(os.path.relpath(folder, latest.parent), target_is_directory=True)
+        temporary.replace(latest)
+    except OSError as error:  # A file system without links, or a folder by that name.
+        logger.info("outputs/latest was not updated: %s", error)
+        temporary.unlink(missing_ok=True)
+
+
+def _seed_everything(seed: int, deterministic: bool) -> None:
+    import torch
+    from pytorch_lightning import seed_everything
+
+    seed_everything(seed, workers=False, verbose=False)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+
+
+def _build_trainer(config: DictConfig) -> Trainer:
+    from figureground.core.checkpoint import VerifiedCheckpointIO
+    from figureground.core.config import build
+
+    callbacks = [build(node) for node in (config.callbacks or {}).values() if node is not None]
+    loggers = [build(node) for node in (config.logger or {}).values() if node is not None]
+    trainer: Trainer = build(
+        config.trainer,
+        callbacks=callbacks,
+        logger=loggers or False,
+        plugins=[VerifiedCheckpointIO()],
+        default_root_dir=str(config.paths.output_dir),
+    )
+    return trainer
+
+
+def _log_hyperparameters(trainer: Trainer, method: Method, plain: dict[str, Any]) -> None:
+    import pytorch_lightning
+    import torch
+
+    from figureground import __version__
+    from figureground.core.config import flatten
+
+    flat = {key: value for key, value in flatten(plain).items() if not isinstance(value, list)}
+    for name, network in method.named_children():
+        flat[f"parameters/{name}"] = sum(p.numel() for p in network.parameters())
+    versions = {"figureground": __version__, "torch": torch.__version__}
+    versions["lightning"] = pytorch_lightning.__version__
+    flat |= {f"versions/{name}": version for name, version in versions.items()}
+    flat["git_commit"] = _git_commit()
+    for each in trainer.loggers:
+        each.log_hyperparams(flat)
+
+
+def _git_commit() -> str | None:
+    """Commit of the checkout this runs from, or None."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _resolve_ckpt(ckpt: str | None, folder: Path) -> str | None:
+    from figureground.core.checkpoint import BEST, find_resumable
+
+    if ckpt is None:
+        return None
+    if ckpt == "last":
+        return str(find_resumable(folder / "checkpoints"))
+    return str(folder / "checkpoints" / BEST) if ckpt == "best" else ckpt
+
+
+def _test(trainer: Trainer, method: Method, datamodule: Any, folder: Path) -> None:
+    """Test the checkpoint that the run selects: the best if one is monitored, else the last."""
+    from figureground.core.checkpoint import BEST, read_checkpoint
+
+    best = folder / "checkpoints" / BEST
+    if best.is_file():
+        checkpoint = read_checkpoint(best)
+        method.load_state_dict(checkpoint["state_dict"])
+        logger.info("testing %s", best)
+    trainer.test(method, datamodule, verbose=False)
+
+
+def _say_where_to_look(folder: Path) -> None:
+    if not _is_first_process():
+        return
+    pictures = sorted((folder / "images").glob("*.png"), key=lambda path: path.stat().st_mtime)
+    latest = [str(path) for path in pictures if not path.stem[-6:].isdigit()]
+    lines = [*latest, str(folder / "card.md"), str(folder / "metrics.json")]
+    logger.info("done. Look at:\n  %s", "\n  ".join(lines))
+
+
+def _is_first_process() -> bool:
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("NODE_RANK", "0")) == 0

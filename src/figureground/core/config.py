@@ -1,0 +1,319 @@
+"""From configuration to objects: every option is checked before anything is created.
+
+A config file holds constructor arguments, so the constructors' own annotations say what is allowed:
+types, `Literal` choices and `Bounds`. Unknown keys, wrong types and values out of range are all
+reported at once, each in one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import hydra.utils
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from figureground.core.bounds import Bounds
+from figureground.core.errors import CheckpointError, ConfigError, FiguregroundError
+
+_TRUSTED = ("figureground.", "torch.nn.", "torch.optim.")
+_SPECIAL = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
+#: Ranges of optimiser options, whose own annotations have none.
+_OPTIMIZER_BOUNDS = {
+    "lr": Bounds(above=0, high=10),
+    "eps": Bounds(above=0, high=1),
+    "weight_decay": Bounds(0, 10),
+    "momentum": Bounds(0, 1),
+    "alpha": Bounds(0, 1),
+}
+_BETAS = Annotated[Sequence[Annotated[float, Bounds(0, 0.999999)]], "each"]
+
+
+def config_dir() -> str:
+    """Folder of the configuration files: of the installed package, else of the checkout."""
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parents[1] / "conf"
+    return str(checkout if (checkout / "train.yaml").is_file() else package / "conf")
+
+
+def nearest(name: str, options: Sequence[str]) -> str:
+    """Hint at the option closest to `name`, as `; did you mean 'x'?`, or list a few."""
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; there are: {', '.join(sorted(options))}" if options else ""
+
+
+def check(config: DictConfig, settings: type) -> list[str]:
+    """List everything wrong with a composed configuration.
+
+    Args:
+        config: Of one job; the node `hydra` is left alone.
+        settings: Dataclass whose fields are the allowed top-level keys with their types.
+
+    Returns:
+        One line for each problem; empty if there is none.
+    """
+    problems, plain = _resolve(config)
+    hints = typing.get_type_hints(settings, include_extras=True)
+    for key, value in plain.items():
+        if key == "hydra":
+            continue
+        if key not in hints:
+            problems.append(f"{key}: there is no such option{nearest(str(key), list(hints))}")
+        elif problem := _mismatch(value, hints[key]):
+            problems.append(f"{key}={value}: {problem}")
+    for path, node in _targets(plain, ""):
+        problems += _check_node(path, node)
+    return problems
+
+
+def require_valid(config: DictConfig, settings: type) -> None:
+    """Raise `ConfigError` with all problems of `config`, one a line; see `check`."""
+    if problems := check(config, settings):
+        raise ConfigError("\n       ".join(problems))
+
+
+def build(node: Any, **more: Any) -> Any:
+    """Make the object that `node` describes, with `more` arguments.
+
+    Raises:
+        ConfigError: Its constructor refuses the options.
+    """
+    try:
+        return hydra.utils.instantiate(node, **more, _convert_="all")
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, FiguregroundError):
+                raise cause from error
+            if isinstance(cause, ValueError) and not isinstance(cause, OmegaConfBaseException):
+                raise ConfigError(f"{_name_of(node)}: {cause}") from error
+            cause = cause.__cause__
+        raise
+
+
+def build_trusted(node: Mapping[str, Any]) -> Any:
+    """Make the object that a node from a file describes, which may come from anybody.
+
+    Only classes defined in this package, `torch.nn` and `torch.optim` are made.
+
+    Raises:
+        CheckpointError: It asks for anything else; nothing was run.
+    """
+    for path, inner in _targets(node, ""):
+        _require_trusted(path, inner)
+    return build(OmegaConf.create(dict(node)))
+
+
+def to_plain(config: DictConfig) -> dict[str, Any]:
+    """Resolve `config` into plain containers, without the node `hydra`."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    if not isinstance(plain, dict):
+        raise TypeError(f"expected a mapping, got {type(plain).__name__}")
+    return {str(key): value for key, value in plain.items() if key != "hydra"}
+
+
+def flatten(plain: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested dicts into `a.b.c` -> value; lists stay values."""
+    if not isinstance(plain, dict) or not plain:
+        return {prefix: plain} if prefix else {}
+    flat: dict[str, Any] = {}
+    for key, value in plain.items():
+        flat.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+    return flat
+
+
+def _resolve(config: DictConfig) -> tuple[list[str], dict[str, Any]]:
+    """Resolve leaf by leaf; return problems and what could be resolved."""
+    problems: list[str] = []
+
+    def walk(node: DictConfig | ListConfig, path: str) -> Any:
+        keys = range(len(node)) if isinstance(node, ListConfig) else list(node.keys())
+        values = {}
+        for key in keys:
+            place = f"{path}.{key}" if path else str(key)
+            if place == "hydra":
+                continue
+            try:
+                if OmegaConf.is_missing(node, key):
+                    problems.append(f"{place} is not set; add {place}=...")
+                    continue
+                value = node[key]
+            except (OmegaConfBaseException, RecursionError) as error:
+                reason = str(error).splitlines()[0] if str(error) else "it refers to itself"
+                if isinstance(error, RecursionError):
+                    reason = "its references go round in a circle"
+                problems.append(f"{place}: {reason}")
+                continue
+            values[key] = walk(value, place) if isinstance(value, DictConfig | ListConfig) else value
+        return list(values.values()) if isinstance(node, ListConfig) else values
+
+    return problems, walk(config, "")
+
+
+def _targets(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All nodes with a `_target_` at or below `node`, with their paths."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield path, node
+        for key, value in node.items():
+            yield from _targets(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, list | tuple):
+        for number, value in enumerate(node):
+            yield from _targets(value, f"{path}[{number}]")
+
+
+def _check_node(path: str, node: dict[str, Any]) -> list[str]:
+    """Check one `_target_` node against the signature of what it names."""
+    target = node["_target_"]
+    try:
+        made = hydra.utils.get_object(str(target))
+        function = made.__init__ if inspect.isclass(made) else made
+        signature = inspect.signature(made)
+    except Exception as error:  # Importing runs other people's code.
+        return [f"{path}._target_={target}: cannot be imported ({str(error).splitlines()[0]})"]
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError):
+        hints = {}
+    names = [n for n, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD]
+    is_open = len(names) < len(signature.parameters)
+    problems = []
+    for key, value in node.items():
+        if key in _SPECIAL:
+            continue
+        place = f"{path}.{key}"
+        if key not in names:
+            if not is_open:
+                problems.append(f"{place}: there is no such option{nearest(key, names)}")
+        elif problem := _mismatch(value, hints.get(key, Any)) or _optimizer_mismatch(
+            str(target), key, value
+        ):
+            problems.append(f"{place}={value}: {problem}")
+    if not node.get("_partial_"):
+        given = signature.parameters.items()
+        needed = [n for n, p in given if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
+        problems += [f"{path}.{name} is not set; add {path}.{name}=..." for name in needed if name not in node]
+    if not problems and hasattr(made, "check_options"):
+        problems += [f"{path}: {problem}" for problem in _ask(made.check_options, signature, node)]
+    return problems
+
+
+def _ask(
+    check_options: Callable[..., list[str]], signature: inspect.Signature, node: dict[str, Any]
+) -> list[str]:
+    """Let a class check its options together, defaults filled in."""
+    options = {n: p.default for n, p in signature.parameters.items() if p.default is not p.empty}
+    options |= {key: value for key, value in node.items() if key not in _SPECIAL}
+    return check_options(**options)
+
+
+def _optimizer_mismatch(target: str, key: str, value: Any) -> str | None:
+    if not target.startswith("torch.optim."):
+        return None
+    if key in _OPTIMIZER_BOUNDS:
+        return _mismatch(value, Annotated[float, _OPTIMIZER_BOUNDS[key]])
+    return _mismatch(value, _BETAS) if key == "betas" else None
+
+
+def _mismatch(value: Any, hint: Any) -> str | None:
+    """Say what was expected where `value` does not fit the annotation `hint`, else None."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        base, *marks = get_args(hint)
+        bounds = next((mark for mark in marks if isinstance(mark, Bounds)), None)
+        problem = _mismatch(value, base)
+        if bounds is not None and (problem or value not in bounds):
+            return f"expected {_describe(base)} {bounds}"
+        return problem
+    if origin in {Union, types.UnionType}:
+        found = [_mismatch(value, option) for option in get_args(hint)]
+        if None in found:
+            return None
+        wanted = [problem.removeprefix("expected ") for problem in found if problem]
+        return "expected " + " or ".join(dict.fromkeys(wanted))
+    if origin is Literal:
+        options = [str(option) for option in get_args(hint)]
+        if value in get_args(hint):
+            return None
+        return f"expected one of {', '.join(options)}{nearest(str(value), options).split('; there')[0]}"
+    if isinstance(value, dict) and "_target_" in value:
+        return None  # Checked on its own.
+    return _plain_mismatch(value, hint, origin)
+
+
+def _plain_mismatch(value: Any, hint: Any, origin: Any) -> str | None:
+    expected = f"expected {_describe(hint)}"
+    if hint is None or hint is type(None):
+        return None if value is None else "expected null"
+    if hint is bool:
+        return None if isinstance(value, bool) else expected
+    if hint is int:
+        return None if isinstance(value, int) and not isinstance(value, bool) else expected
+    if hint is float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return None if is_number and math.isfinite(value) else expected
+    if hint in {str, Path}:
+        return None if isinstance(value, str) else expected
+    kind = origin or hint
+    if inspect.isclass(kind) and issubclass(kind, Mapping):
+        return None if isinstance(value, dict) else expected
+    if inspect.isclass(kind) and issubclass(kind, Sequence):
+        return _sequence_mismatch(value, hint, kind)
+    is_ours = inspect.isclass(hint) and hint.__module__.startswith("figureground.")
+    if is_ours and not (getattr(hint, "_is_protocol", False) and value is None):
+        return f"expected a node with `_target_` that makes a {hint.__name__}"
+    return None  # Nothing is known of other annotations.
+
+
+def _sequence_mismatch(value: Any, hint: Any, kind: type) -> str | None:
+    if not isinstance(value, list | tuple):
+        return "expected a list"
+    items = [item for item in get_args(hint) if item is not Ellipsis]
+    if kind is tuple and len(items) > 1 and len(items) != len(value):
+        return f"expected a list of {len(items)}"
+    for number, item in enumerate(value):
+        if items and (problem := _mismatch(item, items[min(number, len(items) - 1)])):
+            return f"element {number}: {problem}"
+    return None
+
+
+def _describe(hint: Any) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    names |= {Path: "a path", type(None): "null"}
+    if isinstance(hint, partial) or get_origin(hint) is not None:
+        return str(hint).replace("typing.", "")
+    return names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _require_trusted(path: str, node: dict[str, Any]) -> None:
+    """Raise unless a node names a class defined in a trusted package."""
+    target, place = node["_target_"], f"{path or 'method'}._target_"
+    refused = CheckpointError(
+        f"{place}={target!r} is not allowed in a file; expected a class of "
+        f"{', '.join(prefix.rstrip('.') for prefix in _TRUSTED)}. Nothing was run"
+    )
+    if not isinstance(target, str) or not target.startswith(_TRUSTED) or "_args_" in node:
+        raise refused
+    try:
+        made = hydra.utils.get_object(target)
+    except Exception as error:
+        raise refused from error
+    # A dotted path can lead through a trusted module to what that module imports.
+    if not inspect.isclass(made) or not f"{made.__module__}.".startswith(_TRUSTED):
+        raise refused
+
+
+def _name_of(node: Any) -> str:
+    target = node.get("_target_", "") if hasattr(node, "get") else ""
+    return str(target).rpartition(".")[2] or "configuration"

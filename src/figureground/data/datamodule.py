@@ -1,0 +1,313 @@
+"""`ImageDataModule`: one class for all datasets; everything about a dataset is its configuration."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from figureground.core.bounds import Count, PositiveInt
+from figureground.core.errors import DataError
+from figureground.core.types import Batch
+from figureground.data.cache import CacheMode, LazyStore, PixelStore, Transform, open_store
+from figureground.data.index import exclude_unreadable, verify_unchanged
+from figureground.data.sampler import Draw, EndlessBatchSampler, mix_seed
+from figureground.data.samples import ImageDataset, Sample
+from figureground.data.transforms import Augment
+
+logger = logging.getLogger(__name__)
+
+_STORES = ("train", "val", "test", "predict")
+
+
+class ImageDataModule(LightningDataModule):
+    """Turn datasets into batches of one size in [-1, 1].
+
+    Training batches come without end (see `EndlessBatchSampler`) and never carry masks or labels,
+    unless the method says that it `learns_from_masks`. A method with `num_streams` > 1 gets a
+    tuple of that many independently shuffled batches.
+
+    Args:
+        name: Name for messages, caches and checkpoints.
+        resolution: Side of the pictures.
+        batch_size: Pictures per batch, stream and process.
+        num_workers: Loader processes; they change speed, never the data.
+        train: Training set.
+        val: Validation set.
+        test: Test set.
+        predict: Set for prediction.
+        transform: Fixed transform to `resolution`, or None if samples have that size.
+        augment: Random transform of training pictures.
+        eval_batch_size: Pictures per evaluation batch; `batch_size` if None.
+        seed: Seed of shuffles and augmentation.
+        cache: Where transformed pictures are kept: `auto` (drawn ones in memory, files on disk),
+            `disk`, `memory` or `off`.
+        cache_dir: Folder of disk caches.
+        fallback_cache_dir: Used where `cache_dir` cannot be written to.
+        on_error: `raise` on a broken file, or `skip` those that `prepare` has listed.
+        allow_unannotated: Score what has masks instead of refusing a partly annotated set.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        resolution: PositiveInt,
+        batch_size: PositiveInt,
+        num_workers: Count = 0,
+        train: ImageDataset | None = None,
+        val: ImageDataset | None = None,
+        test: ImageDataset | None = None,
+        predict: ImageDataset | None = None,
+        transform: Transform | None = None,
+        augment: Augment | None = None,
+        eval_batch_size: PositiveInt | None = None,
+        seed: Count = 0,
+        cache: CacheMode = "auto",
+        cache_dir: str | None = None,
+        fallback_cache_dir: str | None = None,
+        on_error: str = "raise",
+        allow_unannotated: bool = False,
+    ) -> None:
+        super().__init__()
+        self.name, self.resolution = name, resolution
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.eval_batch_size = eval_batch_size or batch_size
+        self.datasets = {
+            split: dataset
+            for split, dataset in zip(_STORES, (train, val, test, predict), strict=True)
+            if dataset is not None
+        }
+        self.transform, self.augment, self.seed = transform, augment, seed
+        self.cache, self.on_error = cache, on_error
+        folders = (cache_dir, fallback_cache_dir)
+        self.cache_dirs = [Path(folder) for folder in folders if folder is not None]
+        self.allow_unannotated = allow_unannotated
+        self._stores: dict[str, PixelStore | LazyStore] = {}
+
+    def setup(self, stage: str) -> None:
+        """Check the files against the index of `prepare`, if there is one, and open the caches."""
+        wanted = {"fit": ("train", "val"), "validate": ("val",)}.get(stage, (stage,))
+        for split in wanted:
+            if split in self.datasets and split not in self._stores:
+                self.store(split)
+
+    def store(self, split: str) -> PixelStore | LazyStore:
+        """Pictures of `split` at training size, from the cache where one is kept."""
+        if split not in self._stores:
+            if split not in self.datasets:
+                known = ", ".join(self.datasets)
+                raise DataError(f"data={self.name} has no {split} split (it has: {known})")
+            dataset = self.datasets[split]
+            verify_unchanged(dataset, self.cache_dirs, self.name)
+            if self.on_error == "skip":
+                dataset = exclude_unreadable(dataset, self.cache_dirs, self.name)
+            mode = self.cache if self.cache_dirs or self.cache != "auto" else "memory"
+            self._stores[split] = open_store(
+                dataset,
+                self.transform,
+                self.resolution,
+                mode,
+                self.cache_dirs,
+                f"{self.name}-{split}",
+            )
+        return self._stores[split]
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches without end, from where the trainer's counter stands."""
+        store = self.store("train")
+        module = self.trainer.lightning_module if self.trainer else None
+        num_streams = int(getattr(module, "num_streams", 1))
+        with_masks = bool(getattr(module, "learns_from_masks", False))
+        sampler = EndlessBatchSampler(
+            len(store),
+            self.batch_size,
+            self.seed,
+            num_streams,
+            self._batches_done,
+            *self._rank_and_size(),
+        )
+        reader = _TrainingReader(store, self.augment, self.seed, num_streams, with_masks)
+        return self._loader(EndlessLoader, reader, batch_sampler=sampler)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """All validation pictures in order; none if there is no validation set."""
+        return self._evaluation_loader("val") if "val" in self.datasets else []
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """All test pictures in order."""
+        return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """All pictures to predict in order."""
+        return self._evaluation_loader("predict")
+
+    def batch(self, split: str, indices: Sequence[int]) -> Batch:
+        """Pictures of `split` by index, with masks and labels if there are any."""
+        store = self.store(split)
+        return collate([store.load(index) for index in indices])
+
+    def _evaluation_loader(self, split: str) -> DataLoader[Any]:
+        store = self.store(split)
+        if split != "predict":
+            self._check_annotated(split, store)
+        rank, size = self._rank_and_size()
+        # Ranks may get one picture more or less: metrics add up, and nothing waits in between.
+        indices = list(range(rank, len(store), size))
+        reader = _EvaluationReader(store)
+        batches = [
+            indices[first : first + self.eval_batch_size]
+            for first in range(0, len(indices), self.eval_batch_size)
+        ]
+        return self._loader(DataLoader, reader, batch_sampler=batches)
+
+    def _check_annotated(self, split: str, store: PixelStore | LazyStore) -> None:
+        dataset = self.datasets[split]
+        unmarked = dataset.unannotated() if hasattr(dataset, "unannotated") else []
+        if not unmarked or not dataset.annotated:
+            return
+        if not self.allow_unannotated:
+            raise DataError(
+                f"{len(unmarked)} of {len(dataset)} {split} pictures have no mask: "
+                f"{', '.join(unmarked[:10])}; add masks, or set data.allow_unannotated=true to "
+                "score the rest"
+            )
+        logger.warning(
+            "%d of %d %s pictures have no mask and are not scored",
+            len(unmarked),
+            len(dataset),
+            split,
+        )
+
+    def _loader(
+        self, kind: type[DataLoader[Any]], reader: Dataset[Any], batch_sampler: Any
+    ) -> DataLoader[Any]:
+        workers: dict[str, Any] = {}
+        if self.num_workers:
+            workers = {
+                "persistent_workers": True,
+                "worker_init_fn": partial(_seed_worker, self.seed),
+            }
+        return kind(
+            reader,
+            batch_sampler=batch_sampler,
+            collate_fn=_identity,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            # Of its own, so that making an iterator draws nothing from the global generator.
+            generator=torch.Generator().manual_seed(self.seed),
+            **workers,
+        )
+
+    def _batches_done(self) -> int:
+        if self.trainer is None:
+            return 0
+        return int(self.trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+
+    def _rank_and_size(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+
+class EndlessLoader(DataLoader[Any]):
+    """Loader that Lightning takes for resumable: its sampler starts at the trainer's counter."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the position is the trainer's counter of batches."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to take up."""
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples of one size into a batch; masks and labels only if all have them."""
+    masks = [sample.mask for sample in samples if sample.mask is not None]
+    labels = [sample.label for sample in samples if sample.label is not None]
+    return Batch(
+        image=to_float(np.stack([sample.image for sample in samples])),
+        key=tuple(sample.key for sample in samples),
+        mask=_to_long(np.stack(masks)) if len(masks) == len(samples) else None,
+        label=torch.tensor(labels) if len(labels) == len(samples) else None,
+    )
+
+
+def to_float(images: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+    """Turn uint8 (B, H, W, 3) into float (B, 3, H, W) in [-1, 1]."""
+    tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    # Divided first, as the authors did: the last bit of the pixels is theirs.
+    return tensor.float().div_(255).mul_(2).sub_(1).contiguous()
+
+
+def _to_long(masks: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(masks)).long()
+
+
+class _TrainingReader(Dataset[Any]):
+    """Makes whole training batches from draws."""
+
+    def __init__(
+        self,
+        store: PixelStore | LazyStore,
+        augment: Augment | None,
+        seed: int,
+        num_streams: int,
+        with_masks: bool,
+    ) -> None:
+        self.store, self.augment, self.seed = store, augment, seed
+        self.num_streams, self.with_masks = num_streams, with_masks
+
+    def __getitems__(self, draws: list[Draw]) -> Batch | tuple[Batch, ...]:
+        """Return the batch of `draws`, a tuple if there are several streams."""
+        size = len(draws) // self.num_streams
+        parts = [self._read(draws[k * size : (k + 1) * size]) for k in range(self.num_streams)]
+        return parts[0] if self.num_streams == 1 else tuple(parts)
+
+    def _read(self, draws: list[Draw]) -> Batch:
+        indices = [draw.index for draw in draws]
+        keys = tuple(self.store.keys[index] for index in indices)
+        plain = self.augment is None and not self.with_masks
+        if plain and isinstance(self.store, PixelStore):
+            return Batch(to_float(self.store.images[indices]), keys)
+        samples = [self._change(self.store.load(draw.index), draw) for draw in draws]
+        if self.with_masks:
+            return collate(samples)
+        return Batch(to_float(np.stack([sample.image for sample in samples])), keys)
+
+    def _change(self, sample: Sample, draw: Draw) -> Sample:
+        if self.augment is None:
+            return sample
+        seed = mix_seed(self.seed, draw.stream, draw.epoch, draw.index) & 0xFFFFFFFF
+        image, mask = self.augment(sample.image, sample.mask if self.with_masks else None, seed)
+        return Sample(image, sample.key, mask, sample.label)
+
+
+class _EvaluationReader(Dataset[Any]):
+    """Makes whole evaluation batches from indices."""
+
+    def __init__(self, store: PixelStore | LazyStore) -> None:
+        self.store = store
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        """Return the pictures at `indices` with all that is known of them."""
+        return collate([self.store.load(index) for index in indices])
+
+
+def _identity(batch: Callable[..., Any]) -> Any:
+    return batch
+
+
+def _seed_worker(seed: int, worker: int) -> None:
+    """Give libraries with global generators a state that depends on the seed alone."""
+    random.seed(mix_seed(seed, worker))
+    np.random.seed(mix_seed(seed, worker) & 0xFFFFFFFF)  # noqa: NPY002 - libraries draw from it

@@ -1,0 +1,103 @@
+"""The index that `prepare` leaves: which files there were, and which of them were broken."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from figureground.core.errors import DataError
+from figureground.core.io import atomic_write
+from figureground.data.samples import ImageDataset, Sample
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 5
+
+
+def index_path(folder: Path, name: str) -> Path:
+    """Where the index of dataset `name` lies."""
+    return folder / f"{name}-index.json"
+
+
+def write_index(folder: Path, name: str, files: dict[str, Any], broken: dict[str, str]) -> Path:
+    """Write the index of dataset `name`: facts of each file, and key -> problem of broken samples."""
+    path = index_path(folder, name)
+    with atomic_write(path, "w") as file:
+        json.dump({"files": files, "broken": broken}, file, indent=1)
+    return path
+
+
+def read_index(folders: Sequence[Path], name: str) -> dict[str, Any] | None:
+    """Read the index of dataset `name`, or None where `prepare` did not run."""
+    for folder in folders:
+        path = index_path(folder, name)
+        if path.is_file():
+            content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            return content
+    return None
+
+
+def verify_unchanged(dataset: ImageDataset, folders: Sequence[Path], name: str) -> None:
+    """Compare size and time of all files with the index.
+
+    Raises:
+        DataError: A file has changed or gone since `prepare`.
+    """
+    index = read_index(folders, name)
+    if index is None:
+        return
+    changed = []
+    for number in range(len(dataset)):
+        for path in dataset.files(number):
+            known = index["files"].get(str(path))
+            if known is None:
+                continue
+            try:
+                stat = path.stat()
+            except OSError:
+                changed.append(f"{path} (gone)")
+                continue
+            if (stat.st_size, stat.st_mtime_ns) != (known["size"], known["mtime_ns"]):
+                changed.append(str(path))
+    if changed:
+        raise DataError(
+            f"{len(changed)} files changed since prepare: {', '.join(changed[:_SHOWN])}; run "
+            f"prepare data={name} again"
+        )
+
+
+def exclude_unreadable(dataset: ImageDataset, folders: Sequence[Path], name: str) -> ImageDataset:
+    """Leave out exactly the samples that `prepare` found broken.
+
+    Raises:
+        DataError: `prepare` did not run, so it is not known which they are.
+    """
+    index = read_index(folders, name)
+    if index is None:
+        raise DataError(
+            f"data.on_error=skip leaves out what prepare found broken, but it did not run; type: "
+            f"python src/prepare.py data={name} on_error=skip"
+        )
+    kept = [number for number, key in enumerate(dataset.keys) if key not in index["broken"]]
+    if len(kept) < len(dataset):
+        logger.warning("%d broken samples of %s are left out", len(dataset) - len(kept), name)
+    return Subset(dataset, kept)
+
+
+class Subset(ImageDataset):
+    """Some samples of another dataset, in its order."""
+
+    def __init__(self, dataset: ImageDataset, indices: Sequence[int]) -> None:
+        self.dataset, self.indices = dataset, list(indices)
+        self.keys = [dataset.keys[index] for index in self.indices]
+        self.annotated = dataset.annotated
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.dataset[self.indices[index]]
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """Files of the sample in the other dataset."""
+        return self.dataset.files(self.indices[index])

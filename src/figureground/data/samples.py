@@ -1,0 +1,73 @@
+"""What a dataset returns, and what it must be able to say about itself."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import Dataset
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture at its own size.
+
+    Attributes:
+        image: uint8 (H, W, 3).
+        key: Name that stays the same between runs.
+        mask: uint8 (H, W), 0 = background, or None.
+        label: Class or None.
+    """
+
+    image: Pixels
+    key: str
+    mask: Pixels | None = None
+    label: int | None = None
+
+
+class ImageDataset(Dataset[Sample]):
+    """Base of all datasets: an ordered set of named pictures.
+
+    Attributes:
+        keys: Names of all samples, unique, in order.
+        annotated: Whether samples carry masks.
+    """
+
+    keys: Sequence[str]
+    annotated: bool = True
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """Return sample `index` at its own size.
+
+        Raises:
+            DataError: Its files are missing or broken.
+        """
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """Files behind sample `index`, the image first; none if it is made in memory."""
+        return ()
+
+    def fingerprint(self) -> str:
+        """Hash of what the samples depend on: names, sizes and times of all files."""
+        digest = hashlib.sha256(f"{type(self).__qualname__} {self.annotated}".encode())
+        for index, key in enumerate(self.keys):
+            digest.update(key.encode())
+            for file in self.files(index):
+                stat = file.stat()
+                digest.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}".encode())
+        return digest.hexdigest()
+
+    def check_counts(self) -> list[str]:
+        """Problems with the number of samples or the split list, for `prepare`."""
+        return []

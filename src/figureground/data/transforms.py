@@ -1,0 +1,117 @@
+"""From a picture at its own size to training pixels: a fixed part, cached, and a random part.
+
+`ResizeCrop` is deterministic, so its result is what caches hold. `Augment` draws from a generator
+that depends on (seed, epoch, index) only, so the number of workers does not change the data.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from PIL import Image
+
+from figureground.core.bounds import Bounds, Fraction, PositiveInt
+from figureground.core.errors import DataError
+from figureground.data.samples import Pixels, Sample
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+class ResizeCrop:
+    """Resize the shorter side and cut out the middle square; masks always by nearest neighbour.
+
+    With side R the longer side becomes int(R * long / short) and the cut starts at
+    round((size - R) / 2), as torchvision did for the published figures.
+
+    Args:
+        resolution: Side R of the result.
+        interpolation: Filter for images; `nearest` is what ReDO used, the others are anti-aliased.
+    """
+
+    def __init__(
+        self,
+        resolution: PositiveInt,
+        interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "lanczos",
+    ) -> None:
+        self.resolution, self.interpolation = resolution, interpolation
+
+    @property
+    def fingerprint(self) -> str:
+        """What the result depends on, as text."""
+        return f"resize-crop-{self.resolution}-{self.interpolation}"
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Return `sample` at R x R."""
+        mask = sample.mask
+        if mask is not None and mask.shape != sample.image.shape[:2]:
+            raise DataError(
+                f"the mask of {sample.key} is {mask.shape[1]}x{mask.shape[0]} but its picture is "
+                f"{sample.image.shape[1]}x{sample.image.shape[0]}; both must have the same size"
+            )
+        image = self._apply(sample.image, _FILTERS[self.interpolation])
+        if mask is not None:
+            mask = self._apply(mask, Image.Resampling.NEAREST)
+        return Sample(image, sample.key, mask, sample.label)
+
+    def _apply(self, pixels: Pixels, resampling: Image.Resampling) -> Pixels:
+        height, width = pixels.shape[:2]
+        short, side = min(height, width), self.resolution
+        if (height, width) != (side, side):
+            size = int(side * width / short), int(side * height / short)
+            picture = Image.fromarray(pixels)
+            # Nothing is resized when the shorter side already fits; nearest would be the identity.
+            pixels = np.asarray(picture if short == side else picture.resize(size, resampling))
+        top, left = (round((length - side) / 2) for length in pixels.shape[:2])
+        return np.ascontiguousarray(pixels[top : top + side, left : left + side])
+
+
+class Augment:
+    """Random changes of image and mask together, on the CPU, by albumentations.
+
+    Args:
+        resolution: Side R of the pictures.
+        flip: Probability of a horizontal flip.
+        crop: Smallest share of the area that a random square crop keeps; 1 for no crop.
+        rotate: Largest rotation either way, in degrees; the border is mirrored.
+        brightness: Largest relative change of brightness and contrast.
+    """
+
+    def __init__(
+        self,
+        resolution: PositiveInt,
+        flip: Fraction = 0.5,
+        crop: Fraction = 1.0,
+        rotate: Annotated[float, Bounds(0, 180)] = 0.0,
+        brightness: Fraction = 0.0,
+    ) -> None:
+        # Imported late: it takes seconds and most runs do not augment.
+        import albumentations
+
+        steps = [albumentations.HorizontalFlip(p=flip)]
+        if crop < 1:
+            steps.append(
+                albumentations.RandomResizedCrop(
+                    (resolution, resolution), scale=(crop, 1.0), ratio=(1.0, 1.0), p=1.0
+                )
+            )
+        if rotate > 0:
+            steps.append(albumentations.Rotate(limit=rotate, border_mode=4, p=1.0))
+        if brightness > 0:
+            steps.append(albumentations.RandomBrightnessContrast(brightness, brightness, p=1.0))
+        self._compose = albumentations.Compose(steps)
+
+    def __call__(
+        self, image: Pixels, mask: Pixels | None, seed: int
+    ) -> tuple[Pixels, Pixels | None]:
+        """Change `image` (H, W, 3) and `mask` (H, W) alike, by `seed` alone."""
+        self._compose.set_random_seed(seed)
+        if mask is None:
+            return self._compose(image=image)["image"], None
+        changed = self._compose(image=image, mask=mask)
+        return changed["image"], changed["mask"]

@@ -1,0 +1,62 @@
+"""Grids of pictures as uint8 arrays (H, W, 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torchvision.utils import make_grid
+
+Pixels = npt.NDArray[np.uint8]
+
+_CELL = 96  # Pictures are enlarged to about this side, so that small ones can be seen.
+_CAPTION = 14  # Height of a caption in pixels.
+
+
+def to_uint8(image: Tensor) -> Pixels:
+    """Turn (3, H, W) in [-1, 1] into uint8 (H, W, 3)."""
+    pixels = ((image.detach().float().clamp(-1, 1) + 1) * 127.5).round()
+    return pixels.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+
+def picture_grid(pictures: Tensor, columns: int, cell: int = _CELL) -> Pixels:
+    """Lay pictures out row by row, small ones enlarged by whole factors.
+
+    Args:
+        pictures: (N, 3, H, W), in [-1, 1].
+        columns: Pictures per row.
+        cell: Side that small pictures are enlarged to, in pixels.
+    """
+    factor = max(1, round(cell / pictures.shape[-1]))
+    pictures = F.interpolate(pictures.detach().float().cpu(), scale_factor=factor)
+    return to_uint8(make_grid(pictures, columns, padding=2, pad_value=1.0))
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[Pixels]], captions: Sequence[str], titles: Sequence[str], cell: int = 128
+) -> Pixels:
+    """Lay out rows of pictures of any sizes, with a caption per row and a title per column."""
+    width = max(len(row) for row in rows) * (cell + 4)
+    sheet = Image.new("RGB", (width, _CAPTION + len(rows) * (cell + _CAPTION + 4)), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
+    for column, title in enumerate(titles):
+        draw.text((column * (cell + 4) + 2, 1), title, "black", font)
+    for number, (row, caption) in enumerate(zip(rows, captions, strict=True)):
+        top = _CAPTION + number * (cell + _CAPTION + 4)
+        draw.text((2, top), caption, "black", font)
+        for column, pixels in enumerate(row):
+            picture = Image.fromarray(pixels)
+            picture.thumbnail((cell, cell))
+            sheet.paste(picture, (column * (cell + 4), top + _CAPTION))
+    return np.asarray(sheet)
+
+
+def save_png(pixels: Pixels, file: Any) -> None:
+    """Encode `pixels`, grey, RGB or RGBA, as PNG into an open binary file."""
+    Image.fromarray(pixels).save(file, "PNG")
