@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, LightningDataModule
 from torch import Tensor
 
-from figureground.core.config import build
+from figureground.core.config import build, flatten
 from figureground.core.method import Method
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +84,7 @@ def run(
     return Result(process.returncode, out, err, files)
 
 
+@functools.cache
 def compose_tiny(method: str, *overrides: str) -> DictConfig:
     """Configuration of `method` on the toy set, without the callbacks of a whole command."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -95,6 +98,30 @@ def tiny_overrides(method: str) -> list[str]:
     counts = [f"data.{split}.count={count}" for split, count in (("train", 18), ("val", 8))]
     sizes = ["data.batch_size=4", "data.eval_batch_size=4", "data.test.count=8"]
     return [f"method={method}", "data=toy", *sizes, *counts, *widths]
+
+
+def command(method: str, directory: Path, *overrides: str) -> list[str | Path]:
+    """Command line that trains `method` on the toy set in `directory`, a row logged per batch."""
+    pace = ["trainer.val_check_interval=4", "trainer.log_every_n_steps=1"]
+    pace += ["callbacks.checkpoints.every=2", "trainer.accelerator=cpu", "test=false"]
+    tiny = tiny_overrides(method)
+    train = ROOT / "src" / "train.py"
+    return ["python", train, *tiny, *pace, f"paths.output_dir={directory}", *overrides]
+
+
+def flat_options(method: str) -> list[str]:
+    """Paths of all options of `method`, as on the command line."""
+    options = OmegaConf.load(ROOT / "conf" / "method" / f"{method}.yaml")
+    return list(flatten({"method": OmegaConf.to_container(options, resolve=False)}))
+
+
+def saved_iteration(directory: Path) -> int:
+    """Iteration of `last.ckpt` in a run directory, -1 while there is none; cheap enough to poll."""
+    try:
+        manifest = directory / "checkpoints" / "last.ckpt.json"
+        return int(json.loads(manifest.read_text("utf-8"))["iteration"])
+    except (OSError, ValueError):
+        return -1
 
 
 def build_tiny(method: str, *overrides: str) -> tuple[Method, LightningDataModule]:

@@ -82,10 +82,10 @@ def test_f01_f02_every_method_resumes_exactly(tmp_path: Path, method: str) -> No
     def make() -> tuple[Method, LightningDataModule]:
         return build_tiny(method)
 
-    settings: dict[str, Any] = {"iterations": 6, "every": 2, "validate_every": 2, "make": make}
+    settings: dict[str, Any] = {"iterations": 6, "every": 6, "validate_every": 3, "make": make}
     whole = Run(tmp_path / "whole", **settings).start()
-    # Four batches make an epoch of the toy set; one to five are its start, middle and end.
-    for count in (1, 3, 4, 5):
+    # Four batches make an epoch of the toy set: after its first, at its end, in the next one.
+    for count in (1, 4, 5):
         first = break_off(tmp_path / str(count), "on_train_batch_start", count, **settings)
         assert_equal_to(whole, first, Run(tmp_path / str(count), **settings).start(first.last))
 

@@ -17,7 +17,17 @@ import torch
 from pytorch_lightning import Callback
 from tiny import Run, TinyData, TinyGAN
 
-from faults import At, assert_same_checkpoint, kill, run
+from faults import (
+    METHODS,
+    At,
+    assert_same_checkpoint,
+    assert_same_run,
+    command,
+    flat_options,
+    kill,
+    run,
+    saved_iteration,
+)
 from figureground.core import checkpoint as checkpoint_module
 from figureground.core.checkpoint import find_damage, iteration_of, read_checkpoint
 from figureground.core.errors import StoppedBySignalError, WriteError, exit_code_of
@@ -60,8 +70,38 @@ def test_f15_signal_in_training_saves_after_the_batch(
     first = stop(tmp_path, At("on_train_batch_end", 3, kill(signum)), signum=signum)
     assert iteration_of(read_checkpoint(first.last)) == 3
     second = Run(tmp_path).start(first.last)
-    assert_same_checkpoint(whole.last, second.last)
+    assert_same_run(whole.checkpoints_dir.parent, tmp_path)
     assert first.rows.rows + second.rows.rows == whole.rows.rows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_f15_command_stopped_by_sigterm_resumes_exactly(tmp_path: Path, method: str) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    result = run(command(method, whole, "iterations=30"), cwd=tmp_path, limit=120)
+    assert result.code == 0, result.err
+    result = run(
+        command(method, parts, "iterations=30"),
+        cwd=tmp_path,
+        kill_after=(lambda: saved_iteration(parts) >= 4, signal.SIGTERM),
+        limit=120,
+    )
+    assert result.code == 143, result.err
+    assert "SIGTERM: stopping" in result.err
+    assert 4 <= saved_iteration(parts) < 30
+    # F11: another learning rate is refused by name, more iterations are not.
+    lr = next(key for key in flat_options(method) if key.endswith(".lr"))
+    result = run(command(method, parts, "iterations=30", "ckpt=last", f"{lr}=0.0123"), cwd=tmp_path)
+    assert result.code == 2
+    assert lr in result.err
+    result = run(command(method, parts, "iterations=30", "ckpt=last"), cwd=tmp_path, limit=120)
+    assert result.code == 0, result.err
+    assert_same_run(whole, parts)
+    # F05: a finished run says so.
+    result = run(command(method, parts, "iterations=30", "ckpt=last"), cwd=tmp_path, limit=120)
+    assert result.code == 0, result.err
+    assert "already trained for iterations=30" in result.out + result.err
+    assert_same_run(whole, parts)
 
 
 @pytest.mark.parametrize("count", [8, 12])
@@ -71,7 +111,7 @@ def test_f16_signal_in_validation_saves_and_validation_is_repeated(
     first = stop(tmp_path, At("on_validation_batch_start", count, kill()))
     assert iteration_of(read_checkpoint(first.last)) == count
     second = Run(tmp_path).start(first.last)
-    assert_same_checkpoint(whole.last, second.last)
+    assert_same_run(whole.checkpoints_dir.parent, tmp_path)
     assert first.rows.rows + second.rows.rows == whole.rows.rows
 
 
@@ -248,6 +288,18 @@ def test_f41_one_failed_save_is_survived(
         read_checkpoint(part.last)["state_dict"]["mask_net.0.weight"],
         read_checkpoint(whole.last)["state_dict"]["mask_net.0.weight"],
     )
+
+
+def test_f41_failed_best_is_survived_and_the_next_best_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Full while batch 4 and its validation run, with nothing else to save.
+    part = Run(tmp_path, FullDisk(3, 4), every=100, monitor="val/raw/agreement").start()
+    assert "best.ckpt" in caplog.text
+    assert "Training goes on" in caplog.text
+    saved = read_checkpoint(part.checkpoints_dir / "best.ckpt")
+    assert iteration_of(saved) in (8, 12)
+    assert saved["callbacks"]["Checkpoints"]["best_score"] == part.checkpoints.best_score
 
 
 def test_f41_second_failed_save_in_a_row_ends_the_run(tmp_path: Path) -> None:

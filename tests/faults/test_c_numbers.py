@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from pytorch_lightning import Callback
 from tiny import Run, TinyGAN
 from torch import Tensor
 from torch.optim import Optimizer
 
-from faults import METHODS, At, build_tiny
+from faults import METHODS, At, assert_same_run, build_tiny
+from figureground.callbacks.collapse import CollapseGuard
+from figureground.core.checkpoint import read_checkpoint
 from figureground.core.errors import DataError, NumericalError, exit_code_of
 from figureground.core.method import Method
 from figureground.core.types import Batch
@@ -178,6 +181,59 @@ def test_skip_counters_survive_a_resume(tmp_path: Path, monkeypatch: pytest.Monk
         part.start()
     with pytest.raises(NumericalError, match="iteration 5"):
         Run(tmp_path).start(part.last)
+
+
+class Collapse(Callback):
+    """Gives one region everything before each of the first `times` batches."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        if self.times:
+            self.times -= 1
+            torch.nn.init.constant_(pl_module.mask_net.head.bias, 50)
+
+
+def guarded(directory: Path, times: int, *callbacks: Callback, iterations: int = 4) -> Run:
+    """A run of ReDO that checks for collapse after every batch."""
+    guard = CollapseGuard(min_share=0.01, every=1, seed=5)
+    return Run(
+        directory,
+        Collapse(times),
+        guard,
+        *callbacks,
+        iterations=iterations,
+        make=lambda: build_tiny("redo"),
+    )
+
+
+def test_f27_collapse_restarts_with_the_next_seed_and_is_recorded(tmp_path: Path) -> None:
+    part = guarded(tmp_path, times=2).start()
+    assert [(r["iteration"], r["seed"]) for r in part.method.restarts] == [(1, 1005), (2, 2005)]
+    # Counted anew after each restart: two batches lost, four trained on.
+    assert part.trainer.fit_loop.total_batch_idx + 1 == 6
+    saved = read_checkpoint(part.last)["figureground"]["restarts"]
+    assert [record["attempt"] for record in saved] == [1, 2]
+
+
+def test_f27_run_stopped_after_a_restart_resumes_exactly(tmp_path: Path) -> None:
+    whole = guarded(tmp_path / "whole", 1).start()
+    first = guarded(tmp_path / "parts", 1, At("on_train_batch_start", 3, lambda: 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        first.start()
+    guarded(tmp_path / "parts", 0).start(first.last)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert len(whole.method.restarts) == 1
+
+
+def test_f27_fourth_collapse_ends_with_code_4(tmp_path: Path) -> None:
+    part = guarded(tmp_path, times=10)
+    with pytest.raises(NumericalError, match="after 3 restarts; change the seed") as caught:
+        part.start()
+    assert exit_code_of(caught.value) == 4
+    assert len(part.method.restarts) == 3
+    assert all(p.isfinite().all() for p in part.method.parameters())
 
 
 VARIANTS = {

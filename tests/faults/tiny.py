@@ -21,6 +21,7 @@ from torchmetrics import Metric
 
 from figureground.callbacks.checkpoints import Checkpoints
 from figureground.callbacks.guard import NumericalGuard
+from figureground.callbacks.loggers import CsvLogger
 from figureground.callbacks.random_state import RandomState
 from figureground.callbacks.signals import SignalGuard
 from figureground.callbacks.stop import StopAtIteration
@@ -169,7 +170,7 @@ class Run:
         self.rows = Rows()
         self.trainer = Trainer(
             accelerator="cpu",
-            logger=self.rows,
+            logger=[self.rows, CsvLogger(str(directory / "csv"))],
             callbacks=[
                 RandomState(),
                 StopAtIteration(iterations),

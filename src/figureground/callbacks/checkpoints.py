@@ -84,18 +84,10 @@ class Checkpoints(Checkpoint):
         # which a resumed run does not have.
         trainer.fit_loop.epoch_loop._results.reset()
         done = _progress(trainer).completed
-        if done <= self._started_at or done % self.every or self._saved_at == done:
-            return
-        try:
-            self.save_now(trainer)
-            self._failed_last = False
-        except WriteError as error:
-            self.failures += 1
+        if done > self._started_at and done % self.every == 0 and self._saved_at != done:
+            self._save_or_warn(trainer, LAST)
+        if self.failures:
             pl_module.log("train/save_failures", float(self.failures))
-            if self._failed_last:
-                raise
-            self._failed_last = True
-            logger.warning("%s. Training goes on; the next failed save ends it", error)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save `best.ckpt` if the score has improved."""
@@ -111,8 +103,9 @@ class Checkpoints(Checkpoint):
             )
         score = float(trainer.callback_metrics[self.monitor])
         if not math.isnan(score) and self._is_better(score):
-            self.best_score = score
-            self._save(trainer, BEST)
+            before, self.best_score = self.best_score, score  # The file itself says so, too.
+            if not self._save_or_warn(trainer, BEST):
+                self.best_score = before
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the final state, unless nothing happened."""
@@ -189,12 +182,32 @@ class Checkpoints(Checkpoint):
             self._save(trainer, LAST)
             self._saved_at = done
 
+    def _save_or_warn(self, trainer: Trainer, name: str) -> bool:
+        """Save; survive one failure, not two in a row. Return whether it worked."""
+        try:
+            if name == LAST:
+                self.save_now(trainer)
+            else:
+                self._save(trainer, name)
+        except WriteError as error:
+            self.failures += 1
+            if self._failed_last:
+                raise
+            self._failed_last = True
+            logger.warning("%s. Training goes on; the next failed save ends it", error)
+            return False
+        self._failed_last = False
+        return True
+
     def _save(self, trainer: Trainer, name: str) -> None:
         if trainer.is_global_zero and not self.directory.is_dir():
             logger.warning("%s was deleted while training; it is made anew", self.directory)
         for attempt in (1, 2):
             error: WriteError | None = None
             try:
+                # First, so that no row older than the state is lost with the process.
+                for each in trainer.loggers:
+                    each.save()
                 trainer.save_checkpoint(self.directory / name, weights_only=False)
             except WriteError as failure:
                 error = failure
@@ -222,7 +235,7 @@ class Checkpoints(Checkpoint):
                 f"cannot write to {self.directory}: {error.strerror}; choose another place with "
                 "paths.output_dir=..."
             ) from error
-        weights = sum(t.numel() * t.element_size() for t in module.state_dict().values())
+        weights = sum(t.numel() * t.element_size() for t in module.parameters())
         needed = 3 * 3 * weights  # Three files; Adam keeps two more numbers for each weight.
         if free < needed:
             raise WriteError(

@@ -95,7 +95,7 @@ class CsvLogger(Logger):
         with self.path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 step = int(row.pop("step"))
-                if step < first_step:
+                if step <= first_step:  # Its validation may be all that is logged anew.
                     self._rows[step] = {k: float(v) for k, v in row.items() if v}
 
 

@@ -137,4 +137,5 @@ def _known_options(config_name: str) -> list[str]:
             config = compose(config_name, overrides=groups)
         except Exception:  # One problem at a time: a hint is no reason for another error.
             return []
-    return list(flatten(OmegaConf.to_container(config, resolve=False)))
+    plain = OmegaConf.to_container(config, resolve=False)
+    return [*plain, *flatten(plain)]  # Groups too.

@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, read_write
 
 from figureground.cli.settings import SETTINGS
 from figureground.core.config import flatten, require_valid, to_plain
@@ -39,7 +39,7 @@ class ConfigCheck(Callback):
         """Check the one job of an ordinary run; a sweep's jobs check themselves."""
         # What `${hydra:...}` refers to is otherwise set later.
         HydraConfig.instance().set_config(config)
-        with open_dict(config.hydra.runtime):
+        with read_write(config.hydra.runtime):
             config.hydra.runtime.output_dir = str(Path(config.hydra.run.dir).absolute())
         HydraConfig.instance().set_config(config)
         try:

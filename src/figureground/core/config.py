@@ -72,6 +72,8 @@ def check(config: DictConfig, settings: type) -> list[str]:
             problems.append(f"{key}: there is no such option{nearest(str(key), list(hints))}")
         elif problem := _mismatch(value, hints[key]):
             problems.append(f"{key}={value}: {problem}")
+    if problems:
+        return problems  # Cheap to find; the rest imports the classes that are to be made.
     for path, node in _targets(plain, ""):
         problems += _check_node(path, node)
     return problems
@@ -117,10 +119,12 @@ def build_trusted(node: Mapping[str, Any]) -> Any:
 
 def to_plain(config: DictConfig) -> dict[str, Any]:
     """Resolve `config` into plain containers, without the node `hydra`."""
-    plain = OmegaConf.to_container(config, resolve=True)
+    # Hydra's own node refers to things that exist only while a job runs.
+    mine = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    plain = OmegaConf.to_container(mine, resolve=True)
     if not isinstance(plain, dict):
         raise TypeError(f"expected a mapping, got {type(plain).__name__}")
-    return {str(key): value for key, value in plain.items() if key != "hydra"}
+    return {str(key): value for key, value in plain.items()}
 
 
 def flatten(plain: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`ImageDataModule`: one class for all datasets; everything about a dataset is its configuration."""
+"""`ImageDataModule`: one class for all datasets; what is special about one is configuration."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ class ImageDataModule(LightningDataModule):
         resolution: Side of the pictures.
         batch_size: Pictures per batch, stream and process.
         num_workers: Loader processes; they change speed, never the data.
+        root: Folder of the files; the datasets' own nodes refer to it.
         train: Training set.
         val: Validation set.
         test: Test set.
@@ -64,6 +65,7 @@ class ImageDataModule(LightningDataModule):
         resolution: PositiveInt,
         batch_size: PositiveInt,
         num_workers: Count = 0,
+        root: str | None = None,
         train: ImageDataset | None = None,
         val: ImageDataset | None = None,
         test: ImageDataset | None = None,
@@ -79,7 +81,7 @@ class ImageDataModule(LightningDataModule):
         allow_unannotated: bool = False,
     ) -> None:
         super().__init__()
-        self.name, self.resolution = name, resolution
+        self.name, self.resolution, self.root = name, resolution, root
         self.batch_size, self.num_workers = batch_size, num_workers
         self.eval_batch_size = eval_batch_size or batch_size
         self.datasets = {

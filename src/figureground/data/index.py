@@ -23,7 +23,7 @@ def index_path(folder: Path, name: str) -> Path:
 
 
 def write_index(folder: Path, name: str, files: dict[str, Any], broken: dict[str, str]) -> Path:
-    """Write the index of dataset `name`: facts of each file, and key -> problem of broken samples."""
+    """Write the index of dataset `name`: facts by file, problems by key of broken samples."""
     path = index_path(folder, name)
     with atomic_write(path, "w") as file:
         json.dump({"files": files, "broken": broken}, file, indent=1)

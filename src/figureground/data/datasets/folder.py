@@ -1,0 +1,103 @@
+"""`folder`: the user's own pictures, with or without masks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+from typing import Literal
+
+from figureground.core.bounds import Fraction
+from figureground.core.errors import DataError
+from figureground.data.reading import list_pictures, read_image, read_mask
+from figureground.data.samples import ImageDataset, Sample
+
+_SHOWN = 10
+
+
+class Folder(ImageDataset):
+    """All pictures below a folder, split by a hash of their names.
+
+    `root/images/**` if there is such a folder, else `root/**`. Masks are `root/masks/**` with the
+    same relative path, any ending. The split of a picture never changes when others come or go.
+
+    Args:
+        root: The folder.
+        split: `train`, `val`, `test`, or `all` of it.
+        val: Share of the pictures for validation.
+        test: Share of the pictures for the test.
+
+    Raises:
+        DataError: No pictures; two of the same name; or the split came out empty.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        split: Literal["train", "val", "test", "all"] = "all",
+        val: Fraction = 0.1,
+        test: Fraction = 0.1,
+    ) -> None:
+        self.root, self.split = Path(root), split
+        if not self.root.is_dir():
+            raise DataError(
+                f"{root} is not a folder; expected pictures below it (or below {root}/images, with "
+                "masks below masks): data.root=my_photos"
+            )
+        inner = self.root / "images"
+        self.base = inner if inner.is_dir() else self.root
+        paths = [p for p in list_pictures(self.base) if (self.root / "masks") not in p.parents]
+        if not paths:
+            raise DataError(f"{self.base} has no pictures (.jpg, .png, ...); is it the right folder?")
+        self._check_names(paths)
+        self.paths = [path for path in paths if self._in_split(path, val, test)]
+        if not self.paths:
+            raise DataError(
+                f"{self.base} has {len(paths)} pictures, none of which falls into the {split} "
+                f"split (val={val}, test={test}); add pictures or change data.{split}.{split}"
+            )
+        self.keys = [self._stem(path) for path in self.paths]
+        masks = self.root / "masks"
+        found = {} if not masks.is_dir() else {
+            path.relative_to(masks).with_suffix("").as_posix(): path for path in list_pictures(masks)
+        }
+        self._masks = {key: found[key] for key in self.keys if key in found}
+        self.annotated = bool(found)
+
+    def __getitem__(self, index: int) -> Sample:
+        files = self.files(index)
+        image = read_image(files[0])
+        mask = None
+        if len(files) > 1:
+            mask = read_mask(files[1], (image.shape[1], image.shape[0]))
+        return Sample(image, self.keys[index], mask)
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The picture and its mask, if it has one."""
+        mask = self._masks.get(self.keys[index])
+        return (self.paths[index],) if mask is None else (self.paths[index], mask)
+
+    def unannotated(self) -> list[str]:
+        """Keys of the pictures without a mask."""
+        return [key for key in self.keys if key not in self._masks]
+
+    def _stem(self, path: Path) -> str:
+        return path.relative_to(self.base).with_suffix("").as_posix()
+
+    def _in_split(self, path: Path, val: float, test: float) -> bool:
+        if self.split == "all":
+            return True
+        digest = hashlib.sha256(self._stem(path).encode()).digest()
+        place = int.from_bytes(digest[:8], "big") / 2**64
+        name = "test" if place < test else "val" if place < test + val else "train"
+        return name == self.split
+
+    def _check_names(self, paths: list[Path]) -> None:
+        """Refuse names that differ in ending or case only: keys and masks would be ambiguous."""
+        stems = Counter(self._stem(path).casefold() for path in paths)
+        twice = [str(path) for path in paths if stems[self._stem(path).casefold()] > 1]
+        if twice:
+            raise DataError(
+                f"{len(twice)} pictures share a name apart from ending or case: "
+                f"{', '.join(twice[:_SHOWN])}; rename them"
+            )
