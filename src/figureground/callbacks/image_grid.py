@@ -28,7 +28,9 @@ class ImageGrid(Callback):
         num_images: Pictures, taken evenly from the validation set (training set if there is none).
     """
 
-    def __init__(self, directory: str, every: PositiveInt = 1000, num_images: PositiveInt = 5) -> None:
+    def __init__(
+        self, directory: str, every: PositiveInt = 1000, num_images: PositiveInt = 5
+    ) -> None:
         self.directory, self.every, self.num_images = Path(directory), every, num_images
         self._batch: Batch | None = None
         self._drawn_at = 0
@@ -75,9 +77,7 @@ class ImageGrid(Callback):
                     save_png(pixels, file)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_image(
-                        f"images/{name}", pixels, done, dataformats="HWC"
-                    )
+                    logger.experiment.add_image(f"images/{name}", pixels, done, dataformats="HWC")
                 elif isinstance(logger, WandbLogger):
                     logger.log_image(f"images/{name}", [pixels])
 

@@ -52,7 +52,9 @@ class CsvLogger(Logger):
         return ""
 
     @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
         """Nothing: `config.json` has them."""
 
     @rank_zero_only
@@ -148,7 +150,9 @@ class SafeWandbLogger(WandbLogger):
         return super().experiment
 
     @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
         """Log `params`, if W&B works."""
         self._try(lambda: super(SafeWandbLogger, self).log_hyperparams(params))
 
@@ -158,7 +162,9 @@ class SafeWandbLogger(WandbLogger):
         self._try(lambda: super(SafeWandbLogger, self).log_metrics(metrics, step))
 
     @rank_zero_only
-    def log_image(self, key: str, images: list[Any], step: int | None = None, **kwargs: Any) -> None:
+    def log_image(
+        self, key: str, images: list[Any], step: int | None = None, **kwargs: Any
+    ) -> None:
         """Log `images`, if W&B works."""
         self._try(lambda: super(SafeWandbLogger, self).log_image(key, images, step, **kwargs))
 

@@ -159,7 +159,9 @@ def _resolve(config: DictConfig) -> tuple[list[str], dict[str, Any]]:
                     reason = "its references go round in a circle"
                 problems.append(f"{place}: {reason}")
                 continue
-            values[key] = walk(value, place) if isinstance(value, DictConfig | ListConfig) else value
+            values[key] = (
+                walk(value, place) if isinstance(value, DictConfig | ListConfig) else value
+            )
         return list(values.values()) if isinstance(node, ListConfig) else values
 
     return problems, walk(config, "")
@@ -207,7 +209,11 @@ def _check_node(path: str, node: dict[str, Any]) -> list[str]:
     if not node.get("_partial_"):
         given = signature.parameters.items()
         needed = [n for n, p in given if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
-        problems += [f"{path}.{name} is not set; add {path}.{name}=..." for name in needed if name not in node]
+        problems += [
+            f"{path}.{name} is not set; add {path}.{name}=..."
+            for name in needed
+            if name not in node
+        ]
     if not problems and hasattr(made, "check_options"):
         problems += [f"{path}: {problem}" for problem in _ask(made.check_options, signature, node)]
     return problems

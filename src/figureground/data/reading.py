@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 #: Endings that are looked for in folders of pictures.
 ENDINGS = frozenset(
-    ".jpg .jpeg .png .bmp .gif .ppm .pgm .pbm .tif .tiff .webp .jp2 .tga .avif".split()
+    [".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".tif", ".tiff", ".webp", ".jp2", ".tga", ".avif"]
 )
 _SAID: set[str] = set()
 

@@ -39,7 +39,10 @@ def picture_grid(pictures: Tensor, columns: int, cell: int = _CELL) -> Pixels:
 
 
 def contact_sheet(
-    rows: Sequence[Sequence[Pixels]], captions: Sequence[str], titles: Sequence[str], cell: int = 128
+    rows: Sequence[Sequence[Pixels]],
+    captions: Sequence[str],
+    titles: Sequence[str],
+    cell: int = 128,
 ) -> Pixels:
     """Lay out rows of pictures of any sizes, with a caption per row and a title per column."""
     width = max(len(row) for row in rows) * (cell + 4)

@@ -48,7 +48,9 @@ class Folder(ImageDataset):
         self.base = inner if inner.is_dir() else self.root
         paths = [p for p in list_pictures(self.base) if (self.root / "masks") not in p.parents]
         if not paths:
-            raise DataError(f"{self.base} has no pictures (.jpg, .png, ...); is it the right folder?")
+            raise DataError(
+                f"{self.base} has no pictures (.jpg, .png, ...); is it the right folder?"
+            )
         self._check_names(paths)
         self.paths = [path for path in paths if self._in_split(path, val, test)]
         if not self.paths:
@@ -58,9 +60,14 @@ class Folder(ImageDataset):
             )
         self.keys = [self._stem(path) for path in self.paths]
         masks = self.root / "masks"
-        found = {} if not masks.is_dir() else {
-            path.relative_to(masks).with_suffix("").as_posix(): path for path in list_pictures(masks)
-        }
+        found = (
+            {}
+            if not masks.is_dir()
+            else {
+                path.relative_to(masks).with_suffix("").as_posix(): path
+                for path in list_pictures(masks)
+            }
+        )
         self._masks = {key: found[key] for key in self.keys if key in found}
         self.annotated = bool(found)
 

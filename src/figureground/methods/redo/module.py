@@ -32,6 +32,7 @@ from figureground.core.bounds import (
 )
 from figureground.core.method import Method
 from figureground.core.types import Batch, Layers, check_image
+from figureground.data.pictures import accepts_pictures
 from figureground.losses.adversarial import hinge_fake, hinge_generator, hinge_real
 from figureground.methods.redo.networks import (
     Discriminator,
@@ -204,8 +205,12 @@ class ReDO(Method):
         masks: Tensor = (self.mask_net if self.ema is None else self.ema)(image)
         return masks
 
+    @accepts_pictures
     def segment(self, image: Tensor) -> Tensor:
-        """Region probabilities of `image` (B, 3, S, S), background first: (B, K, S, S)."""
+        """Region probabilities of `image` (B, 3, S, S), background first: (B, K, S, S).
+
+        Also takes one picture of any size (file, Pillow image, array), see `accepts_pictures`.
+        """
         check_image(image)
         return self.masks(image)[:, self.statistics.order]
 

@@ -1,0 +1,65 @@
+"""`convert`: turn the authors' weights into a checkpoint of this suite."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from figureground.cli import run
+from figureground.cli.check import check_job
+from figureground.core.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Entry of the command."""
+    run(convert, "convert")
+
+
+def convert(config: DictConfig) -> Path:
+    """Read `weights`, build the method with the options found in them, and write a checkpoint.
+
+    The method's own package knows the file format: its module `convert` has `convert_checkpoint`.
+    """
+    check_job(config)
+    import pytorch_lightning
+    from omegaconf import OmegaConf
+
+    from figureground.cli.train import build_method
+    from figureground.core.checkpoint import VerifiedCheckpointIO, check_fits
+
+    package = str(config.method._target_).rpartition(".")[0]
+    try:
+        converter = importlib.import_module(f"{package}.convert")
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{package.rpartition('.')[2]} has no converter of foreign weights"
+        ) from error
+    found = converter.convert_checkpoint(Path(config.weights))
+    for name, value in found.options.items():
+        OmegaConf.update(config.method, name, value, force_add=True)
+    method = build_method(config)
+    state = method.state_dict()
+    absent = sorted({key.partition(".")[0] for key in state if key not in found.state_dict})
+    state.update(found.state_dict)
+    check_fits(method, state, config.weights)
+    method.load_state_dict(state)
+    checkpoint: dict[str, Any] = {
+        "state_dict": method.state_dict(),
+        "pytorch-lightning_version": pytorch_lightning.__version__,
+        "epoch": 0,
+        "global_step": 0,
+    }
+    method.on_save_checkpoint(checkpoint)
+    output = Path(config.output or Path(config.weights).with_suffix(".ckpt").name)
+    VerifiedCheckpointIO().save_checkpoint(checkpoint, output)
+    missing = [name for name in absent if name in dict(method.named_children())]
+    logger.info("wrote %s with %s", output, ", ".join(found.networks))
+    if missing:
+        logger.info("not in the file, so freshly initialised: %s", ", ".join(missing))
+    return output

@@ -1,0 +1,164 @@
+"""`generate`: new layered pictures, redraws of given ones, and swaps between two."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from figureground.cli import run
+from figureground.cli.check import check_job
+from figureground.cli.inference import find_pictures, load, require_readable, write_png
+from figureground.core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+_FIELDS = ("index", "seed", "image", "mask", "layers")
+
+
+def main() -> None:
+    """Entry of the command."""
+    run(generate, "generate")
+
+
+def generate(config: DictConfig) -> None:
+    """Write what was asked for below `output`: `count` samples, `input` redrawn, `swap` swapped.
+
+    Sample i depends on (seed, i) alone, so batch size and interruptions change nothing.
+    """
+    check_job(config)
+    from figureground.core.protocols import LayerGenerator, Redrawer
+
+    if not config.count and config.input is None and config.swap is None:
+        raise UserError("nothing to do; give count=50, input=my_photos or swap=[a.jpg,b.jpg]")
+    method = load(config.ckpt, config.device)
+    output = Path(config.output)
+    if config.count:
+        if not isinstance(method, LayerGenerator):
+            raise UserError(
+                f"{type(method).__name__} cannot draw pictures; use predict to segment given ones"
+            )
+        _sample(method, output, config.count, config.seed)
+    if config.input is not None or config.swap is not None:
+        if not isinstance(method, Redrawer):
+            raise UserError(f"{type(method).__name__} cannot redraw given pictures; use count=...")
+        if config.input is not None:
+            _redraw(method, output, config)
+        if config.swap is not None:
+            _swap(method, output, list(config.swap))
+
+
+def _sample(method: Any, output: Path, count: int, seed: int) -> None:
+    """Write images, masks and layers of samples 0 to count - 1 and a manifest."""
+    import numpy as np
+    import torch
+
+    from figureground.core.io import atomic_write
+    from figureground.core.signals import watching
+    from figureground.data.sampler import mix_seed
+    from figureground.viz.grids import picture_grid, to_uint8
+    from figureground.viz.overlays import mask_to_gray
+
+    rows, shown = [], []
+    with watching() as stop, torch.inference_mode():
+        for index in range(count):
+            stop.check()
+            stem = f"{index:06d}"
+            own_seed = mix_seed(seed, index)
+            image_path = output / "images" / f"{stem}.png"
+            rows.append(
+                [index, own_seed, f"images/{stem}.png", f"masks/{stem}.png", f"layers/{stem}_*.png"]
+            )
+            if image_path.exists() and index >= 24:
+                continue
+            # One at a time: a batch would tie a picture to its neighbours.
+            layers = method.sample(1, generator=torch.Generator().manual_seed(own_seed))
+            shown.append(layers.composite[0].cpu())
+            if image_path.exists():
+                continue
+            for layer in range(layers.color.shape[1]):
+                rgb = to_uint8(layers.color[0, layer])
+                alpha = (layers.alpha[0, layer, 0] * 255).round().clamp(0, 255)
+                rgba = np.dstack([rgb, alpha.to(torch.uint8).cpu().numpy()])
+                write_png(output / "layers" / f"{stem}_{layer}.png", rgba)
+            mask = layers.segmentation[0].to(torch.uint8).cpu().numpy()
+            write_png(output / "masks" / f"{stem}.png", mask_to_gray(mask, layers.alpha.shape[1]))
+            write_png(image_path, to_uint8(layers.composite[0]))
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([_FIELDS, *rows])
+    with atomic_write(output / "manifest.csv", "w") as file:
+        file.write(text.getvalue())
+    write_png(output / "samples.png", picture_grid(torch.stack(shown[:24]), columns=8))
+    logger.info("%d samples. Look at:\n  %s", count, output / "samples.png")
+
+
+def _load_squares(method: Any, files: list[Path]) -> Tensor:
+    import numpy as np
+
+    from figureground.data.datamodule import to_float
+    from figureground.data.pictures import stretch
+    from figureground.data.reading import read_image
+
+    squares = np.stack([stretch(read_image(file), method.resolution) for file in files])
+    return to_float(squares).to(method.device)
+
+
+def _redraw(method: Any, output: Path, config: DictConfig) -> None:
+    """One sheet per region: picture, mask, then redraws with one latent down each column."""
+    import torch
+
+    from figureground.viz.grids import picture_grid
+
+    pictures = require_readable(find_pictures(config.input), skip=False)
+    generator = torch.Generator().manual_seed(config.seed)
+    sizes = (config.columns, method.num_regions, method.latent_dim)
+    latents = torch.randn(sizes, generator=generator).to(method.device)
+    rows: list[list[Tensor]] = [[] for _ in range(method.num_regions)]
+    with torch.inference_mode():
+        for file, _ in pictures:
+            image = _load_squares(method, [file])
+            masks = method.segment(image)
+            redraws = method.redraw(image.expand(len(latents), -1, -1, -1), latents)
+            for region, row in enumerate(rows):
+                mask = (2 * masks[0, region] - 1).expand(3, -1, -1)
+                row += [image[0], mask, *redraws[:, region]]
+    for region, row in enumerate(rows):
+        name = "background" if region == 0 else f"object{region}"
+        path = output / f"redraw_{name}.png"
+        write_png(path, picture_grid(torch.stack(row), columns=config.columns + 2))
+        logger.info("look at %s", path)
+
+
+def _swap(method: Any, output: Path, files: list[str]) -> None:
+    """Give each of two pictures the other's latents, region by region, and walk in between."""
+    import torch
+
+    from figureground.viz.grids import picture_grid
+
+    if len(files) != 2:
+        raise UserError(f"swap takes two pictures, got {len(files)}: swap=[a.jpg,b.jpg]")
+    require_readable([(Path(file), Path(file)) for file in files], skip=False)
+    with torch.inference_mode():
+        image = _load_squares(method, [Path(file) for file in files])
+        try:
+            latent = method.recover_latent(image)
+        except ValueError as error:
+            raise UserError(f"cannot swap: {error}") from error
+        steps = torch.linspace(0, 1, 7, device=image.device)
+        for region in range(latent.shape[1]):
+            rows = []
+            for which in (0, 1):
+                walk = torch.stack([latent[which].lerp(latent[1 - which], t) for t in steps])
+                redrawn = method.redraw(image[which].expand(len(steps), -1, -1, -1), walk)
+                rows += [image[which], *redrawn[:, region]]
+            name = "background" if region == 0 else f"object{region}"
+            path = output / f"swap_{name}.png"
+            write_png(path, picture_grid(torch.stack(rows), columns=len(steps) + 1))
+            logger.info("look at %s", path)

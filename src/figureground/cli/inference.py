@@ -1,0 +1,114 @@
+"""What `predict`, `generate` and `evaluate` share: loading a method, finding pictures, writing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from glob import glob
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from figureground.core.errors import DataError, UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from figureground.core.method import Method
+    from figureground.data.samples import Pixels
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn `auto`, `cpu`, `cuda`, `cuda:1`, `mps` into a device.
+
+    Raises:
+        UserError: There is no such device.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device={name} is not available; use auto or cpu") from error
+    return torch.device(name)
+
+
+def load(ckpt: str, device: str) -> Method:
+    """Load the method in checkpoint `ckpt`."""
+    from figureground.core.checkpoint import load_method
+
+    return load_method(ckpt, choose_device(device))
+
+
+def find_pictures(inputs: str | Sequence[str]) -> list[tuple[Path, Path]]:
+    """Find pictures in files, folders and patterns.
+
+    Returns:
+        Pairs of a file and the relative path without ending that its results are named by; these
+        are unique: files that differ in their ending only keep it in the name.
+
+    Raises:
+        DataError: An input matches nothing.
+    """
+    from figureground.data.reading import list_pictures
+
+    found: list[tuple[Path, Path]] = []
+    for entry in [inputs] if isinstance(inputs, str) else inputs:
+        path = Path(entry)
+        if path.is_dir():
+            new = [(file, file.relative_to(path)) for file in list_pictures(path)]
+        elif path.is_file():
+            new = [(path, Path(path.name))]
+        else:
+            new = [
+                (Path(file), Path(Path(file).name)) for file in sorted(glob(entry, recursive=True))
+            ]
+        if not new:
+            raise DataError(
+                f"input={entry} matches no picture; expected a file, a folder or a pattern"
+            )
+        found += new
+    stems = [relative.with_suffix("") for _, relative in found]
+    return [
+        (
+            file,
+            stem if stems.count(stem) == 1 else relative.with_name(relative.name.replace(".", "_")),
+        )
+        for (file, relative), stem in zip(found, stems, strict=True)
+    ]
+
+
+def require_readable(pictures: list[tuple[Path, Path]], skip: bool) -> list[tuple[Path, Path]]:
+    """Open every picture once; list all that cannot be read.
+
+    Raises:
+        DataError: Some cannot, and `skip` is off.
+    """
+    from figureground.core.signals import watching
+    from figureground.data.reading import open_picture
+
+    good, problems = [], []
+    with watching() as stop:
+        for file, name in pictures:
+            stop.check()
+            try:
+                open_picture(file)
+                good.append((file, name))
+            except DataError as error:
+                problems.append(str(error).split("; run prepare")[0])
+    if problems and not skip:
+        lines = "\n  ".join(problems)
+        raise DataError(
+            f"{len(problems)} of {len(pictures)} pictures cannot be read:\n  {lines}\n"
+            "mend or remove them, or add on_error=skip"
+        )
+    return good
+
+
+def write_png(path: Path, pixels: Pixels) -> None:
+    """Write `pixels` to `path`, whole or not at all."""
+    from figureground.core.io import atomic_write
+    from figureground.viz.grids import save_png
+
+    with atomic_write(path) as file:
+        save_png(pixels, file)

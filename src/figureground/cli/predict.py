@@ -1,0 +1,137 @@
+"""`predict`: masks, overlays and layers of any pictures."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from figureground.cli import run
+from figureground.cli.check import check_job
+from figureground.cli.inference import find_pictures, load, require_readable, write_png
+from figureground.core.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+logger = logging.getLogger(__name__)
+
+_SHEET_ROWS = 40  # Pictures on the contact sheet.
+
+
+def main() -> None:
+    """Entry of the command."""
+    run(predict, "predict")
+
+
+def predict(config: DictConfig) -> None:
+    """Segment every picture of `input` and write the results below `output`.
+
+    For `a/b.jpg`: `a/b_mask.png`, `a/b_overlay.png` and one `a/b_layer<l>.png` per layer of a
+    method that can decompose; also `contact_sheet.png`. Pictures whose mask exists are passed over
+    unless `overwrite=true`, so an interrupted run is simply started again.
+    """
+    check_job(config)
+    from figureground.core.protocols import Segmenter
+    from figureground.core.signals import watching
+
+    pictures = require_readable(find_pictures(config.input), config.on_error == "skip")
+    output = Path(config.output)
+    todo = [
+        (file, name)
+        for file, name in pictures
+        if config.overwrite or not _results(output, name)["mask"].exists()
+    ]
+    with watching() as stop:
+        method = load(config.ckpt, config.device)
+        if not isinstance(method, Segmenter):
+            raise UserError(
+                f"{type(method).__name__} cannot segment pictures; train a segmenter on its samples: "
+                "python src/train.py method=segmenter pairs=saved"
+            )
+        for first in range(0, len(todo), config.batch_size):
+            stop.check()
+            batch = todo[first : first + config.batch_size]
+            _predict_batch(method, batch, output, config.layers)
+    _write_sheet(pictures[:_SHEET_ROWS], output)
+    logger.info("%d pictures segmented (%d were there). Look at:\n  %s",
+                len(todo), len(pictures) - len(todo), output / "contact_sheet.png")  # fmt: skip
+
+
+def _results(output: Path, name: Path) -> dict[str, Path]:
+    return {kind: output / name.parent / f"{name.name}_{kind}.png" for kind in ("mask", "overlay")}
+
+
+def _predict_batch(
+    method: Any, batch: list[tuple[Path, Path]], output: Path, with_layers: bool
+) -> None:
+    import numpy as np
+    import torch
+
+    from figureground.core.protocols import Decomposer
+    from figureground.data.datamodule import to_float
+    from figureground.data.pictures import enlarge, stretch
+    from figureground.data.reading import read_image
+    from figureground.viz.overlays import mask_to_gray, overlay
+
+    images = [read_image(file) for file, _ in batch]
+    squares = to_float(np.stack([stretch(image, method.resolution) for image in images]))
+    with torch.inference_mode():
+        squares = squares.to(method.device)
+        probabilities = method.segment(squares).float()
+        layers = None
+        if with_layers and isinstance(method, Decomposer):
+            layers = method.decompose(squares)
+    for number, ((_, name), image) in enumerate(zip(batch, images, strict=True)):
+        size = (image.shape[0], image.shape[1])
+        own = enlarge(probabilities[number : number + 1], size)[0]
+        mask = own.argmax(dim=0).to(torch.uint8).cpu().numpy()
+        if layers is not None:
+            alphas = enlarge(layers.alpha[number].movedim(1, 0).float(), size)[0]  # (L, H, W)
+            for layer, alpha in enumerate(alphas.cpu().numpy()):
+                rgba = _layer_pixels(layers.color[number, layer], alpha, image)
+                write_png(output / name.parent / f"{name.name}_layer{layer}.png", rgba)
+        paths = _results(output, name)
+        write_png(paths["overlay"], overlay(image, mask))
+        # The mask comes last: where it is, everything else of its picture is too.
+        write_png(paths["mask"], mask_to_gray(mask, own.shape[0]))
+
+
+def _layer_pixels(color: Any, alpha: Any, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """One layer as RGBA (H, W, 4), at full detail where it shows the picture itself."""
+    import numpy as np
+
+    from figureground.data.pictures import enlarge, stretch
+    from figureground.viz.grids import to_uint8
+
+    small = stretch(image, color.shape[-1])
+    shown = to_uint8(color)
+    if np.abs(shown.astype(int) - small).max() <= 1:
+        rgb = image
+    else:
+        rgb = to_uint8(enlarge(color[None].float(), (image.shape[0], image.shape[1]))[0])
+    opacity = np.round(alpha * 255).clip(0, 255).astype(np.uint8)
+    return np.dstack([rgb, opacity])
+
+
+def _write_sheet(pictures: list[tuple[Path, Path]], output: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    from figureground.data.reading import read_image
+    from figureground.viz.grids import contact_sheet
+    from figureground.viz.overlays import on_checkerboard
+
+    rows, captions = [], []
+    for file, name in pictures:
+        paths = _results(output, name)
+        row = [read_image(file), read_image(paths["mask"]), read_image(paths["overlay"])]
+        for layer in sorted(paths["mask"].parent.glob(f"{name.name}_layer*.png")):
+            row.append(on_checkerboard(np.asarray(Image.open(layer).convert("RGBA"))))
+        rows.append(row)
+        captions.append(str(name))
+    if rows:
+        titles = ["picture", "mask", "overlay", *(f"layer {n}" for n in range(len(rows[0]) - 3))]
+        write_png(output / "contact_sheet.png", contact_sheet(rows, captions, titles))

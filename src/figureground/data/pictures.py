@@ -1,0 +1,71 @@
+"""Single pictures of any size in and out of methods that work on squares of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from figureground.data.datamodule import to_float
+from figureground.data.reading import read_image, to_rgb
+from figureground.data.samples import Pixels
+
+#: What stands for one picture: a file, a Pillow image, or an array (H, W), (H, W, 3) or (H, W, 4).
+Picture = str | Path | Image.Image | npt.NDArray[np.uint8]
+
+
+def load_picture(picture: Picture) -> Pixels:
+    """Return `picture` as uint8 RGB (H, W, 3).
+
+    Raises:
+        DataError: The file cannot be read.
+        ValueError: The array is not a picture.
+    """
+    if isinstance(picture, str | Path):
+        return read_image(Path(picture))
+    if isinstance(picture, Image.Image):
+        return to_rgb(picture)
+    if picture.dtype != np.uint8 or picture.ndim not in {2, 3}:
+        raise ValueError(f"expected uint8 (H, W[, C]), got {picture.dtype} {picture.shape}")
+    return to_rgb(Image.fromarray(picture))
+
+
+def stretch(pixels: Pixels, resolution: int) -> Pixels:
+    """Resize (H, W, 3) to a square; nothing is cut off, so masks can be stretched back."""
+    if pixels.shape[:2] == (resolution, resolution):
+        return pixels
+    picture = Image.fromarray(pixels)
+    return np.asarray(picture.resize((resolution, resolution), Image.Resampling.LANCZOS))
+
+
+def accepts_pictures(segment: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Any], Tensor]:
+    """Let a method's `segment` take one picture of any size instead of a tensor.
+
+    `method.segment("cat.jpg")` returns probabilities (1, K, H, W) at the picture's own size. The
+    method tells its `resolution` and `device`.
+    """
+
+    @wraps(segment)
+    def wrapper(self: Any, image: Tensor | Picture) -> Tensor:
+        if isinstance(image, Tensor):
+            return segment(self, image)
+        pixels = load_picture(image)
+        with torch.inference_mode():
+            square = to_float(stretch(pixels, self.resolution)[None]).to(self.device)
+            probabilities = segment(self, square).float()
+        return enlarge(probabilities, (pixels.shape[0], pixels.shape[1]))
+
+    return wrapper
+
+
+def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize maps (B, K, S, S) to `size` = (H, W), bilinear."""
+    return F.interpolate(maps, size, mode="bilinear", antialias=size[0] < maps.shape[-1])

@@ -1,0 +1,133 @@
+"""Check a dataset whole, once: counts, lists, every file, every mask; then build its caches."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+
+from figureground.core.errors import DataError
+from figureground.core.signals import watching
+from figureground.data.datamodule import ImageDataModule
+from figureground.data.index import write_index
+from figureground.data.reading import open_picture
+from figureground.data.samples import ImageDataset
+
+_CHUNK = 64
+_HEAD = 1 << 16  # Bytes of each file that are summed up.
+
+
+@dataclass
+class SplitReport:
+    """What was found in one split.
+
+    Attributes:
+        count: Samples.
+        masks: Samples with a mask.
+        foreground: Mean share of foreground pixels, or NaN without masks.
+        problems: Key -> what is wrong with the sample.
+        remarks: Differences from published counts and lists.
+    """
+
+    count: int
+    masks: int = 0
+    foreground: float = float("nan")
+    problems: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+
+def prepare(datamodule: ImageDataModule, *, skip_broken: bool = False) -> dict[str, SplitReport]:
+    """Check all splits, write the index, and build the caches.
+
+    Args:
+        datamodule: What to prepare.
+        skip_broken: Write the list of broken samples down, for `data.on_error=skip`, instead of
+            refusing the dataset.
+
+    Returns:
+        A report for each split.
+
+    Raises:
+        DataError: Samples are broken (all are listed) and `skip_broken` is off; or all masks of a
+            split are empty or full.
+    """
+    reports, files = {}, {}
+    for split, dataset in datamodule.datasets.items():
+        reports[split] = _check_split(dataset, split, files)
+    broken = {key: why for report in reports.values() for key, why in report.problems.items()}
+    if broken and not skip_broken:
+        lines = "\n  ".join(broken.values())
+        raise DataError(f"{len(broken)} samples of {datamodule.name} are broken:\n  {lines}")
+    for split, report in reports.items():
+        if report.masks and report.foreground in {0.0, 1.0}:
+            raise DataError(
+                f"all {report.masks} masks of {datamodule.name} {split} are "
+                f"{'empty' if report.foreground == 0 else 'full'}; expected 0 = background and "
+                "other values = objects"
+            )
+    if files and datamodule.cache_dirs:
+        folder = next(
+            (d for d in datamodule.cache_dirs if _is_writable(d)), datamodule.cache_dirs[-1]
+        )
+        write_index(folder, datamodule.name, files, broken)
+    if skip_broken:
+        datamodule.on_error = "skip"
+    for split in datamodule.datasets:
+        datamodule.store(split)
+    return reports
+
+
+def _check_split(dataset: ImageDataset, split: str, files: dict[str, Any]) -> SplitReport:
+    report = SplitReport(len(dataset), remarks=dataset.check_counts())
+    foreground: list[float] = []
+
+    def check(index: int) -> None:
+        try:
+            sample = dataset[index]
+            for path in dataset.files(index):
+                files[str(path)] = _describe(path)
+        except DataError as error:
+            report.problems[dataset.keys[index]] = str(error)
+            return
+        if sample.mask is not None:
+            if sample.mask.shape != sample.image.shape[:2]:
+                height, width = sample.image.shape[:2]
+                report.problems[sample.key] = (
+                    f"the mask of {sample.key} is {sample.mask.shape[1]}x{sample.mask.shape[0]} "
+                    f"but its picture is {width}x{height}"
+                )
+            foreground.append(float((sample.mask > 0).mean()))
+
+    threads = min(os.cpu_count() or 1, 8) if len(dataset) and dataset.files(0) else 1
+    chunks = range(0, len(dataset), _CHUNK)
+    hidden = not sys.stderr.isatty()
+    with watching() as stop, ThreadPoolExecutor(threads) as pool:
+        for first in track(chunks, f"checking {split}", disable=hidden):
+            stop.check()
+            list(pool.map(check, range(first, min(first + _CHUNK, len(dataset)))))
+    report.masks = len(foreground)
+    report.foreground = float(np.mean(foreground)) if foreground else float("nan")
+    return report
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    stat = path.stat()
+    picture = open_picture(path)
+    with path.open("rb") as file:
+        digest = hashlib.sha1(file.read(_HEAD), usedforsecurity=False).hexdigest()
+    return {
+        "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "width": picture.width,
+        "height": picture.height, "mode": picture.mode, "sha1_64k": digest,
+    }  # fmt: skip
+
+
+def _is_writable(folder: Path) -> bool:
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    return os.access(existing, os.W_OK)
