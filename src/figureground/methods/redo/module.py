@@ -45,6 +45,7 @@ from figureground.nn.attention import PooledSelfAttention
 from figureground.nn.ema import WeightAverage
 from figureground.nn.init import orthogonal_
 from figureground.nn.normalization import SpectralNormOrder
+from figureground.nn.precision import widen
 from figureground.nn.regions import RegionStatistics
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -288,7 +289,7 @@ class ReDO(Method):
         # D only passes gradients on here: not computing its own saves a tenth of the step.
         self.discriminator.requires_grad_(False)
         masks, paints, redrawn, region = self._draw(image, latent)
-        adversarial = hinge_generator(self.discriminator(redrawn).float())
+        adversarial = hinge_generator(widen(self.discriminator(redrawn)))
         losses = {"adversarial": adversarial}
         total = adversarial
         if self.latent_weight > 0:
@@ -308,8 +309,8 @@ class ReDO(Method):
     ) -> Tensor:
         """Mean squared error of the latents that Z recovers."""
         if self.latent_from == "composite":
-            return F.mse_loss(self.encoder(paints.sum(dim=1)).float(), latent)
-        estimate = self.encoder(redrawn).float()
+            return F.mse_loss(widen(self.encoder(paints.sum(dim=1))), latent)
+        estimate = widen(self.encoder(redrawn))
         if region is not None:
             return F.mse_loss(estimate[:, region], latent[:, region])
         estimate = estimate.unflatten(0, latent.shape[:2])  # (B, redrawn region, K, D)
@@ -317,8 +318,8 @@ class ReDO(Method):
 
     def _update_discriminator(self, real: Tensor, fakes: Tensor) -> None:
         """Step D on real and redrawn pictures, one forward (and power iteration) each."""
-        score_real = self.discriminator(real).float()
-        score_fake = self.discriminator(fakes).float()
+        score_real = widen(self.discriminator(real))
+        score_fake = widen(self.discriminator(fakes))
         losses = {"real": hinge_real(score_real), "fake": hinge_fake(score_fake)}
         self.log_losses(losses)
         self.log("train/score/real", score_real.detach().mean())

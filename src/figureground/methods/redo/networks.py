@@ -20,6 +20,7 @@ from figureground.nn.normalization import (
     SpectralNormOrder,
     spectral_norm,
 )
+from figureground.nn.precision import widen
 from figureground.nn.resample import conv3x3_downsample, upsample_conv3x3
 
 _SMALLEST_MAP = 4  # D, X and Z go down to, or start from, 4 x 4 positions.
@@ -96,7 +97,7 @@ class MaskNetwork(nn.Module):
         features = torch.cat([features, *self.context(features)], dim=1)
         for block in self.grow:
             features = block(features)
-        logits = self.head(features).float() / self.temperature
+        logits = widen(self.head(features)) / self.temperature
         if logits.shape[1] > 1:
             return torch.softmax(logits, dim=1)
         region = torch.sigmoid(logits)
