@@ -160,7 +160,7 @@ class Method(LightningModule, ABC):
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Refuse pictures with non-finite pixels by name, while they are still on the CPU."""
-        for part in batch if isinstance(batch, tuple) else (batch,):
+        for part in batch if isinstance(batch, tuple | list) else (batch,):
             if not part.image.isfinite().all():
                 broken = ~part.image.isfinite().flatten(1).all(dim=1)
                 keys = [key for key, bad in zip(part.key, broken.tolist(), strict=True) if bad]

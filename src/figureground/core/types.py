@@ -13,9 +13,13 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TensorRecord:
-    """A record of tensors that moves between devices as one."""
+    """A record of tensors that moves between devices as one.
+
+    To be treated as immutable. It is not frozen, because Lightning's precision plug-ins (64-true,
+    bf16-true) convert batches by setting fields on copies.
+    """
 
     def to(self, *args: object, **kwargs: object) -> Self:
         """Return a copy with `Tensor.to(*args, **kwargs)` applied to every tensor."""
@@ -42,7 +46,7 @@ class TensorRecord:
         return replace(self, **changes)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Batch(TensorRecord):
     """Images as a loader hands them to a method.
 
@@ -60,7 +64,7 @@ class Batch(TensorRecord):
     label: Tensor | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Layers(TensorRecord):
     """A picture as a stack of layers, back to front.
 

@@ -40,7 +40,7 @@ class RegionStatistics(nn.Module):
     @torch.no_grad()
     def update(self, masks: Tensor) -> None:
         """Take in the masks (B, K, H, W) of one batch."""
-        masks = masks.float()
+        masks = masks.to(self.border_share.dtype)
         self.area_sum += masks.mean(dim=(0, 2, 3))
         self.confidence_sum += masks.amax(dim=1).mean()
         self.mask_sum += masks.mean(dim=0)

@@ -127,7 +127,7 @@ def trained(golden: Callable[[str], Path]) -> tuple[ReDO, Recorder, dict[str, Te
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    loader = DataLoader(Stored(batches), batch_size=None)
+    loader = DataLoader(Stored(batches), batch_size=None, collate_fn=lambda batch: batch)
     with patch("figureground.methods.redo.module.torch.randn", side_effect=latents):
         trainer.fit(method, loader)
     return method, recorder, tensors
