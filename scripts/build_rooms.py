@@ -31,6 +31,7 @@ _MEDIAN = 0.225  # of a panorama's luminance after scaling, linear
 
 
 def main() -> None:
+    """Build everything."""
     unpacked, target = Path(sys.argv[1]), Path(sys.argv[2])
     target.mkdir(parents=True, exist_ok=True)
     for old in target.iterdir():
@@ -42,6 +43,7 @@ def main() -> None:
 
 
 def build_objects(library: Path, target: Path) -> list[dict[str, str]]:
+    """Pack the usable icons; return a record of each."""
     records, shard, files = [], 0, []
     size = 0
     with zipfile.ZipFile(library) as archive:
@@ -55,7 +57,8 @@ def build_objects(library: Path, target: Path) -> list[dict[str, str]]:
             if category == "Doors and windows" or not is_usable(picture):
                 continue
             packed = io.BytesIO()
-            picture.crop(picture.getbbox()).save(packed, "WEBP", lossless=True, quality=100, method=6)
+            picture = picture.crop(picture.getbbox())
+            picture.save(packed, "WEBP", lossless=True, quality=100, method=6)
             if size + len(packed.getvalue()) > _SHARD:
                 write_shard(target / f"objects_{shard}.zip", files)
                 shard, files, size = shard + 1, [], 0
@@ -86,12 +89,14 @@ def is_usable(picture: Image.Image) -> bool:
 
 
 def write_shard(path: Path, files: list[tuple[str, bytes]]) -> None:
+    """Write an archive that is the same on every run."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, data in files:
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
 
 
 def build_panoramas(folder: Path, target: Path) -> list[dict[str, str]]:
+    """Tone-map the panoramas; return a record of each."""
     records = []
     for path in sorted(folder.glob("*.exr")):
         light = np.clip(OpenEXR.File(str(path)).channels()["RGB"].pixels, 0, None)

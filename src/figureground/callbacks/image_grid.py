@@ -91,4 +91,4 @@ class ImageGrid(Callback):
 
 
 def _batches_done(trainer: Trainer) -> int:
-    return int(trainer.fit_loop.epoch_loop.batch_progress.total.processed)
+    return trainer.fit_loop.total_batch_idx + 1

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from figureground.core.errors import require
 from figureground.core.io import atomic_write
@@ -143,10 +143,10 @@ class SafeWandbLogger(WandbLogger):
     @property
     def experiment(self) -> Any:
         """The W&B run, started on first use; raises if that takes too long."""
-        if self._experiment is None and rank_zero_only.rank == 0:
+        if self._experiment is None and getattr(rank_zero_only, "rank", 0) == 0:
             _within(_PATIENCE, lambda: super(SafeWandbLogger, self).experiment)
             with atomic_write(self._marker, "w") as file:
-                file.write(str(self._experiment.id))
+                file.write(str(super().experiment.id))
         return super().experiment
 
     @rank_zero_only

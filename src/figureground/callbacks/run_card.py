@@ -1,14 +1,14 @@
-"""`RunCard`: what a run was and what came out, for programs (`metrics.json`) and people (`card.md`)."""
+"""`RunCard`: what a run was and what came out, as `metrics.json` and `card.md`."""
 
 from __future__ import annotations
 
 import json
 import platform
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
@@ -89,7 +89,7 @@ class RunCard(Callback):
             "name": self.name,
             "status": status,
             "seed": self.seed,
-            "iterations": int(trainer.fit_loop.epoch_loop.batch_progress.total.processed),
+            "iterations": trainer.fit_loop.total_batch_idx + 1,
             "seconds": round(self._elapsed(), 1),
             "restarts": len(method.restarts),
             "device": _device_name(trainer),
@@ -97,7 +97,7 @@ class RunCard(Callback):
             "versions": {
                 "figureground": __version__,
                 "torch": torch.__version__,
-                "lightning": pytorch_lightning.__version__,
+                "lightning": version("pytorch-lightning"),
                 "python": platform.python_version(),
             },
         }
@@ -108,8 +108,8 @@ class RunCard(Callback):
         lines = [
             f"# {self.name or type(method).__name__}",
             "",
-            f"{type(method).__name__} on `{data.get('name', '?')}` at {data.get('resolution', '?')} "
-            f"pixels, seed {facts['seed']}: {facts['iterations']} iterations in "
+            f"{type(method).__name__} on `{data.get('name', '?')}` at "
+            f"{data.get('resolution', '?')} pixels, seed {facts['seed']}: {facts['iterations']} iterations in "
             f"{facts['seconds']:.0f} s on {facts['device']} ({facts['precision']}), "
             f"{facts['status']}.",
             "",
@@ -117,11 +117,11 @@ class RunCard(Callback):
             + ("Labels took part in choosing it." if self.monitor else "No label took part."),
             "",
         ]
-        for record in method.restarts:
-            lines.append(
-                f"- Restart {record['attempt']} at batch {record['iteration']} with seed "
-                f"{record['seed']}: {record['reason']}."
-            )
+        lines += [
+            f"- Restart {record['attempt']} at batch {record['iteration']} with seed "
+            f"{record['seed']}: {record['reason']}."
+            for record in method.restarts
+        ]
         lines += ["", "| score | validation | test |", "|---|---|---|", *self._rows()]
         pictures = sorted((self.directory / "images").glob("*.png"))
         latest = [path for path in pictures if not path.stem[-6:].isdigit()]

@@ -138,4 +138,4 @@ def _known_options(config_name: str) -> list[str]:
         except Exception:  # One problem at a time: a hint is no reason for another error.
             return []
     plain = OmegaConf.to_container(config, resolve=False)
-    return [*plain, *flatten(plain)]  # Groups too.
+    return [*map(str, plain or ()), *flatten(plain)]  # Groups too.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ def convert(config: DictConfig) -> Path:
     The method's own package knows the file format: its module `convert` has `convert_checkpoint`.
     """
     check_job(config)
-    import pytorch_lightning
     from omegaconf import OmegaConf
 
     from figureground.cli.train import build_method
@@ -51,7 +51,7 @@ def convert(config: DictConfig) -> Path:
     method.load_state_dict(state)
     checkpoint: dict[str, Any] = {
         "state_dict": method.state_dict(),
-        "pytorch-lightning_version": pytorch_lightning.__version__,
+        "pytorch-lightning_version": version("pytorch-lightning"),
         "epoch": 0,
         "global_step": 0,
     }

@@ -61,7 +61,8 @@ def find_pictures(inputs: str | Sequence[str]) -> list[tuple[Path, Path]]:
             new = [(path, Path(path.name))]
         else:
             new = [
-                (Path(file), Path(Path(file).name)) for file in sorted(glob(entry, recursive=True))
+                (Path(file), Path(Path(file).name))
+                for file in sorted(glob(entry, recursive=True))  # noqa: PTH207 - absolute patterns too
             ]
         if not new:
             raise DataError(

@@ -48,7 +48,7 @@ def predict(config: DictConfig) -> None:
         method = load(config.ckpt, config.device)
         if not isinstance(method, Segmenter):
             raise UserError(
-                f"{type(method).__name__} cannot segment pictures; train a segmenter on its samples: "
+                f"{type(method).__name__} cannot segment; train a segmenter on its samples: "
                 "python src/train.py method=segmenter pairs=saved"
             )
         for first in range(0, len(todo), config.batch_size):
@@ -128,8 +128,8 @@ def _write_sheet(pictures: list[tuple[Path, Path]], output: Path) -> None:
     for file, name in pictures:
         paths = _results(output, name)
         row = [read_image(file), read_image(paths["mask"]), read_image(paths["overlay"])]
-        for layer in sorted(paths["mask"].parent.glob(f"{name.name}_layer*.png")):
-            row.append(on_checkerboard(np.asarray(Image.open(layer).convert("RGBA"))))
+        layers = sorted(paths["mask"].parent.glob(f"{name.name}_layer*.png"))
+        row += [on_checkerboard(np.asarray(Image.open(path).convert("RGBA"))) for path in layers]
         rows.append(row)
         captions.append(str(name))
     if rows:

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +143,6 @@ def _build_trainer(config: DictConfig) -> Trainer:
 
 
 def _log_hyperparameters(trainer: Trainer, method: Method, plain: dict[str, Any]) -> None:
-    import pytorch_lightning
     import torch
 
     from figureground import __version__
@@ -152,8 +152,8 @@ def _log_hyperparameters(trainer: Trainer, method: Method, plain: dict[str, Any]
     for name, network in method.named_children():
         flat[f"parameters/{name}"] = sum(p.numel() for p in network.parameters())
     versions = {"figureground": __version__, "torch": torch.__version__}
-    versions["lightning"] = pytorch_lightning.__version__
-    flat |= {f"versions/{name}": version for name, version in versions.items()}
+    versions["lightning"] = version("pytorch-lightning")
+    flat |= {f"versions/{name}": number for name, number in versions.items()}
     flat["git_commit"] = _git_commit()
     for each in trainer.loggers:
         each.log_hyperparams(flat)

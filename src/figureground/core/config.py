@@ -120,7 +120,7 @@ def build_trusted(node: Mapping[str, Any]) -> Any:
 def to_plain(config: DictConfig) -> dict[str, Any]:
     """Resolve `config` into plain containers, without the node `hydra`."""
     # Hydra's own node refers to things that exist only while a job runs.
-    mine = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    mine = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     plain = OmegaConf.to_container(mine, resolve=True)
     if not isinstance(plain, dict):
         raise TypeError(f"expected a mapping, got {type(plain).__name__}")
@@ -142,7 +142,9 @@ def _resolve(config: DictConfig) -> tuple[list[str], dict[str, Any]]:
     problems: list[str] = []
 
     def walk(node: DictConfig | ListConfig, path: str) -> Any:
-        keys = range(len(node)) if isinstance(node, ListConfig) else list(node.keys())
+        keys: list[Any] = (
+            list(range(len(node))) if isinstance(node, ListConfig) else list(node.keys())
+        )
         values = {}
         for key in keys:
             place = f"{path}.{key}" if path else str(key)
@@ -256,7 +258,8 @@ def _mismatch(value: Any, hint: Any) -> str | None:
         options = [str(option) for option in get_args(hint)]
         if value in get_args(hint):
             return None
-        return f"expected one of {', '.join(options)}{nearest(str(value), options).split('; there')[0]}"
+        hint_at = nearest(str(value), options).partition("; there")[0]
+        return f"expected one of {', '.join(options)}{hint_at}"
     if isinstance(value, dict) and "_target_" in value:
         return None  # Checked on its own.
     return _plain_mismatch(value, hint, origin)

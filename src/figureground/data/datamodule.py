@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,8 @@ class ImageDataModule(LightningDataModule):
         allow_unannotated: bool = False,
     ) -> None:
         super().__init__()
-        self.name, self.resolution, self.root = name, resolution, root
+        self.name: str = name
+        self.resolution, self.root = resolution, root
         self.batch_size, self.num_workers = batch_size, num_workers
         self.eval_batch_size = eval_batch_size or batch_size
         self.datasets = {
@@ -276,12 +277,12 @@ class _TrainingReader(Dataset[Any]):
         return parts[0] if self.num_streams == 1 else tuple(parts)
 
     def _read(self, draws: list[Draw]) -> Batch:
-        indices = [draw.index for draw in draws]
+        indices = [draw.number for draw in draws]
         keys = tuple(self.store.keys[index] for index in indices)
         plain = self.augment is None and not self.with_masks
         if plain and isinstance(self.store, PixelStore):
             return Batch(to_float(self.store.images[indices]), keys)
-        samples = [self._change(self.store.load(draw.index), draw) for draw in draws]
+        samples = [self._change(self.store.load(draw.number), draw) for draw in draws]
         if self.with_masks:
             return collate(samples)
         return Batch(to_float(np.stack([sample.image for sample in samples])), keys)
@@ -289,7 +290,7 @@ class _TrainingReader(Dataset[Any]):
     def _change(self, sample: Sample, draw: Draw) -> Sample:
         if self.augment is None:
             return sample
-        seed = mix_seed(self.seed, draw.stream, draw.epoch, draw.index) & 0xFFFFFFFF
+        seed = mix_seed(self.seed, draw.stream, draw.epoch, draw.number) & 0xFFFFFFFF
         image, mask = self.augment(sample.image, sample.mask if self.with_masks else None, seed)
         return Sample(image, sample.key, mask, sample.label)
 
@@ -305,7 +306,7 @@ class _EvaluationReader(Dataset[Any]):
         return collate([self.store.load(index) for index in indices])
 
 
-def _identity(batch: Callable[..., Any]) -> Any:
+def _identity(batch: Any) -> Any:
     return batch
 
 

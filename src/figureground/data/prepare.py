@@ -58,7 +58,8 @@ def prepare(datamodule: ImageDataModule, *, skip_broken: bool = False) -> dict[s
         DataError: Samples are broken (all are listed) and `skip_broken` is off; or all masks of a
             split are empty or full.
     """
-    reports, files = {}, {}
+    reports: dict[str, SplitReport] = {}
+    files: dict[str, Any] = {}
     for split, dataset in datamodule.datasets.items():
         reports[split] = _check_split(dataset, split, files)
     broken = {key: why for report in reports.values() for key, why in report.problems.items()}

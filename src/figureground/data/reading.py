@@ -16,7 +16,11 @@ logger = logging.getLogger(__name__)
 
 #: Endings that are looked for in folders of pictures.
 ENDINGS = frozenset(
-    [".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".tif", ".tiff", ".webp", ".jp2", ".tga", ".avif"]
+    f".{name}"
+    for name in (
+        *("jpg", "jpeg", "png", "bmp", "gif", "ppm", "pgm", "pbm"),
+        *("tif", "tiff", "webp", "jp2", "tga", "avif"),
+    )
 )
 _SAID: set[str] = set()
 

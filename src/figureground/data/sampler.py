@@ -12,11 +12,11 @@ from figureground.core.errors import DataError
 
 
 class Draw(NamedTuple):
-    """One picture of a batch: its stream, the pass through the data, and its index."""
+    """One picture of a batch: its stream, the pass through the data, and its number."""
 
     stream: int
     epoch: int
-    index: int
+    number: int
 
 
 class EndlessBatchSampler(Sampler[list[Draw]]):

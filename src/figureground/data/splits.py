@@ -1,4 +1,4 @@
-"""Published split lists: where they are looked for, and how it is known that they are the real ones.
+"""Published split lists: where they are looked for, and how the real ones are known.
 
 The lists belong to their authors and are not shipped. They are looked for in the dataset's own
 folder, then in the folder named by the environment variable FIGUREGROUND_SPLITS.

@@ -3,8 +3,8 @@
 Ids follow one rule, `<measure>/<averaging>/<who decides which region is the object>`:
 
 - `img`: mean over pictures; `global`: sums over the set.
-- `oracle`: regions are matched to the truth in each picture, separately for each measure. It is what
-  ReDO and L2IC publish, and it is optimistic.
+- `oracle`: regions are matched to the truth in each picture, separately for each measure. It is
+  what ReDO and L2IC publish, and it is optimistic.
 - `set`: one matching for the whole set, the one with the best mean IoU.
 - `fixed`: no matching; region k claims to be truth k (for two regions, region 1 the object).
 """
@@ -44,6 +44,14 @@ class SegmentationScores(Metric):
     """
 
     full_state_update = False
+    pairs: Tensor
+    region_iou: Tensor
+    confusion: Tensor
+    oracle: Tensor
+    f_curve: Tensor
+    f_half: Tensor
+    weight: Tensor
+    empty_pairs: Tensor
 
     def __init__(
         self,

@@ -111,7 +111,7 @@ def trained(golden: Callable[[str], Path]) -> tuple[ReDO, Recorder, dict[str, Te
         )
 
     def image(key: str) -> Batch:
-        pixels = tensors[key].double() / 255 * 2 - 1
+        pixels = (tensors[key].float() / 255 * 2 - 1).double()
         return Batch(pixels, tuple(map(str, range(len(pixels)))))
 
     batches = [(image(f"iter{i}/x_g_u8"), image(f"iter{i}/x_d_u8")) for i in (0, 1)]

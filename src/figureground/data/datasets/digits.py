@@ -15,7 +15,7 @@ from figureground.core.errors import DataError
 from figureground.data.datasets.toy import SPLITS, Split
 from figureground.data.samples import ImageDataset, Pixels, Sample
 
-FloatArray = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
 
 SIDE, DIGIT = 128, 56  # Sides of the picture and of a digit.

@@ -1,4 +1,4 @@
-"""`rooms`: rendered objects with soft edges in front of photographed places, shipped in the package.
+"""`rooms`: rendered objects with soft edges in front of photographed places, in the package.
 
 Objects and panoramas are CC0 (see ATTRIBUTION.md). Composites are drawn on the fly; picture i is a
 function of (seed, split, index). Splits share neither objects nor places.
@@ -25,7 +25,7 @@ from figureground.core.types import Layers
 from figureground.data.datasets.toy import SPLITS, Split
 from figureground.data.samples import ImageDataset, Sample
 
-FloatArray = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.floating]
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets" / "rooms"
 CATEGORIES = (

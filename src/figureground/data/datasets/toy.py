@@ -19,7 +19,7 @@ from figureground.core.bounds import Count, PositiveInt
 from figureground.core.types import Layers
 from figureground.data.samples import ImageDataset, Sample
 
-FloatArray = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.floating]
 Split = Literal["train", "val", "test"]
 
 SHAPES = ("disc", "square", "triangle", "cross")
@@ -125,10 +125,11 @@ def draw_texture(rng: np.random.Generator, grid: tuple[FloatArray, FloatArray]) 
     v = np.cos(angle) * y - np.sin(angle) * x
     kind = rng.integers(3)
     if kind == 0:
-        return np.sin(frequency * u + phase)
+        return np.asarray(np.sin(frequency * u + phase))
     if kind == 1:
         return np.asarray(np.sin(frequency * u + phase) * np.sin(frequency * v + phase))
-    return np.sin(frequency * u + 2 * np.sin(np.float32(0.4) * frequency * v + phase))
+    bent = 2 * np.sin(np.float32(0.4) * frequency * v + phase)
+    return np.asarray(np.sin(frequency * u + bent))
 
 
 def signed_distance(shape: str, x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
@@ -162,7 +163,7 @@ def _draw_surface(
     """A warm colour with light and dark in it, (S, S, 3)."""
     color = _rgb(hue, rng.uniform(0.75, 0.95), rng.uniform(0.85, 1.0))
     shade = 1 + 0.15 * draw_texture(rng, grid)
-    return np.clip(color * shade[..., None], 0, 1).astype(np.float32)
+    return np.asarray(np.clip(color * shade[..., None], 0, 1), np.float32)
 
 
 def _draw_shape(
@@ -176,7 +177,7 @@ def _draw_shape(
     x, y = x - left, y - top
     x, y = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
     pixels = signed_distance(shape, x, y, radius) * (len(grid[1]) / 2)
-    return np.clip(0.5 - pixels, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(0.5 - pixels, 0, 1), np.float32)
 
 
 def _rgb(hue: float, saturation: float, value: float) -> FloatArray:

@@ -1,8 +1,8 @@
 """From the authors' ReDO files to ours: one table of names, nothing else is special.
 
-Their files are pickles of PyTorch 1.0 holding state dicts under `netEncM` (M), `netGenX` (X), `netDX`
-(D), `netRecZ` (Z), one of them or all, an `argparse.Namespace` with the options, and in training
-files optimiser states, which are left behind.
+Their files are pickles of PyTorch 1.0 that hold state dicts under `netEncM` (M), `netGenX` (X),
+`netDX` (D) and `netRecZ` (Z), one of them or all, an `argparse.Namespace` with the options, and in
+training files optimiser states, which are left behind.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ NETWORKS = {
     "netRecZ": "encoder",
 }
 
-#: For each of our networks: pattern of their key -> our key. `{n}` stands for group n plus one.
+#: For each of our networks: pattern of their key -> our key. `{n}` stands for group n of the
+#: pattern, `{n:-1}` for the number below it.
 TABLE: dict[str, tuple[tuple[str, str], ...]] = {
     "mask_net": (
         (r"cnn\.0\.mods\.(\d+)\.", r"stem.{0:-1}."),
@@ -110,7 +112,14 @@ def convert_checkpoint(path: Path) -> ConvertedWeights:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ) as error:
         raise CheckpointError(
             f"{path} is not one of the authors' ReDO files, or it holds more than weights and "
             "options; it was refused and nothing in it was run"
@@ -157,7 +166,7 @@ def _rename(ours: str, key: str, name: str) -> str:
     for pattern, replacement in TABLE[ours]:
         found = re.match(pattern, key)
         if found:
-            prefix = re.sub(r"\{(\d)(?::([+-]1))?\}", lambda slot: _fill(slot, found), replacement)
+            prefix = re.sub(r"\{(\d)(?::([+-]1))?\}", partial(_fill, found), replacement)
             rest = key[found.end() :]
             if prefix.endswith("attention."):
                 return prefix + _rename_attention(rest)
@@ -165,7 +174,7 @@ def _rename(ours: str, key: str, name: str) -> str:
     raise CheckpointError(f"{name} has the unknown key {key}; it is not the authors' network")
 
 
-def _fill(slot: re.Match[str], found: re.Match[str]) -> str:
+def _fill(found: re.Match[str], slot: re.Match[str]) -> str:
     value = found[int(slot[1]) + 1]
     return str(int(value) + int(slot[2])) if slot[2] else value
 
@@ -186,7 +195,7 @@ def _complete_norms(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key in [key for key in state if key.endswith("weight_orig")]:
         stem = key.removesuffix("_orig")
         normalised = complete.pop(stem, None)
-        if f"{stem}_v" in state:
+        if f"{stem}_v" in state or f"{stem}_u" not in state:
             continue
         matrix, left = state[key].flatten(1).double(), state[f"{stem}_u"].double()
         right = torch.linalg.pinv(matrix.mT @ matrix) @ matrix.mT @ left

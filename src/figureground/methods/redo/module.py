@@ -313,7 +313,7 @@ class ReDO(Method):
         estimate = widen(self.encoder(redrawn))
         if region is not None:
             return F.mse_loss(estimate[:, region], latent[:, region])
-        estimate = estimate.unflatten(0, latent.shape[:2])  # (B, redrawn region, K, D)
+        estimate = estimate.view(*latent.shape[:2], *estimate.shape[1:])  # (B, redrawn, K, D)
         return F.mse_loss(estimate.diagonal(dim1=1, dim2=2).mT, latent)
 
     def _update_discriminator(self, real: Tensor, fakes: Tensor) -> None:
