@@ -109,7 +109,8 @@ class RunCard(Callback):
             f"# {self.name or type(method).__name__}",
             "",
             f"{type(method).__name__} on `{data.get('name', '?')}` at "
-            f"{data.get('resolution', '?')} pixels, seed {facts['seed']}: {facts['iterations']} iterations in "
+            f"{data.get('resolution', '?')} pixels, seed {facts['seed']}: "
+            f"{facts['iterations']} iterations in "
             f"{facts['seconds']:.0f} s on {facts['device']} ({facts['precision']}), "
             f"{facts['status']}.",
             "",
