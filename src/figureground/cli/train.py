@@ -34,6 +34,8 @@ _UNDERSTOOD = (
     ".*Experiment logs directory .* exists",
     ".*`is_sanity_checking`",
     ".*torch.jit.script",
+    ".*sync_dist=True",  # torchmetrics have summed over processes already.
+    ".*LeafSpec",
     ".*You have overridden `on_before_batch_transfer` in `LightningModule`",
 )
 
@@ -102,8 +104,11 @@ def _claim(folder: Path, plain: dict[str, Any]) -> None:
     """Write the resolved options into the run directory and point `outputs/latest` at it."""
     from figureground.core.io import atomic_write
 
-    with atomic_write(folder / RESOLVED, "w") as file:
-        json.dump(plain, file, indent=2, default=str)
+    text = json.dumps(plain, indent=2, default=str)
+    stored = folder / RESOLVED
+    if not stored.is_file() or stored.read_text("utf-8") != text:
+        with atomic_write(stored, "w") as file:
+            file.write(text)
     latest = Path("outputs") / "latest"
     temporary = latest.with_name(f"latest.tmp-{os.getpid()}")
     try:

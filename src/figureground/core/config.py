@@ -187,9 +187,12 @@ def _check_node(path: str, node: dict[str, Any]) -> list[str]:
     try:
         made = hydra.utils.get_object(str(target))
         function = made.__init__ if inspect.isclass(made) else made
-        signature = inspect.signature(made)
     except Exception as error:  # Importing runs other people's code.
         return [f"{path}._target_={target}: cannot be imported ({str(error).splitlines()[0]})"]
+    try:
+        signature = inspect.signature(made)
+    except ValueError:  # Written in C, such as datetime.timedelta: nothing to compare with.
+        return []
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError):

@@ -38,6 +38,8 @@ class SegmentationScores(Metric):
     Args:
         num_regions: K.
         threshold: Cut for two regions; the complement is everything below it.
+        assign: How a pixel finds its region if there are more than two: `argmax` takes the most
+            probable, `threshold` only one that reaches the threshold, else none (ReDO's authors).
         average: `image` averages over pictures; `batch` takes the mean of batch means, which is
             how ReDO's code counts.
         empty: Score of an empty prediction of an empty truth: `one`, `zero` or `nan`.
@@ -57,12 +59,13 @@ class SegmentationScores(Metric):
         self,
         num_regions: PositiveInt = 2,
         threshold: Fraction = 0.5,
+        assign: Literal["argmax", "threshold"] = "argmax",
         average: Literal["image", "batch"] = "image",
         empty: Literal["one", "zero", "nan"] = "one",
     ) -> None:
         super().__init__()
         self.num_regions, self.threshold = num_regions, threshold
-        self.average = average
+        self.assign, self.average = assign, average
         self.empty_score = {"one": 1.0, "zero": 0.0, "nan": float("nan")}[empty]
         pairs = torch.zeros(num_regions, num_regions, dtype=torch.float64)
         zero = torch.zeros((), dtype=torch.float64)
@@ -106,9 +109,11 @@ class SegmentationScores(Metric):
         if self.num_regions == 2:
             hard = (probabilities[:, 1] >= self.threshold).long()
         else:
-            hard = probabilities.argmax(dim=1)
-        confusion = self._confuse(hard, mask)  # (B, K truth, K predicted)
-        self.confusion += confusion.sum(dim=0)
+            best, hard = probabilities.max(dim=1)
+            if self.assign == "threshold":
+                hard = torch.where(best >= self.threshold, hard, self.num_regions)
+        confusion = self._confuse(hard, mask)  # (B, K truth, K + 1 predicted; the last is none)
+        self.confusion += confusion[:, :, : self.num_regions].sum(dim=0)
         self._count_matches(confusion)
         self._count_f(probabilities, mask)
 
@@ -134,15 +139,18 @@ class SegmentationScores(Metric):
         return {name: value.float() for name, value in scores.items()}
 
     def _confuse(self, hard: Tensor, mask: Tensor) -> Tensor:
-        """Count pixels of each (truth, prediction) pair in each picture, (B, K, K)."""
-        count, pairs = len(hard), self.num_regions**2
+        """Count pixels of each (truth, prediction) pair in each picture, (B, K, K + 1)."""
+        count, columns = len(hard), self.num_regions + 1
+        pairs = self.num_regions * columns
         offset = torch.arange(count, device=hard.device).view(-1, 1) * pairs
-        codes = (mask * self.num_regions + hard).flatten(1) + offset
+        codes = (mask * columns + hard).flatten(1) + offset
         counts = torch.bincount(codes.flatten(), minlength=count * pairs)
-        return counts.view(count, self.num_regions, self.num_regions).double()
+        return counts.view(count, self.num_regions, columns).double()
 
     def _count_matches(self, confusion: Tensor) -> None:
-        truth, claimed = confusion.sum(dim=2, keepdim=True), confusion.sum(dim=1, keepdim=True)
+        truth = confusion.sum(dim=2, keepdim=True)
+        confusion = confusion[:, :, : self.num_regions]
+        claimed = confusion.sum(dim=1, keepdim=True)
         iou = self._divide(confusion, truth + claimed - confusion)  # (B, K, K)
         dice = self._divide(2 * confusion, truth + claimed)
         accuracy = confusion / truth.sum(dim=1, keepdim=True)
