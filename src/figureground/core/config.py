@@ -186,17 +186,31 @@ def _check_node(path: str, node: dict[str, Any]) -> list[str]:
     target = node["_target_"]
     try:
         made = hydra.utils.get_object(str(target))
-        function = made.__init__ if inspect.isclass(made) else made
     except Exception as error:  # Importing runs other people's code.
         return [f"{path}._target_={target}: cannot be imported ({str(error).splitlines()[0]})"]
     try:
         signature = inspect.signature(made)
     except ValueError:  # Written in C, such as datetime.timedelta: nothing to compare with.
         return []
+    problems = _check_arguments(path, node, signature, _hints_of(made))
+    if not problems and hasattr(made, "check_options"):
+        problems = [f"{path}: {problem}" for problem in _ask(made.check_options, signature, node)]
+    return problems
+
+
+def _hints_of(made: Any) -> dict[str, Any]:
     try:
-        hints = typing.get_type_hints(function, include_extras=True)
+        function = made.__init__ if inspect.isclass(made) else made
+        return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError):
-        hints = {}
+        return {}
+
+
+def _check_arguments(
+    path: str, node: dict[str, Any], signature: inspect.Signature, hints: dict[str, Any]
+) -> list[str]:
+    """Compare the arguments in `node` with a signature and its annotations."""
+    target = str(node["_target_"])
     names = [n for n, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD]
     is_open = len(names) < len(signature.parameters)
     problems = []
@@ -208,7 +222,7 @@ def _check_node(path: str, node: dict[str, Any]) -> list[str]:
             if not is_open:
                 problems.append(f"{place}: there is no such option{nearest(key, names)}")
         elif problem := _mismatch(value, hints.get(key, Any)) or _optimizer_mismatch(
-            str(target), key, value
+            target, key, value
         ):
             problems.append(f"{place}={value}: {problem}")
     if not node.get("_partial_"):
@@ -219,8 +233,6 @@ def _check_node(path: str, node: dict[str, Any]) -> list[str]:
             for name in needed
             if name not in node
         ]
-    if not problems and hasattr(made, "check_options"):
-        problems += [f"{path}: {problem}" for problem in _ask(made.check_options, signature, node)]
     return problems
 
 

@@ -139,7 +139,7 @@ def _build(
     name: str,
 ) -> PixelStore:
     """Build in a private folder and rename it: two builders at once do not meet."""
-    parent = _first_writable(directories)
+    parent = first_writable(directories)
     temporary = parent / f"{name}.tmp-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -166,7 +166,12 @@ def _build(
     return _open(parent / name, dataset)
 
 
-def _first_writable(directories: Sequence[Path]) -> Path:
+def first_writable(directories: Sequence[Path]) -> Path:
+    """Make and return the first of `directories` that can be written to.
+
+    Raises:
+        WriteError: None can.
+    """
     for directory in directories:
         try:
             directory.mkdir(parents=True, exist_ok=True)

@@ -127,8 +127,3 @@ def _describe(path: Path) -> dict[str, Any]:
         "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "width": picture.width,
         "height": picture.height, "mode": picture.mode, "sha1_64k": digest,
     }  # fmt: skip
-
-
-def _is_writable(folder: Path) -> bool:
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
-    return os.access(existing, os.W_OK)

@@ -6,6 +6,7 @@ that depends on (seed, epoch, index) only, so the number of workers does not cha
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal
 
 import numpy as np
@@ -90,7 +91,8 @@ class Augment:
         rotate: Annotated[float, Bounds(0, 180)] = 0.0,
         brightness: Fraction = 0.0,
     ) -> None:
-        # Imported late: it takes seconds and most runs do not augment.
+        # It asks the network for newer versions when imported, and takes seconds: late and quiet.
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
         import albumentations
 
         steps = [albumentations.HorizontalFlip(p=flip)]

@@ -47,9 +47,7 @@ def test_flowers_match(golden: Callable[[str], Path], transform: ResizeCrop) -> 
     check(transform(Sample(hwc(tensors["flowers/raw_image"]), "x", mask)), tensors, "flowers")
 
 
-def test_cub_matches(
-    golden: Callable[[str], Path], transform: ResizeCrop, tmp_path: Path
-) -> None:
+def test_cub_matches(golden: Callable[[str], Path], transform: ResizeCrop, tmp_path: Path) -> None:
     tensors = read(golden, "preprocess")
     for folder, key in (("images", "cub/raw_image_gray"), ("segmentations", "cub/raw_mask")):
         (tmp_path / folder / "001.A").mkdir(parents=True)
@@ -59,9 +57,7 @@ def test_cub_matches(
     check(transform(CUB(str(tmp_path), "train")[0]), tensors, "cub")
 
 
-def test_lfw_matches(
-    golden: Callable[[str], Path], transform: ResizeCrop, tmp_path: Path
-) -> None:
+def test_lfw_matches(golden: Callable[[str], Path], transform: ResizeCrop, tmp_path: Path) -> None:
     tensors = read(golden, "preprocess")
     colors = np.eye(3, dtype=np.uint8) * 255
     parts = colors[tensors["lfw/raw_part_labels"].numpy()]
@@ -78,7 +74,9 @@ def test_lfw_matches(
 
 @pytest.mark.parametrize("number", ["0", "1"])
 def test_two_digits_match(golden: Callable[[str], Path], number: str) -> None:
-    tensors = {k.partition("/")[2]: v for k, v in read(golden, "toy_digits").items() if k[0] == number}
+    tensors = {
+        k.partition("/")[2]: v for k, v in read(golden, "toy_digits").items() if k[0] == number
+    }
     image, mask = compose(
         tensors["background_rgb"].numpy(),
         (tensors["even_digit56"][0].numpy() > 0.5, tensors["odd_digit56"][0].numpy() > 0.5),
@@ -123,4 +121,3 @@ def test_metrics_of_several_regions_match(golden: Callable[[str], Path]) -> None
         assert_close(found["acc/img/oracle"], tensors["multi/expected_acc"][index].float())
         iou_sum = tensors["multi/expected_iou_sum_over_regions"][index].float()
         assert_close(3 * found["iou/img/oracle"], iou_sum)
-

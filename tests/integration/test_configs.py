@@ -1,0 +1,120 @@
+"""Every configuration composes, is valid and can be built; recipes hold published settings."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import DictConfig
+
+from archives import write_cub, write_flowers, write_folder, write_lfw
+from figureground.cli.settings import TrainSettings
+from figureground.core.config import build, check
+
+CONF = Path(__file__).parents[2] / "conf"
+Compose = Callable[..., DictConfig]
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All datasets laid out as their archives."""
+    root = tmp_path_factory.mktemp("data")
+    write_flowers(root / "flowers")
+    write_cub(root / "cub")
+    write_lfw(root / "lfw")
+    write_folder(root / "folder", 120)
+    return root
+
+
+def with_data(data_dir: Path, data: str) -> list[str]:
+    extra = [f"data.root={data_dir}/folder"] if data == "folder" else []
+    return [f"data={data}", f"paths.data_dir={data_dir}", *extra]
+
+
+@pytest.mark.parametrize(
+    ("method", "data"), list(itertools.product(names("method"), names("data")))
+)
+def test_every_pair_composes_and_is_valid(
+    compose: Compose, data_dir: Path, method: str, data: str
+) -> None:
+    config = compose(f"method={method}", *with_data(data_dir, data))
+    assert check(config, TrainSettings) == []
+
+
+@pytest.mark.parametrize("data", names("data"))
+def test_every_dataset_is_built_and_read(compose: Compose, data_dir: Path, data: str) -> None:
+    small = [
+        f"data.{s}.count=3"
+        for s in ("train", "val", "test")
+        if data in {"toy", "rooms", "toy_digits"}
+    ]
+    config = compose(*with_data(data_dir, data), *small, "data.resolution=32", "data.num_workers=0")
+    if data == "toy_digits":
+        config.data.resolution = 128
+    module = build(config.data)
+    module.setup("fit")
+    for split in ("train", "val", "test"):
+        batch = module.batch(split, [0, 1])
+        assert batch.image.shape[0] == 2
+        assert batch.image.abs().max() <= 1
+        has_masks = split != "train" or "lfw" not in data
+        assert (batch.mask is not None) == has_masks
+
+
+@pytest.mark.parametrize("group", ["trainer", "logger", "debug"])
+def test_every_choice_is_valid(compose: Compose, group: str) -> None:
+    for name in names(group):
+        assert check(compose(f"{group}={name}"), TrainSettings) == [], name
+
+
+@pytest.mark.parametrize("trainer", ["default", "cpu", "ddp_sim"])
+def test_trainers_are_built(compose: Compose, trainer: str) -> None:
+    assert build(compose(f"trainer={trainer}").trainer, logger=False) is not None
+
+
+def test_published_settings_of_flowers(compose: Compose, data_dir: Path) -> None:
+    config = compose("method=redo", *with_data(data_dir, "flowers"))
+    method = config.method
+    assert (method.generator_width, method.mask_width, method.discriminator_width) == (32, 64, 64)
+    assert method.generator_attention
+    assert method.discriminator_attention
+    assert (config.data.batch_size, config.data.resolution) == (20, 128)
+    assert (method.latent_dim, method.latent_weight, method.init_gain) == (32, 5.0, 0.8)
+    assert method.mask_optimizer.lr == 1e-5
+    assert method.mask_optimizer.weight_decay == 1e-4
+    assert method.generator_optimizer.lr == method.discriminator_optimizer.lr == 1e-4
+    assert list(method.encoder_optimizer.betas) == [0.0, 0.9]
+    assert config.iterations == 50000
+    assert config.callbacks.checkpoints.monitor == "val/iou/img/oracle"
+    assert config.data.transform.interpolation == "nearest"
+    assert config.get("augment") is None
+
+
+@pytest.mark.parametrize("data", ["cub", "lfw", "lfw_flowers"])
+def test_published_settings_of_the_others(compose: Compose, data_dir: Path, data: str) -> None:
+    config = compose("method=redo", *with_data(data_dir, data))
+    assert config.method.generator_width == 64
+    assert config.method.generator_attention
+    assert config.data.batch_size == 20
+
+
+def test_recipes_begin_globally() -> None:
+    for path in itertools.chain((CONF / "recipe").glob("*.yaml"), (CONF / "debug").glob("*.yaml")):
+        assert path.read_text().startswith("# @package _global_\n"), path
+
+
+def test_every_method_has_a_toy_recipe() -> None:
+    for method in names("method"):
+        assert (CONF / "recipe" / f"{method}-toy.yaml").is_file()
+
+
+def test_configs_hold_constructor_arguments_only() -> None:
+    for path in (CONF / "method").glob("*.yaml"):
+        assert "_target_" in yaml.safe_load(path.read_text())

@@ -1,0 +1,170 @@
+"""Wrong options are found, all at once, with the nearest right one (F46-F49)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from figureground.cli.settings import TrainSettings
+from figureground.core.config import (
+    build,
+    build_trusted,
+    check,
+    config_dir,
+    nearest,
+    require_valid,
+    to_plain,
+)
+from figureground.core.errors import CheckpointError, ConfigError
+
+Compose = Callable[..., DictConfig]
+
+
+def problems(compose: Compose, *overrides: str) -> str:
+    return "\n".join(check(compose(*overrides), TrainSettings))
+
+
+def test_default_is_valid(compose: Compose) -> None:
+    assert problems(compose) == ""
+
+
+@pytest.mark.parametrize(
+    ("override", "fragment"),
+    [
+        ("method.mask_width=abc", "method.mask_width=abc: expected a whole number from 1 to 4096"),
+        ("method.mask_width=2.5", "expected a whole number"),
+        ("method.latent_weight=-1", "method.latent_weight=-1: expected a number"),
+        ("method.redraw=al", "expected one of all, sampled; did you mean 'all'?"),
+        ("method.generator_attention=1", "expected true or false"),
+        ("method.mask_optimizer.lr=fast", "expected a number above 0"),
+        ("method.mask_optimizer.lr=0", "expected a number above 0"),
+        ("method.mask_optimizer.betas=[0.5,1.5]", "element 1: expected a number"),
+        ("+method.mask_optimizer.momentumm=1", "there is no such option"),
+        ("+method.lattent_dim=3", "did you mean 'latent_dim'?"),
+        ("method.ema_decay=1", "expected a number from 0 to 0.999999 or null"),
+        ("data.batch_size=0", "expected a whole number from 1"),
+        ("data.resolution=33", "a power of two"),
+        ("data.train=5", "expected a node with `_target_`"),
+        ("seed=-1", "seed=-1: expected a whole number"),
+        ("seed=x", "seed=x: expected a whole number"),
+        ("iterations=0", "iterations=0: expected"),
+        ("+typo=1", "typo: there is no such option"),
+        ("iterations=???", "iterations is not set; add iterations=..."),
+        ("name=${nothing.here}", "name"),
+        ("method.num_regions=1", "num_regions must be at least 2"),
+        ("data.resolution=16", "ReDO needs a resolution of 32"),
+        ("method._target_=figureground.methods.nothing", "cannot be imported"),
+    ],
+)
+def test_wrong_option_is_named(compose: Compose, override: str, fragment: str) -> None:
+    config = compose()
+    key, _, value = override.lstrip("+").partition("=")
+    OmegaConf.update(
+        config,
+        key,
+        OmegaConf.create(f"v: {value}").v if "$" not in value and "?" not in value else value,
+        force_add=True,
+    )
+    assert fragment in "\n".join(check(config, TrainSettings))
+
+
+def test_all_problems_come_at_once(compose: Compose) -> None:
+    found = problems(compose, "method.mask_width=0", "data.batch_size=x", "trainer.devices=1")
+    assert "mask_width" in found
+    assert "batch_size" in found
+
+
+def test_circular_reference_is_named(compose: Compose) -> None:
+    config = compose()
+    OmegaConf.update(config, "extra", {"a": "${extra.b}", "b": "${extra.a}"}, force_add=True)
+    assert "extra.a" in "\n".join(check(config, TrainSettings))
+
+
+def test_extra_is_free(compose: Compose) -> None:
+    assert problems(compose, "+extra.anything=1") == ""
+
+
+def numeric_options() -> list[tuple[str, Any]]:
+    options = yaml.safe_load((Path(config_dir()) / "method/redo.yaml").read_text())
+    return [(k, v) for k, v in options.items() if type(v) in {int, float}]
+
+
+@pytest.mark.parametrize("value", [-1, 10**12, float("nan"), float("inf"), "many"])
+def test_every_number_of_the_method_has_a_range(compose: Compose, value: Any) -> None:
+    config = compose()
+    for key, _ in numeric_options():
+        config.method[key] = value
+    found = "\n".join(check(config, TrainSettings))
+    for key, _ in numeric_options():
+        if isinstance(value, float) and math.isnan(value):
+            continue
+        assert f"method.{key}=" in found
+
+
+def test_require_valid_raises_one_error(compose: Compose) -> None:
+    config = compose("seed=-1")
+    with pytest.raises(ConfigError, match="seed=-1"):
+        require_valid(config, TrainSettings)
+
+
+def test_build_explains_refusals_of_constructors() -> None:
+    node = OmegaConf.create({"_target_": "figureground.methods.redo.ReDO", "num_regions": 1})
+    with pytest.raises(ConfigError, match="ReDO: num_regions"):
+        build(node)
+
+
+def test_build_lets_our_errors_through() -> None:
+    node = {"_target_": "figureground.data.datasets.folder.Folder", "root": "/nowhere"}
+    with pytest.raises(Exception, match="is not a folder") as caught:
+        build(OmegaConf.create(node))
+    assert type(caught.value).__name__ == "DataError"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.eval",
+        "torch.hub.load",
+        "figureground.core.checkpoint.os.link",
+        "figureground.core.config.build",
+        "torch.nn.functional.relu",
+        "figureground.nothing.Here",
+        7,
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_f52_only_trusted_classes_are_made(target: Any, nested: bool) -> None:
+    node: dict[str, Any] = {"_target_": target}
+    if nested:
+        node = {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": [node]}
+    with pytest.raises(CheckpointError, match="is not allowed in a file"):
+        build_trusted(node)
+
+
+def test_trusted_class_is_made() -> None:
+    made = build_trusted({"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 3})
+    assert made.weight.shape == (3, 2)
+
+
+def test_positional_arguments_are_not_trusted() -> None:
+    with pytest.raises(CheckpointError):
+        build_trusted({"_target_": "torch.nn.Linear", "_args_": [1, 2]})
+
+
+def test_nearest_lists_what_there_is() -> None:
+    assert nearest("redoo", ["redo", "other"]) == "; did you mean 'redo'?"
+    assert "a, b" in nearest("zzzz", ["b", "a"])
+    assert nearest("x", []) == ""
+
+
+def test_plain_form_has_no_hydra(compose: Compose) -> None:
+    plain = to_plain(compose())
+    assert "hydra" not in plain
+    assert plain["method"]["resolution"] == 32
