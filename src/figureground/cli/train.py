@@ -73,12 +73,11 @@ def train(config: DictConfig) -> float | None:
         _log_hyperparameters(trainer, method, plain)
         ckpt = _resolve_ckpt(plain["ckpt"], folder)
         trainer.fit(method, datamodule, ckpt_path=ckpt, weights_only=True)
+        objective = trainer.callback_metrics.get(plain["objective"])
         if plain["test"] and "test" in getattr(datamodule, "datasets", {}):
             _test(trainer, method, datamodule, folder)
     _say_where_to_look(folder)
-    objective = plain["objective"]
-    value = trainer.callback_metrics.get(objective) if objective else None
-    return None if value is None else float(value)
+    return None if objective is None else float(objective)
 
 
 def build_method(config: DictConfig) -> Method:

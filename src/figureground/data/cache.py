@@ -31,8 +31,9 @@ logger = logging.getLogger(__name__)
 Transform = Callable[[Sample], Sample]
 CacheMode = Literal["auto", "disk", "memory", "off"]
 
-_FORMAT = 1
+_FORMAT = 2
 _NO_LABEL = -1
+_NO_MASK = 255  # Value of all pixels where a picture has none; indices never reach it.
 _CHUNK = 64  # Pictures decoded between two looks at the signals.
 
 
@@ -41,7 +42,9 @@ class PixelStore:
 
     Attributes:
         keys: Names in order.
-        has_masks: Whether every picture has a mask.
+        images: uint8 (N, S, S, 3).
+        masks: uint8 (N, S, S), or None if no picture has a mask.
+        labels: int64 (N,), -1 where there is none.
     """
 
     def __init__(
@@ -59,10 +62,11 @@ class PixelStore:
     def load(self, index: int) -> Sample:
         """Return picture `index`."""
         label = int(self.labels[index])
+        mask = None if self.masks is None else np.asarray(self.masks[index])
         return Sample(
             np.asarray(self.images[index]),
             self.keys[index],
-            None if self.masks is None else np.asarray(self.masks[index]),
+            None if mask is None or mask.flat[0] == _NO_MASK else mask,
             None if label == _NO_LABEL else label,
         )
 
@@ -211,8 +215,8 @@ def _fill(
     labels: npt.NDArray[np.int64],
     name: str,
 ) -> bool:
-    """Read everything in; return whether every picture has a mask."""
-    has_masks = dataset.annotated
+    """Read everything in; return whether any picture has a mask."""
+    has_masks = False
 
     def read(index: int) -> None:
         nonlocal has_masks
@@ -226,10 +230,8 @@ def _fill(
             sample.image,
             _NO_LABEL if sample.label is None else sample.label,
         )
-        if sample.mask is None:
-            has_masks = False
-        else:
-            masks[index] = sample.mask
+        masks[index] = _NO_MASK if sample.mask is None else sample.mask
+        has_masks |= sample.mask is not None
 
     # Pillow decodes outside Python's lock. Pictures drawn in Python gain nothing from threads.
     threads = min(os.cpu_count() or 1, 8) if dataset.files(0) else 1

@@ -247,13 +247,13 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 def to_float(images: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
     """Turn uint8 (B, H, W, 3) into float (B, 3, H, W) in [-1, 1]."""
-    tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    tensor = torch.from_numpy(np.require(images, requirements=["C", "W"])).permute(0, 3, 1, 2)
     # Divided first, as the authors did: the last bit of the pixels is theirs.
     return tensor.float().div_(255).mul_(2).sub_(1).contiguous()
 
 
 def _to_long(masks: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(masks)).long()
+    return torch.from_numpy(np.require(masks, requirements=["C", "W"])).long()
 
 
 class _TrainingReader(Dataset[Any]):

@@ -15,6 +15,7 @@ from rich.progress import track
 
 from figureground.core.errors import DataError
 from figureground.core.signals import watching
+from figureground.data.cache import first_writable
 from figureground.data.datamodule import ImageDataModule
 from figureground.data.index import write_index
 from figureground.data.reading import open_picture
@@ -74,10 +75,7 @@ def prepare(datamodule: ImageDataModule, *, skip_broken: bool = False) -> dict[s
                 "other values = objects"
             )
     if files and datamodule.cache_dirs:
-        folder = next(
-            (d for d in datamodule.cache_dirs if _is_writable(d)), datamodule.cache_dirs[-1]
-        )
-        write_index(folder, datamodule.name, files, broken)
+        write_index(first_writable(datamodule.cache_dirs), datamodule.name, files, broken)
     if skip_broken:
         datamodule.on_error = "skip"
     for split in datamodule.datasets:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -110,7 +111,10 @@ def convert_checkpoint(path: Path) -> ConvertedWeights:
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file; expected the authors' ReDO weights (.pth)")
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with (
+            torch.serialization.safe_globals([argparse.Namespace]),
+            warnings.catch_warnings(action="ignore"),  # Old pickles are what is expected here.
+        ):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (
         pickle.UnpicklingError,

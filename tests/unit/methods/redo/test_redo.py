@@ -161,7 +161,8 @@ def backwards(ours: str, key: str) -> str:
         ],
         "discriminator": ["bloc0.0.", "bloc0.2.", "sc0.1.", "dense.", "blocs.4.1.", "blocs.4.3."]
         + [f"{p}.{i}.{j}." for i in range(2) for p, j in (("blocs", 1), ("blocs", 3), ("sc", 1))],
-        "encoder": ["net.blocs.0.0.", "net.blocs.0.2.", "net.sc.0.1.", "net.dense.", "net.blocs.5.1.", "net.blocs.5.3."]
+        "encoder": [f"net.{p}." for p in ("blocs.0.0", "blocs.0.2", "sc.0.1", "dense")]
+        + ["net.blocs.5.1.", "net.blocs.5.3."]
         + [f"net.{p}.{i}.{j}." for i in (1, 2) for p, j in (("blocs", 1), ("blocs", 3), ("sc", 1))],
     }[ours]  # fmt: skip
     for prefix in candidates:

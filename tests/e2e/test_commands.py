@@ -1,0 +1,339 @@
+"""Every command: in this process where possible, as a user types it where not."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+
+from archives import picture, write_flowers, write_folder
+from faults import ROOT, command, run, tiny_overrides
+from figureground import load_method
+from figureground.cli import COMMANDS
+from figureground.cli.convert import convert
+from figureground.cli.evaluate import evaluate
+from figureground.cli.generate import generate
+from figureground.cli.inference import choose_device, find_pictures
+from figureground.cli.predict import predict
+from figureground.cli.prepare import prepare
+from figureground.cli.train import train
+from figureground.core.errors import ConfigError, DataError, UserError
+from figureground.methods.redo.convert import NETWORKS
+
+Compose = Callable[..., DictConfig]
+FAST = [
+    *tiny_overrides("redo"), "iterations=4", "trainer.val_check_interval=2",
+    "trainer.accelerator=cpu", "callbacks.checkpoints.every=2", "trainer.log_every_n_steps=1",
+    "callbacks.throughput.every=2", "callbacks.image_grid.every=2",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run directory of a short training on the toy set."""
+    folder = tmp_path_factory.mktemp("trained")
+    train_py = ROOT / "src/train.py"
+    done = run(["python", train_py, *FAST, "paths.output_dir=run"], cwd=folder, limit=120)
+    assert done.code == 0, done.err
+    return folder / "run"
+
+
+def ckpt(trained: Path) -> str:
+    return f"ckpt={trained}/checkpoints/last.ckpt"
+
+
+def test_training_leaves_everything_it_promises(trained: Path) -> None:
+    names = {str(p.relative_to(trained)) for p in trained.rglob("*") if p.is_file()}
+    assert {
+        "config.json", "metrics.json", "card.md", "checkpoints/last.ckpt", "csv/metrics.csv",
+        "images/redraw_object.png", "images/redraw_object_000004.png", ".hydra/config.yaml",
+    } <= names  # fmt: skip
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert 0 <= metrics["test/iou/img/set"] <= 1
+    assert metrics["iterations"] == 4
+    assert (trained.parent / "outputs/latest").resolve() == trained.resolve()
+    rows = list(csv.DictReader((trained / "csv/metrics.csv").open()))
+    assert any(row["val/iou/img/set"] for row in rows)
+    assert any(row["throughput/images_per_s"] for row in rows)
+    card = (trained / "card.md").read_text()
+    assert "`iou/img/set`" in card
+    assert "No label took part" in card
+
+
+def test_train_in_process(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = compose(*FAST, "logger=tensorboard", "+extra.note=hello")
+    value = train(config)
+    assert value is not None
+    assert 0 <= value <= 1
+    assert list((tmp_path / "run/tensorboard").glob("events*"))
+    with pytest.raises(ConfigError, match="already holds a run"):
+        train(config)
+    longer = compose(*FAST, "logger=tensorboard", "iterations=5", "ckpt=last")
+    train(longer)
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["iterations"] == 5
+    other = compose(*FAST, "logger=tensorboard", "ckpt=last", "method.latent_dim=9")
+    with pytest.raises(ConfigError, match=r"method\.latent_dim \(8 -> 9\)"):
+        train(other)
+    with pytest.raises(ConfigError, match="holds no run to go on with"):
+        train(compose(*FAST, "ckpt=last", output=tmp_path / "empty"))
+
+
+def test_monitored_score_selects_the_tested_checkpoint(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(compose(*FAST, "callbacks.checkpoints.monitor=val/iou/img/oracle", "logger=none"))
+    assert (tmp_path / "run/checkpoints/best.ckpt").is_file()
+    assert "Labels took part" in (tmp_path / "run/card.md").read_text()
+
+
+def test_evaluate_one_and_several(compose: Compose, trained: Path, tmp_path: Path) -> None:
+    file = f"{trained}/checkpoints/last.ckpt"
+    small = ["data.test.count=8", "trainer.accelerator=cpu"]
+    one = evaluate(compose(f"ckpt={file}", *small, config_name="evaluate"))
+    stored = json.loads((trained / "metrics.json").read_text())
+    assert one["test/iou/img/set"] == pytest.approx(stored["test/iou/img/set"], abs=1e-6)
+    evaluate(compose(f"ckpt=[{file},{file}]", *small, config_name="evaluate"))
+    found = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert found["test/iou/img/set"]["std"] == 0
+    with pytest.raises(UserError, match=r"add data\.resolution=32"):
+        evaluate(compose(f"ckpt={file}", "data.resolution=64", *small, config_name="evaluate"))
+
+
+def test_predict_writes_everything_for_any_picture(
+    compose: Compose, trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_folder(tmp_path / "mine", 5, masks=False) / "images"
+    picture(7, (300, 90)).save(folder / "wide.png")
+    picture(8, (20, 30)).convert("L").save(folder / "wide.jpg")
+    out = tmp_path / "out"
+    arguments = [ckpt(trained), f"input={folder}", f"output={out}", "batch_size=3"]
+    predict(compose(*arguments, config_name="predict"))
+    mask = Image.open(out / "wide_png_mask.png")
+    assert mask.size == (300, 90)
+    assert set(np.unique(np.asarray(mask))) <= {0, 255}
+    assert Image.open(out / "wide_jpg_layer1.png").mode == "RGBA"
+    assert (out / "a/p001_overlay.png").is_file()
+    assert (out / "contact_sheet.png").is_file()
+    stamp = (out / "wide_png_mask.png").stat().st_mtime_ns
+    with caplog.at_level(logging.INFO):
+        predict(compose(*arguments, config_name="predict"))
+    assert "0 pictures segmented (7 were there)" in caplog.text
+    assert (out / "wide_png_mask.png").stat().st_mtime_ns == stamp
+
+
+def test_predict_lists_all_broken_pictures_first(
+    compose: Compose, trained: Path, tmp_path: Path
+) -> None:
+    folder = write_folder(tmp_path / "mine", 3, masks=False) / "images"
+    for name in ("x.jpg", "y.png"):
+        (folder / name).write_text("no picture")
+    arguments = [ckpt(trained), f"input={folder}", f"output={tmp_path / 'out'}"]
+    with pytest.raises(DataError, match="2 of 5 pictures cannot be read") as caught:
+        predict(compose(*arguments, config_name="predict"))
+    assert "x.jpg" in str(caught.value)
+    assert "y.png" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    predict(compose(*arguments, "on_error=skip", "layers=false", config_name="predict"))
+    assert len(list((tmp_path / "out").rglob("*_mask.png"))) == 3
+
+
+def test_generate_samples_redraws_and_swaps(
+    compose: Compose, trained: Path, tmp_path: Path
+) -> None:
+    folder = write_folder(tmp_path / "mine", 3, masks=False) / "images"
+    files = sorted(folder.rglob("*.jpg"))
+    out = tmp_path / "out"
+    arguments = [ckpt(trained), f"output={out}", "count=5"]
+    generate(
+        compose(
+            *arguments, f"input={folder}", f"swap=[{files[0]},{files[1]}]", config_name="generate"
+        )
+    )
+    for name in ("samples", "redraw_background", "redraw_object1", "swap_object1"):
+        assert (out / f"{name}.png").is_file()
+    before = (out / "images/000003.png").read_bytes()
+    (out / "images/000003.png").unlink()
+    generate(compose(*arguments, config_name="generate"))
+    assert (out / "images/000003.png").read_bytes() == before
+    assert len((out / "manifest.csv").read_text().splitlines()) == 6
+    with pytest.raises(UserError, match="nothing to do"):
+        generate(compose(ckpt(trained), config_name="generate"))
+    with pytest.raises(UserError, match="swap takes two pictures"):
+        generate(compose(ckpt(trained), "swap=[a.jpg]", config_name="generate"))
+
+
+def test_prepare_reports_and_converts(
+    compose: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_flowers(tmp_path / "data/flowers", 6)
+    prepare(compose("data=flowers", f"paths.data_dir={tmp_path}/data", config_name="prepare"))
+    out = capsys.readouterr().out
+    assert "flowers train has 6 pictures, expected 6149" in out.replace("\n", " ")
+    assert list((tmp_path / "data/.cache").glob("flowers-train-*"))
+
+
+def test_convert_makes_a_loadable_checkpoint(compose: Compose, tmp_path: Path) -> None:
+    import sys
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "unit/methods/redo"))
+    from test_redo import authors_file, tiny
+
+    sys.path.pop(0)
+    method = tiny()
+    content = {**authors_file(method), "options": argparse.Namespace(nMasks=2, nz=4)}
+    torch.save(content, tmp_path / "nets.pth")
+    output = tmp_path / "redo.ckpt"
+    convert(compose(
+        "data=toy", f"weights={tmp_path / 'nets.pth'}", f"output={output}",
+        "method.ema_decay=null", config_name="convert",
+    ))  # fmt: skip
+    loaded = load_method(output)
+    for ours in NETWORKS.values():
+        for key, value in getattr(method, ours).state_dict().items():
+            assert torch.equal(getattr(loaded, ours).state_dict()[key], value)
+
+
+def test_inputs_are_found_and_devices_named(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "mine", 4, masks=False)
+    assert len(find_pictures(str(folder))) == 4
+    assert len(find_pictures(f"{folder}/images/*.jpg")) == 2
+    assert len(find_pictures([str(next(folder.rglob("*.jpg")))])) == 1
+    with pytest.raises(DataError, match="matches no picture"):
+        find_pictures(str(tmp_path / "nothing*"))
+    assert choose_device("cpu").type == "cpu"
+    with pytest.raises(UserError, match="is not available"):
+        choose_device("cuda:7")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "code", "fragment"),
+    [
+        (["methd=redo"], 2, "did you mean 'method'"),
+        (["method=rdo"], 2, "did you mean 'redo'"),
+        (["method.mask_widht=3"], 2, "did you mean 'method.mask_width'"),
+        (["+typo=1"], 2, "typo: there is no such option"),
+        (["seed=x"], 2, "seed=x: expected a whole number"),
+        (["data=flowers", "paths.data_dir=nowhere"], 3, "Expected:"),
+        (["data=folder"], 2, "data.root is not set"),
+        (["data=folder", "data.root=nowhere"], 3, "is not a folder"),
+        (["ckpt=nothing.ckpt"], 2, "nothing.ckpt is not a file"),
+        (["hydra.run.dir=/proc/x"], 5, "is not a writable directory"),
+    ],
+)
+def test_f46_wrong_options_end_in_one_line(
+    tmp_path: Path, arguments: list[str], code: int, fragment: str
+) -> None:
+    done = run(["python", ROOT / "src/train.py", *arguments], cwd=tmp_path)
+    assert done.code == code, done.err
+    assert fragment in done.err
+    assert "Traceback" not in done.err
+    if code == 2 and "ckpt" not in arguments[0]:
+        assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.slow
+def test_f50_failed_job_of_a_sweep_does_not_stop_the_others(tmp_path: Path) -> None:
+    fast = [a for a in FAST if not a.startswith("iterations")]
+    done = run(
+        ["python", ROOT / "src/train.py", "-m", *fast, "iterations=2", "test=false",
+         "method.mask_optimizer.lr=1e-4,fast", "seed=0,1", "hydra.sweep.dir=sweep"],
+        cwd=tmp_path, limit=180,
+    )  # fmt: skip
+    assert done.code == 12, done.err
+    assert "2 jobs failed" in done.err
+    failed = {Path(f).parts[1] for f in done.files if f.endswith("failed.txt")}
+    finished = {Path(f).parts[1] for f in done.files if f.endswith("metrics.json")}
+    assert failed == {"2", "3"}
+    assert finished == {"0", "1"}
+
+
+@pytest.mark.slow
+def test_sweep_over_datasets_runs_all_jobs(tmp_path: Path) -> None:
+    pace = ["iterations=1", "trainer.val_check_interval=1", "trainer.limit_val_batches=1"]
+    counts = [f"data.{split}.count=40" for split in ("train", "val", "test")]
+    done = run(
+        ["python", ROOT / "src/train.py", "-m", "method=redo", "data=toy,rooms", "seed=0,1",
+         *pace, *counts, "hydra.sweep.dir=sweep"],
+        cwd=tmp_path, limit=240,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert sum(name.endswith("metrics.json") for name in done.files) == 4
+
+
+@pytest.mark.slow
+def test_f63_odd_terminals_change_nothing(tmp_path: Path) -> None:
+    for number, env in enumerate(
+        (
+            {"LANG": "C", "NO_COLOR": "1"},
+            {"COLUMNS": "20", "TERM": "dumb", "PYTHONIOENCODING": "ascii"},
+        )
+    ):
+        line = " ".join(map(str, command("redo", tmp_path / str(number), "iterations=2")))
+        shell = line.replace("python", __import__("sys").executable, 1)
+        done = run(["bash", "-c", f"{shell} >&-"], cwd=tmp_path, env=env)
+        assert done.code == 0, done.err
+
+
+@pytest.mark.slow
+def test_f64_another_directory_gives_the_same_weights(tmp_path: Path) -> None:
+    from figureground.core.checkpoint import read_checkpoint
+
+    states = []
+    for name in ("one", "two"):
+        place = tmp_path / name
+        place.mkdir()
+        done = run(command("redo", place / "run", "iterations=2"), cwd=place)
+        assert done.code == 0, done.err
+        states.append(read_checkpoint(place / "run/checkpoints/last.ckpt")["state_dict"])
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+
+
+@pytest.mark.slow
+def test_f60_two_processes_train_and_stop_together(tmp_path: Path) -> None:
+    done = run(
+        command("redo", tmp_path / "run", "iterations=3", "trainer=ddp_sim", "test=true",
+                "data.train.count=36"),
+        cwd=tmp_path, limit=150,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["iterations"] == 3
+
+
+@pytest.mark.slow
+def test_console_command_lists_and_corrects(tmp_path: Path) -> None:
+    base = ["python", "-c", "from figureground.cli import main; main()"]
+    done = run([*base, "--help"], cwd=tmp_path)
+    assert all(name in done.out for name in COMMANDS)
+    done = run([*base, "trian"], cwd=tmp_path)
+    assert done.code == 2
+    assert "did you mean 'train'" in done.err
+    done = run([*base, "train", "--help"], cwd=tmp_path)
+    assert "method: redo" in done.out
+    assert "python src/train.py method=redo data=flowers" in done.out
+
+
+@pytest.mark.slow
+def test_user_pictures_train(tmp_path: Path) -> None:
+    write_folder(tmp_path / "mine", 60)
+    fast = [a for a in FAST if not a.startswith("data")]
+    done = run(
+        ["python", ROOT / "src/train.py", *fast, "data=folder", "data.root=mine",
+         "data.resolution=32", "data.batch_size=4", "data.num_workers=0", "paths.output_dir=run"],
+        cwd=tmp_path, limit=90,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "run/metrics.json" in done.files
