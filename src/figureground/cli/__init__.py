@@ -63,25 +63,27 @@ def run(task: Callable[[Any], Any], config_name: str) -> None:
             sys.argv.append(f"hydra.run.dir={argument.partition('=')[2]}")
     command = hydra.main(version_base="1.3", config_path=config_dir(), config_name=config_name)
     try:
-        command(_as_job(task))()
+        command(_as_job(task, config_name))()
     except Exception as error:
         sys.exit(_report(error, config_name))
 
 
-def _as_job(task: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _as_job(task: Callable[[Any], Any], config_name: str) -> Callable[[Any], Any]:
     """Make a failing job of a sweep leave `failed.txt` and let the others run."""
 
     def job(config: Any) -> Any:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
-        if HydraConfig.get().mode != RunMode.MULTIRUN:
-            return task(config)
+        is_alone = HydraConfig.get().mode != RunMode.MULTIRUN
         try:
             return task(config)
         except StoppedBySignalError as error:
-            sys.exit(error.code)  # Stops the whole sweep: Hydra collects ordinary errors only.
+            sys.stderr.write(f"error: {error}\n")
+            sys.exit(error.code)  # Stops a whole sweep: Hydra collects ordinary errors only.
         except Exception as error:
+            if is_alone:  # Leaving here keeps Hydra from adding lines of its own.
+                sys.exit(_report(error, config_name))
             folder = HydraConfig.get().runtime.output_dir
             _FAILED_JOBS.append(folder)
             with open(os.path.join(folder, "failed.txt"), "w", encoding="utf-8") as file:  # noqa: PTH118, PTH123 - works without the folder's checks

@@ -1,0 +1,106 @@
+"""Cached loading and prediction: pictures per second against decoding, and against gradients on.
+
+python benchmarks/loading.py [--pictures 300]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from figureground.data.datamodule import ImageDataModule
+from figureground.data.datasets.folder import Folder
+from figureground.data.transforms import ResizeCrop
+from figureground.methods.redo import ReDO
+
+RESULTS = Path(__file__).parent / "results" / "loading.json"
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """Wall-clock seconds of one call."""
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    """Measure, print the table, write the JSON."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pictures", type=int, default=300)
+    count = parser.parse_args().pictures
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        rng = np.random.default_rng(0)
+        (root / "p").mkdir()
+        for index in range(count):
+            # Smooth noise compresses like a photograph.
+            small = Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8))
+            small.resize((500, 375), Image.Resampling.BICUBIC).save(root / f"p/{index}.jpg")
+
+        def module(cache: str) -> ImageDataModule:
+            return ImageDataModule(
+                name="b", resolution=128, batch_size=20, transform=ResizeCrop(128),
+                cache=cache, cache_dir=str(root / "cache"), train=Folder(str(root / "p")),
+            )  # fmt: skip
+
+        def epoch(data: ImageDataModule) -> None:
+            batches = iter(data.train_dataloader())
+            for _ in range(count // 20):
+                next(batches)
+
+        decoding, building, cached = [], [], []
+        for round_number in range(3):
+            decoding.append(seconds(lambda: epoch(module("off"))))
+            for path in (root / "cache").glob("*") if round_number else []:
+                for file in path.iterdir():
+                    file.unlink()
+                path.rmdir()
+            building.append(seconds(lambda: epoch(module("disk"))))
+            warm = module("disk")
+            warm.store("train")
+            cached.append(seconds(lambda data=warm: epoch(data)))
+    method = ReDO(resolution=128).eval()
+    image = torch.rand(8, 3, 128, 128)
+
+    def infer() -> None:
+        with torch.inference_mode():
+            method.segment(image)
+
+    infer()
+    plain, inference = [], []
+    for _ in range(5):
+        plain.append(seconds(lambda: method.segment(image)))
+        inference.append(seconds(infer))
+    ratio = [a / b for a, b in zip(decoding, cached, strict=True)]
+    first = [a / b for a, b in zip(building, decoding, strict=True)]
+    predict = [a / b for a, b in zip(plain, inference, strict=True)]
+    result = {
+        "pictures": count,
+        "images_per_s_cached": count / statistics.median(cached),
+        "images_per_s_decoding": count / statistics.median(decoding),
+        "ratio_cached_to_decoding": statistics.median(ratio),
+        "first_epoch_to_no_cache": statistics.median(first),
+        "predict_ratio": statistics.median(predict),
+        "threads": torch.get_num_threads(),
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    print("| what | ratio (median) |\n|---|---|")
+    print(f"| cached loading over decoding, images/s | {result['ratio_cached_to_decoding']:.1f} |")
+    print(
+        f"| first epoch with cache over without, time | {result['first_epoch_to_no_cache']:.2f} |"
+    )
+    print(f"| predict over eval mode with gradients, speed | {result['predict_ratio']:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
