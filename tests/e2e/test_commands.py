@@ -231,7 +231,7 @@ def test_inputs_are_found_and_devices_named(tmp_path: Path) -> None:
         (["data=folder"], 2, "data.root is not set"),
         (["data=folder", "data.root=nowhere"], 3, "is not a folder"),
         (["ckpt=nothing.ckpt"], 2, "nothing.ckpt is not a file"),
-        (["hydra.run.dir=/proc/x"], 5, "is not a writable directory"),
+        (["hydra.run.dir=/proc/x"], 5, "choose another paths.output_dir"),
     ],
 )
 def test_f46_wrong_options_end_in_one_line(

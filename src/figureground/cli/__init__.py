@@ -15,6 +15,7 @@ from figureground.core.errors import (
     ConfigError,
     FiguregroundError,
     StoppedBySignalError,
+    WriteError,
     exit_code_of,
 )
 
@@ -64,6 +65,10 @@ def run(task: Callable[[Any], Any], config_name: str) -> None:
     command = hydra.main(version_base="1.3", config_path=config_dir(), config_name=config_name)
     try:
         command(_as_job(task, config_name))()
+    except OSError as error:  # Hydra makes the run directory before the job starts.
+        reason = f"{error.filename or 'run directory'}: {error.strerror or error}"
+        hint = "; choose another paths.output_dir=..."
+        sys.exit(_report(WriteError(f"cannot make {reason}{hint}"), config_name))
     except Exception as error:
         sys.exit(_report(error, config_name))
 
