@@ -102,13 +102,13 @@ class CollapseGuard(Callback):
         values = torch.stack([shares.min(), confidence, dependence])
         values = trainer.strategy.reduce(values, reduce_op="mean")
         limits = (self.min_share, self.min_confidence, self.min_dependence)
-        whats = (
+        phrases = (
             "a region's mean area is {:.3f}", "the masks' mean confidence is {:.3f}",
             "the masks depend on the picture by {:.3f} only",
         )  # fmt: skip
-        for value, limit, what in zip(values.tolist(), limits, whats, strict=True):
+        for value, limit, phrase in zip(values.tolist(), limits, phrases, strict=True):
             if value < limit:
-                return f"masks collapsed: {what.format(value)} (at least {limit:g} expected)"
+                return f"masks collapsed: {phrase.format(value)} (at least {limit:g} expected)"
         return None
 
     def _restart(self, trainer: Trainer, method: Method, reason: str) -> None:
