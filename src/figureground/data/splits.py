@@ -9,11 +9,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from figureground.core.errors import DataError
 
 logger = logging.getLogger(__name__)
+
+_SHOWN = 5
 
 #: SHA-256 of the lists as the authors published them.
 PUBLISHED = {
@@ -42,12 +46,9 @@ def find_list(root: Path, published: str) -> Path:
     Raises:
         DataError: It is in neither place.
     """
-    places = [root / Path(published).name]
-    if folder := os.environ.get("FIGUREGROUND_SPLITS"):
-        places.append(Path(folder) / published)
-    for place in places:
-        if place.is_file():
-            return place
+    if found := look_for_list(root, published):
+        return found
+    places = _places(root, published)
     raise DataError(
         f"the split list {Path(published).name} is missing; expected it at "
         f"{' or '.join(map(str, places))}. It comes with the authors' code (github.com/"
@@ -56,19 +57,44 @@ def find_list(root: Path, published: str) -> Path:
     )
 
 
-def read_lines(path: Path) -> list[list[str]]:
-    """Read a split list into fields; blank lines are left out.
+def look_for_list(root: Path, published: str) -> Path | None:
+    """The same as `find_list`, but None where there is no such list."""
+    return next((place for place in _places(root, published) if place.is_file()), None)
+
+
+def read_pairs(path: Path) -> list[tuple[str, str]]:
+    """Read a list of two words per line; blank lines are left out.
 
     Raises:
-        DataError: A line occurs twice.
+        DataError: It is not text, is empty, or a line has another form or occurs twice.
     """
-    lines = [line.split() for line in path.read_text("utf-8").splitlines() if line.strip()]
-    seen: set[tuple[str, ...]] = set()
-    twice = [line for line in map(tuple, lines) if line in seen or seen.add(line)]  # type: ignore[func-returns-value]  # add returns None on purpose
-    if twice:
-        shown = ", ".join(" ".join(line) for line in twice[:5])
-        raise DataError(f"{path} holds {len(twice)} lines twice: {shown}")
-    return lines
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path} cannot be read as text ({type(error).__name__}); put the original there"
+        ) from error
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise DataError(f"{path} is empty; expected two words per line: put the original there")
+    if bad := [" ".join(line) for line in lines if len(line) != 2]:
+        raise DataError(
+            f"{path}: expected two words per line, but {len(bad)} lines are not so: "
+            f"{', '.join(bad[:_SHOWN])}"
+        )
+    pairs = [(first, second) for first, second in lines]
+    if twice := [" ".join(pair) for pair, number in Counter(pairs).items() if number > 1]:
+        raise DataError(f"{path} holds {len(twice)} lines twice: {', '.join(twice[:_SHOWN])}")
+    return pairs
+
+
+def refuse_overlap(where: str, shared: Iterable[str]) -> None:
+    """Raise `DataError` if `shared` names pictures: each belongs to one split only."""
+    if names := sorted(shared):
+        raise DataError(
+            f"{where}: {len(names)} pictures are in more than one split: "
+            f"{', '.join(names[:_SHOWN])}; put the original lists there"
+        )
 
 
 def check_published(path: Path, published: str) -> list[str]:
@@ -83,9 +109,17 @@ def check_files(dataset: str, files: list[Path], tree: str, page: str) -> None:
     """Raise `DataError` with the expected tree unless all `files` exist."""
     missing = [file for file in files if not file.exists()]
     if missing:
-        shown = ", ".join(str(file) for file in missing[:5])
+        shown = ", ".join(str(file) for file in missing[:_SHOWN])
         raise DataError(
             f"data={dataset}: {len(missing)} of {len(files)} files are missing, such as {shown}. "
             f"Expected:\n{tree}\nGet them from {page} and unpack them there, or point "
             "paths.data_dir=... (or FIGUREGROUND_DATA) at them"
         )
+
+
+def _places(root: Path, published: str) -> list[Path]:
+    """Where a list may lie, first choice first."""
+    places = [root / Path(published).name]
+    if folder := os.environ.get("FIGUREGROUND_SPLITS"):
+        places.append(Path(folder) / published)
+    return places

@@ -89,6 +89,11 @@ def test_rooms_assets_are_small_and_free() -> None:
     assert "Vehicles" in CATEGORIES
 
 
+def test_rooms_refuse_sizes_the_wrong_way_round() -> None:
+    with pytest.raises(ValueError, match="smallest=0.9 exceeds largest=0.5"):
+        Rooms("train", 1, smallest=0.9, largest=0.5)
+
+
 def test_two_digits_have_three_regions() -> None:
     data = TwoDigits("train", 30)
     found = [set(np.unique(data[index].mask)) for index in range(30)]
@@ -175,6 +180,18 @@ def test_mixture_keeps_order_and_drops_labels(tmp_path: Path) -> None:
     assert np.array_equal(mixed[5].image, flowers[1].image)
     assert mixed.files(5) == flowers.files(1)
     assert len(mixed.check_counts()) == 3
+
+
+def test_mixture_of_drawn_pictures_depends_on_their_settings() -> None:
+    one, same, other = (Concat({"toy": Toy("train", 2, seed=seed)}) for seed in (0, 0, 1))
+    assert one.fingerprint() == same.fingerprint() != other.fingerprint()
+
+
+def test_two_masks_for_one_picture_are_refused(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "mine", 3)
+    (root / "masks/p000.bmp").write_bytes((root / "masks/p000.png").read_bytes())
+    with pytest.raises(DataError, match="2 pictures below .*masks share a name"):
+        Folder(str(root))
 
 
 def test_folder_splits_by_name_and_finds_masks(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Mapping
 from itertools import accumulate
@@ -33,6 +34,11 @@ class Concat(ImageDataset):
         """Files of the sample in its own dataset."""
         part, place = self._find(index)
         return part.files(place)
+
+    def fingerprint(self) -> str:
+        """Hash of what the parts depend on, drawn ones too."""
+        text = "|".join([*self.keys[:1], *(part.fingerprint() for part in self.parts)])
+        return hashlib.sha256(f"{self.annotated} {text}".encode()).hexdigest()
 
     def check_counts(self) -> list[str]:
         """Problems of all parts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,13 @@ import numpy as np
 from figureground.core.errors import DataError
 from figureground.data.reading import open_picture, read_image
 from figureground.data.samples import ImageDataset, Sample
-from figureground.data.splits import check_files, check_published, find_list, read_lines
+from figureground.data.splits import (
+    check_files,
+    check_published,
+    find_list,
+    read_pairs,
+    refuse_overlap,
+)
 
 _TREE = """  {root}/images/001.Black_footed_Albatross/*.jpg ...         (CUB_200_2011.tgz)
   {root}/images.txt
@@ -34,7 +41,7 @@ class CUB(ImageDataset):
             validation set.
 
     Raises:
-        DataError: Files or the list are missing.
+        DataError: Files or the list are missing, or the list has a picture in several splits.
     """
 
     def __init__(
@@ -46,7 +53,7 @@ class CUB(ImageDataset):
         self.root, self.split, self.protocol = Path(root), split, protocol
         tree = _TREE.format(root=root)
         check_files("cub", [self.root / "images.txt"], tree, _PAGE)
-        names = {line[0]: line[1] for line in read_lines(self.root / "images.txt")}
+        names = dict(read_pairs(self.root / "images.txt"))
         if protocol == "redo":
             self.list = find_list(self.root, _LIST)
             wanted = str(_SPLITS.index(split))
@@ -54,7 +61,10 @@ class CUB(ImageDataset):
             self.list = self.root / "train_test_split.txt"
             check_files("cub", [self.list], tree, _PAGE)
             wanted = "1" if split == "train" else "0"
-        chosen = [line[0] for line in read_lines(self.list) if line[1] == wanted]
+        pairs = read_pairs(self.list)
+        uses = Counter(number for number, _ in pairs)
+        refuse_overlap(str(self.list), (number for number in uses if uses[number] > 1))
+        chosen = [number for number, part in pairs if part == wanted]
         if unknown := [number for number in chosen if number not in names]:
             raise DataError(
                 f"{self.list} names {len(unknown)} pictures that images.txt does not have: "

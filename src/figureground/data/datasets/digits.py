@@ -129,7 +129,7 @@ def _read_mnist(split: Split, root: str) -> tuple[tuple[BoolArray, ...], tuple[B
     except RuntimeError as error:
         raise DataError(
             f"MNIST is not at {root}; expected {root}/MNIST/raw/train-images-idx3-ubyte and its "
-            "kin (torchvision.datasets.MNIST writes them), or use data.digits=drawn"
+            "kin (torchvision.datasets.MNIST writes them), or use data.train.digits=drawn"
         ) from error
     images = digits.data.numpy().repeat(2, axis=1).repeat(2, axis=2) > 127
     labels = digits.targets.numpy()

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy.io import loadmat
 
+from figureground.core.errors import DataError
 from figureground.data.reading import read_image
 from figureground.data.samples import ImageDataset, Pixels, Sample
 from figureground.data.splits import check_files
@@ -30,27 +31,31 @@ class Flowers(ImageDataset):
         split: `train` (6149 pictures), `val` (1020) or `test` (1020).
 
     Raises:
-        DataError: Files are missing.
+        DataError: Files are missing, or a `.mat` file is not the official one.
     """
 
     def __init__(self, root: str, split: Literal["train", "val", "test"]) -> None:
         self.root, self.split = Path(root), split
         tree = _TREE.format(root=root)
         check_files("flowers", [self.root / "setid.mat"], tree, _PAGE)
-        numbers = loadmat(str(self.root / "setid.mat"))[_ENTRIES[split]].ravel()
-        self.numbers = [int(number) for number in numbers]
+        self.numbers = _read_numbers(self.root / "setid.mat", _ENTRIES[split])
         self.keys = [f"image_{number:05d}" for number in self.numbers]
         check_files(
             "flowers", [file for i in range(len(self)) for file in self.files(i)], tree, _PAGE
         )
         labels = self.root / "imagelabels.mat"
-        self._labels = loadmat(str(labels))["labels"].ravel() if labels.is_file() else None
+        self._labels = _read_numbers(labels, "labels") if labels.is_file() else None
+        if self._labels is not None and len(self._labels) < max(self.numbers):
+            raise DataError(
+                f"{labels} has {len(self._labels)} labels, but setid.mat names picture "
+                f"{max(self.numbers)}; put the original from {_PAGE} there, or remove it"
+            )
 
     def __getitem__(self, index: int) -> Sample:
         picture, segmented = self.files(index)
         label = None
         if self._labels is not None:
-            label = int(self._labels[self.numbers[index] - 1]) - 1
+            label = self._labels[self.numbers[index] - 1] - 1
         mask = mask_of_segmentation(read_image(segmented))
         return Sample(read_image(picture), self.keys[index], mask, label)
 
@@ -78,3 +83,21 @@ def mask_of_segmentation(segmented: Pixels) -> Pixels:
     red, green, blue = segmented[..., 0], segmented[..., 1], segmented[..., 2]
     background = (red == 0) | (green == 0) | (blue == 254)
     return np.asarray(~background, np.uint8)
+
+
+def _read_numbers(path: Path, entry: str) -> list[int]:
+    """Read one list of a MATLAB file.
+
+    Raises:
+        DataError: It is no such file, or has no such list.
+    """
+    try:
+        numbers = [int(number) for number in loadmat(str(path))[entry].ravel()]
+    except Exception as error:  # On damaged files scipy raises nearly anything.
+        raise DataError(
+            f"{path} is not a MATLAB file with a list `{entry}` ({type(error).__name__}); put the "
+            f"original from {_PAGE} there"
+        ) from error
+    if not numbers:
+        raise DataError(f"{path}: the list `{entry}` is empty; put the original there")
+    return numbers

@@ -28,7 +28,7 @@ class Folder(ImageDataset):
         test: Share of the pictures for the test.
 
     Raises:
-        DataError: No pictures; two of the same name; or the split came out empty.
+        DataError: No pictures; two pictures or masks of the same name; or an empty split.
     """
 
     def __init__(
@@ -51,23 +51,19 @@ class Folder(ImageDataset):
             raise DataError(
                 f"{self.base} has no pictures (.jpg, .png, ...); is it the right folder?"
             )
-        self._check_names(paths)
+        _check_names(paths, self.base)
         self.paths = [path for path in paths if self._in_split(path, val, test)]
         if not self.paths:
             raise DataError(
                 f"{self.base} has {len(paths)} pictures, none of which falls into the {split} "
-                f"split (val={val}, test={test}); add pictures or change data.{split}.{split}"
+                f"split (val={val}, test={test}); add pictures or change data.train.val and "
+                "data.train.test, which all splits follow"
             )
-        self.keys = [self._stem(path) for path in self.paths]
+        self.keys = [_stem(path, self.base) for path in self.paths]
         masks = self.root / "masks"
-        found = (
-            {}
-            if not masks.is_dir()
-            else {
-                path.relative_to(masks).with_suffix("").as_posix(): path
-                for path in list_pictures(masks)
-            }
-        )
+        drawn = list_pictures(masks) if masks.is_dir() else []
+        _check_names(drawn, masks)
+        found = {_stem(path, masks): path for path in drawn}
         self._masks = {key: found[key] for key in self.keys if key in found}
         self.annotated = bool(found)
 
@@ -88,23 +84,25 @@ class Folder(ImageDataset):
         """Keys of the pictures without a mask."""
         return [key for key in self.keys if key not in self._masks]
 
-    def _stem(self, path: Path) -> str:
-        return path.relative_to(self.base).with_suffix("").as_posix()
-
     def _in_split(self, path: Path, val: float, test: float) -> bool:
         if self.split == "all":
             return True
-        digest = hashlib.sha256(self._stem(path).encode()).digest()
+        digest = hashlib.sha256(_stem(path, self.base).encode()).digest()
         place = int.from_bytes(digest[:8], "big") / 2**64
         name = "test" if place < test else "val" if place < test + val else "train"
         return name == self.split
 
-    def _check_names(self, paths: list[Path]) -> None:
-        """Refuse names that differ in ending or case only: keys and masks would be ambiguous."""
-        stems = Counter(self._stem(path).casefold() for path in paths)
-        twice = [str(path) for path in paths if stems[self._stem(path).casefold()] > 1]
-        if twice:
-            raise DataError(
-                f"{len(twice)} pictures share a name apart from ending or case: "
-                f"{', '.join(twice[:_SHOWN])}; rename them"
-            )
+
+def _stem(path: Path, base: Path) -> str:
+    return path.relative_to(base).with_suffix("").as_posix()
+
+
+def _check_names(paths: list[Path], base: Path) -> None:
+    """Refuse names that differ in ending or case only: keys and masks would be ambiguous."""
+    stems = Counter(_stem(path, base).casefold() for path in paths)
+    twice = [str(path) for path in paths if stems[_stem(path, base).casefold()] > 1]
+    if twice:
+        raise DataError(
+            f"{len(twice)} pictures below {base} share a name apart from ending or case: "
+            f"{', '.join(twice[:_SHOWN])}; rename them"
+        )

@@ -7,15 +7,22 @@ from typing import Literal
 
 import numpy as np
 
-from figureground.core.errors import DataError
 from figureground.data.reading import read_image
 from figureground.data.samples import ImageDataset, Sample
-from figureground.data.splits import check_files, check_published, find_list, read_lines
+from figureground.data.splits import (
+    check_files,
+    check_published,
+    find_list,
+    look_for_list,
+    read_pairs,
+    refuse_overlap,
+)
 
 _TREE = """  {root}/lfw_funneled/<person>/<person>_0001.jpg ...           (lfw-funneled.tgz)
   {root}/parts_lfw_funneled_gt_images/<person>_0001.ppm ...    (parts_lfw_funneled_gt_images.tgz)
   {root}/train.txt, val.txt, test.txt                          (ReDO's lists)"""
 _PAGE = "vis-www.cs.umass.edu/lfw (images) and .../lfw/part_labels (part labels)"
+_LIST = "redo/lfw_funneled/{}.txt"
 _COUNTS = {"train": 10306, "val": 1327, "test": 1600}
 
 
@@ -29,18 +36,19 @@ class LFW(ImageDataset):
         split: `train` (10306 pictures), `val` (1327) or `test` (1600).
 
     Raises:
-        DataError: Files or lists are missing, or a list repeats a line.
+        DataError: Files or lists are missing, a list repeats a line, or lists share pictures.
     """
 
     def __init__(self, root: str, split: Literal["train", "val", "test"]) -> None:
         self.root, self.split = Path(root), split
         self.annotated = split != "train"
-        self.list = find_list(self.root, f"redo/lfw_funneled/{split}.txt")
-        lines = read_lines(self.list)
-        if bad := [" ".join(line) for line in lines if len(line) != 2]:
-            raise DataError(f"{self.list}: expected '<person> <picture>' per line, got {bad[:5]}")
-        self.names = [(person, name) for person, name in lines]
+        self.list = find_list(self.root, _LIST.format(split))
+        self.names = read_pairs(self.list)  # Person and picture.
         self.keys = [name for _, name in self.names]
+        for other in _COUNTS.keys() - {split}:
+            if path := look_for_list(self.root, _LIST.format(other)):
+                shared = set(self.keys) & {name for _, name in read_pairs(path)}
+                refuse_overlap(f"{self.list} and {path}", shared)
         files = [file for i in range(len(self)) for file in self.files(i)]
         check_files("lfw", files, _TREE.format(root=root), _PAGE)
 
@@ -62,7 +70,7 @@ class LFW(ImageDataset):
 
     def check_counts(self) -> list[str]:
         """Compare with the published numbers and list."""
-        problems = check_published(self.list, f"redo/lfw_funneled/{self.split}.txt")
+        problems = check_published(self.list, _LIST.format(self.split))
         if len(self) != _COUNTS[self.split]:
             expected = _COUNTS[self.split]
             problems.append(f"lfw {self.split} has {len(self)} pictures, expected {expected}")

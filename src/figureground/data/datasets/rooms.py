@@ -81,6 +81,8 @@ class Rooms(ImageDataset):
         largest: Fraction = 0.85,
         noise: Count = 2,
     ) -> None:
+        if problems := self.check_options(smallest=smallest, largest=largest):
+            raise ValueError("; ".join(problems))
         self.split, self.resolution, self.seed = split, resolution, seed
         self.sizes, self.noise = (smallest, largest), noise
         self.keys = [f"rooms-{split}-{index:05d}" for index in range(count)]
@@ -90,6 +92,13 @@ class Rooms(ImageDataset):
         self.places = list(_HELD_OUT.get(split, ())) or [
             p["name"] for p in manifest["panoramas"] if p["name"] not in held_out
         ]
+
+    @staticmethod
+    def check_options(*, smallest: float, largest: float, **_: object) -> list[str]:
+        """Problems of options that are fine one by one but not together."""
+        if smallest <= largest:
+            return []
+        return [f"smallest={smallest} exceeds largest={largest}; expected the smaller one first"]
 
     def __getitem__(self, index: int) -> Sample:
         scene = self.scene(index)
