@@ -65,12 +65,8 @@ def run(task: Callable[[Any], Any], config_name: str) -> None:
     command = hydra.main(version_base="1.3", config_path=config_dir(), config_name=config_name)
     try:
         command(_as_job(task, config_name))()
-    except OSError as error:  # Hydra makes the run directory before the job starts.
-        reason = f"{error.filename or 'run directory'}: {error.strerror or error}"
-        hint = "; choose another paths.output_dir=..."
-        sys.exit(_report(WriteError(f"cannot make {reason}{hint}"), config_name))
     except Exception as error:
-        sys.exit(_report(error, config_name))
+        sys.exit(_report(_explain_directory(error), config_name))
 
 
 def _as_job(task: Callable[[Any], Any], config_name: str) -> Callable[[Any], Any]:
@@ -111,6 +107,17 @@ def _report(error: Exception, config_name: str) -> int:
     if isinstance(error, FiguregroundError):
         sys.stderr.write(f"error: {error}\n")
     return exit_code_of(error)
+
+
+def _explain_directory(error: Exception) -> Exception:
+    """Say what to do where Hydra could not make the run directory, before the job started."""
+    from hydra.errors import HydraException
+
+    # Hydra's own errors about missing files are OSErrors too.
+    if not isinstance(error, OSError) or isinstance(error, HydraException):
+        return error
+    reason = f"{error.filename or 'run directory'}: {error.strerror or error}"
+    return WriteError(f"cannot make {reason}; choose another paths.output_dir=...")
 
 
 def _explain_composition(error: Exception, config_name: str) -> Exception:
