@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
+from torch import Tensor
 
 from figureground.core.bounds import PositiveInt
 from figureground.core.io import atomic_write
@@ -62,16 +63,9 @@ class ImageGrid(Callback):
             return
         if self._batch is None:
             self._batch = self._choose(trainer)
-        batch = self._batch.to(module.device)
-        was_training = module.training
-        module.eval()
-        devices = [module.device] if module.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(0)
-            grids = module.pictures(batch)
-        module.train(was_training)
+        grids = _draw_apart(module, self._batch.to(module.device))
         for name, pictures in grids.items():
-            pixels = picture_grid(pictures, columns=max(1, len(pictures) // len(batch)))
+            pixels = picture_grid(pictures, columns=max(1, len(pictures) // len(self._batch)))
             for file_name in (f"{name}_{done:06d}.png", f"{name}.png"):
                 with atomic_write(self.directory / file_name) as file:
                     save_png(pixels, file)
@@ -79,7 +73,7 @@ class ImageGrid(Callback):
                 if isinstance(logger, TensorBoardLogger):
                     logger.experiment.add_image(f"images/{name}", pixels, done, dataformats="HWC")
                 elif isinstance(logger, WandbLogger):
-                    logger.log_image(f"images/{name}", [pixels])
+                    logger.log_image(f"images/{name}", [pixels], step=done)
 
     def _choose(self, trainer: Trainer) -> Batch:
         data = trainer.datamodule  # type: ignore[attr-defined]  # set by fit
@@ -88,6 +82,21 @@ class ImageGrid(Callback):
         chosen = [i * count // self.num_images for i in range(min(self.num_images, count))]
         batch: Batch = data.batch(split, chosen)
         return batch
+
+
+def _draw_apart(method: Method, batch: Batch) -> dict[str, Tensor]:
+    """Draw in evaluation mode with random numbers of its own; leave mode and numbers as found."""
+    # Part by part: what is frozen in evaluation mode must stay so.
+    modes = [(part, part.training) for part in method.modules()]
+    devices = [method.device] if method.device.type == "cuda" else []
+    try:
+        method.eval()
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(0)
+            return method.pictures(batch)
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 def _batches_done(trainer: Trainer) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import os
 import threading
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +14,15 @@ from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers.logger import DummyLogger
 
 from figureground.core.errors import require
 from figureground.core.io import atomic_write
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE = 15.0  # Seconds that W&B may take to start; half of that to finish.
+# Seconds that W&B may take; together below the 20 that a run may lose to it.
+_START, _FINISH = 12.0, 6.0
 
 
 class CsvLogger(Logger):
@@ -104,11 +107,17 @@ class CsvLogger(Logger):
 def make_tensorboard(directory: str) -> TensorBoardLogger:
     """Make Lightning's TensorBoard logger, or say which extra installs TensorBoard."""
     require("tensorboard", extra="tensorboard")
-    return TensorBoardLogger(directory, name="", version="")
+    # Without the score that Lightning would make up, so that all loggers have the same keys.
+    return TensorBoardLogger(directory, name="", version="", default_hp_metric=False)
 
 
 class SafeWandbLogger(WandbLogger):
     """W&B that may fail: after the first trouble it is left alone and the run goes on.
+
+    Training and the test after it are finished one by one, so that no run of a sweep ends up in
+    that of the job before. Online, the test opens the training's run again. Offline that would give
+    two folders for one run, of which an upload keeps one; so the run stays open there until
+    the next one begins or the process ends.
 
     Args:
         project: W&B project.
@@ -130,7 +139,7 @@ class SafeWandbLogger(WandbLogger):
         offline: bool = False,
         run_id: str | None = None,
     ) -> None:
-        self._broken = False
+        self._is_broken = False
         marker = Path(directory) / "wandb_id"
         if run_id is None and marker.is_file():
             run_id = marker.read_text("utf-8").strip() or None
@@ -142,12 +151,24 @@ class SafeWandbLogger(WandbLogger):
 
     @property
     def experiment(self) -> Any:
-        """The W&B run, started on first use; raises if that takes too long."""
-        if self._experiment is None and getattr(rank_zero_only, "rank", 0) == 0:
-            _within(_PATIENCE, lambda: super(SafeWandbLogger, self).experiment)
-            with atomic_write(self._marker, "w") as file:
-                file.write(str(super().experiment.id))
-        return super().experiment
+        """The W&B run, started on first use; something that takes all calls if it is broken.
+
+        Lightning asks for it outside of any logging call, so this must not raise.
+        """
+        if getattr(rank_zero_only, "rank", 0) != 0:
+            return DummyLogger().experiment
+        if self._experiment is None:
+            self._try(self._start)
+        return DummyLogger().experiment if self._is_broken else self._experiment
+
+    def _start(self) -> None:
+        for other in _left_open:
+            other._finish(0)
+        _left_open.clear()
+        _within(_START, lambda: super(SafeWandbLogger, self).experiment)
+        self._id = self._wandb_init["id"] = str(super().experiment.id)
+        with atomic_write(self._marker, "w") as file:
+            file.write(self._id)
 
     @rank_zero_only
     def log_hyperparams(
@@ -171,21 +192,33 @@ class SafeWandbLogger(WandbLogger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Finish, if W&B works and does so in time."""
-        if self._experiment is not None:
-            run = self._experiment
-            self._try(lambda: _within(_PATIENCE / 2, lambda: run.finish()))
+        is_offline = self._offline or os.environ.get("WANDB_MODE") in {"offline", "dryrun"}
+        if status == "success" and is_offline:
+            _left_open.append(self)
+        else:
+            self._finish(int(status != "success"))
+
+    def _finish(self, exit_code: int) -> None:
+        run, self._experiment = self._experiment, None
+        if run is not None:
+            self._try(lambda: _within(_FINISH, lambda: run.finish(exit_code=exit_code)))
 
     def _try(self, action: Callable[[], Any]) -> None:
-        if self._broken:
+        if self._is_broken:
             return
         try:
             action()
         except Exception as error:  # Whatever a service or its client comes up with.
-            self._broken = True
+            if self._is_broken:  # Starting has failed within `action`, and has been reported.
+                return
+            self._is_broken = True
             logger.warning(
                 "W&B is left alone from now on (%s: %s); metrics.csv goes on",
                 type(error).__name__, error,
             )  # fmt: skip
+
+
+_left_open: list[SafeWandbLogger] = []  # Those of this process that wait for a test.
 
 
 def _within(seconds: float, action: Callable[[], Any]) -> None:

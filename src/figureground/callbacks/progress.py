@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +21,8 @@ from rich.progress import Progress as Bar
 
 from figureground.core.bounds import PositiveInt
 from figureground.core.method import Method
+
+_MEMORY = 300.0  # Seconds of the past that the time left is estimated from; steps may take many.
 
 
 class Progress(Callback):
@@ -45,8 +48,12 @@ class Progress(Callback):
         self._bar = Bar(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
             TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[numbers]}"),
+            speed_estimate_period=_MEMORY, console=Console(),
         )  # fmt: skip
-        self._task = self._bar.add_task("training", total=self.iterations, numbers="")
+        done = pl_module.iteration if isinstance(pl_module, Method) else 0
+        self._task = self._bar.add_task(
+            "training", total=self.iterations, completed=done, numbers=""
+        )
         self._bar.start()
 
     def on_train_batch_end(
@@ -56,12 +63,12 @@ class Progress(Callback):
         if self._bar is None or self._task is None or not isinstance(pl_module, Method):
             return
         iteration = pl_module.iteration
-        if iteration % self.every and iteration < self.iterations:
-            return
-        numbers = self._numbers(pl_module, trainer.callback_metrics)
+        fields: dict[str, Any] = {}
+        if iteration % self.every == 0 or iteration >= self.iterations:
+            fields["numbers"] = self._numbers(pl_module, trainer.callback_metrics)
         # A terminal that goes away must not take the run with it.
         with contextlib.suppress(OSError, ValueError):
-            self._bar.update(self._task, completed=iteration, numbers=numbers)
+            self._bar.update(self._task, completed=iteration, **fields)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import platform
+import shlex
 import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml  # type: ignore[import-untyped]  # comes with omegaconf
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from figureground import __version__
 from figureground.core.bounds import Count
+from figureground.core.errors import WriteError
 from figureground.core.io import atomic_write
 from figureground.core.method import Method
+
+logger = logging.getLogger(__name__)
 
 
 class RunCard(Callback):
@@ -52,8 +59,12 @@ class RunCard(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Write how far it came."""
-        if trainer.state.fn == "fit" and self._began is not None:
+        if trainer.state.fn != "fit" or self._began is None:
+            return
+        try:
             self._write(trainer, pl_module, f"ended early ({type(exception).__name__})")
+        except WriteError as error:  # Checkpoints are saved after this; they matter more.
+            logger.warning("%s", error)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the test scores."""
@@ -79,8 +90,10 @@ class RunCard(Callback):
         if not trainer.is_global_zero or not isinstance(module, Method):
             return
         facts = self._facts(trainer, module, status)
+        # JSON has no word for NaN.
+        scores = {name: x if math.isfinite(x) else None for name, x in self._metrics.items()}
         with atomic_write(self.directory / "metrics.json", "w") as file:
-            json.dump({**facts, **self._metrics}, file, indent=2)
+            json.dump({**facts, **scores}, file, indent=2)
         with atomic_write(self.directory / "card.md", "w") as file:
             file.write(self._card(module, facts))
 
@@ -89,7 +102,8 @@ class RunCard(Callback):
             "name": self.name,
             "status": status,
             "seed": self.seed,
-            "iterations": trainer.fit_loop.total_batch_idx + 1,
+            # Complete ones: a signal stops a run when the next batch is already there.
+            "iterations": trainer.fit_loop.epoch_loop.batch_progress.total.completed,
             "seconds": round(self._elapsed(), 1),
             "restarts": len(method.restarts),
             "device": _device_name(trainer),
@@ -127,8 +141,18 @@ class RunCard(Callback):
         pictures = sorted((self.directory / "images").glob("*.png"))
         latest = [path for path in pictures if not path.stem[-6:].isdigit()]
         lines += ["", *(f"![{path.stem}](images/{path.name})\n" for path in latest)]
+        lines += self._command()
         lines += ["", "All options: `config.json`. Scores for programs: `metrics.json`.", ""]
         return "\n".join(lines)
+
+    def _command(self) -> list[str]:
+        """What was typed, where Hydra has kept it."""
+        path = self.directory / ".hydra" / "overrides.yaml"
+        if not path.is_file():
+            return []
+        overrides = yaml.safe_load(path.read_text("utf-8")) or []
+        command = shlex.join(["python", "src/train.py", *map(str, overrides)])
+        return ["Started with:", "", f"    {command}"]
 
     def _rows(self) -> list[str]:
         names = {name.partition("/")[2] for name in self._metrics}

@@ -5,22 +5,28 @@ Ids follow one rule, `<measure>/<averaging>/<who decides which region is the obj
 - `img`: mean over pictures; `global`: sums over the set.
 - `oracle`: regions are matched to the truth in each picture, separately for each measure. It is
   what ReDO and L2IC publish, and it is optimistic.
-- `set`: one matching for the whole set, the one with the best mean IoU.
+- `set`: one matching for the whole set, the one with the best mean IoU. `global` uses it, too.
 - `fixed`: no matching; region k claims to be truth k (for two regions, region 1 the object).
+
+The F measures (`f05`, `fmax`) are those of `fixed`.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Sequence
 from itertools import permutations
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 from figureground.core.bounds import Fraction, PositiveInt
+
+logger = logging.getLogger(__name__)
 
 _BETA_SQUARED = 0.3  # Weight of precision in the F measure, as all saliency papers have it.
 _NUM_THRESHOLDS = 255
@@ -33,13 +39,17 @@ class SegmentationScores(Metric):
 
     A pixel belongs to the object where its probability is at least `threshold` (two regions), or to
     its most probable region (more). With two regions IoU and Dice count the object alone; with
-    more they are means over all regions, background included.
+    more they are means over all regions, background included. Sums are kept in double precision
+    under any `trainer.precision`.
 
     Args:
         num_regions: K.
         threshold: Cut for two regions; the complement is everything below it.
         assign: How a pixel finds its region if there are more than two: `argmax` takes the most
             probable, `threshold` only one that reaches the threshold, else none (ReDO's authors).
+        truth: `regions` compares K regions with as many true ones. `binary` is for masks that know
+            one object only although K is larger: one region is the ground, the others together
+            are the object, and what is matched is which one is the ground.
         average: `image` averages over pictures; `batch` takes the mean of batch means, which is
             how ReDO's code counts.
         empty: Score of an empty prediction of an empty truth: `one`, `zero` or `nan`.
@@ -60,33 +70,50 @@ class SegmentationScores(Metric):
         num_regions: PositiveInt = 2,
         threshold: Fraction = 0.5,
         assign: Literal["argmax", "threshold"] = "argmax",
+        truth: Literal["regions", "binary"] = "regions",
         average: Literal["image", "batch"] = "image",
         empty: Literal["one", "zero", "nan"] = "one",
     ) -> None:
         super().__init__()
         self.num_regions, self.threshold = num_regions, threshold
         self.assign, self.average = assign, average
+        self.is_binary = num_regions == 2 or truth == "binary"
         self.empty_score = {"one": 1.0, "zero": 0.0, "nan": float("nan")}[empty]
-        pairs = torch.zeros(num_regions, num_regions, dtype=torch.float64)
-        zero = torch.zeros((), dtype=torch.float64)
+        self._has_warned = False
         # A matching scores the sum of its pairs (truth t, region k), so sums over pairs are all
-        # that is needed to score any matching at the end.
-        self.add_state("pairs", pairs.repeat(len(_MEASURES), 1, 1), dist_reduce_fx="sum")
-        self.add_state("region_iou", pairs.clone(), dist_reduce_fx="sum")
-        self.add_state("confusion", pairs.clone(), dist_reduce_fx="sum")
-        self.add_state("oracle", zero.repeat(len(_MEASURES)), dist_reduce_fx="sum")
-        curve = torch.zeros(_NUM_THRESHOLDS, dtype=torch.float64)
-        self.add_state("f_curve", curve, dist_reduce_fx="sum")
-        self.add_state("f_half", zero.clone(), dist_reduce_fx="sum")
-        self.add_state("weight", zero.clone(), dist_reduce_fx="sum")
-        self.add_state("empty_pairs", zero.clone(), dist_reduce_fx="sum")
+        # that is needed to score any matching at the end. With binary truth, row 0 holds the
+        # scores with region k as the ground, and the other rows are zero.
+        table = (num_regions, num_regions)
+        self._add_sum("pairs", len(_MEASURES), *table)
+        self._add_sum("region_iou", *table)
+        self._add_sum("confusion", num_regions, num_regions + 1)
+        self._add_sum("oracle", len(_MEASURES))
+        self._add_sum("f_curve", _NUM_THRESHOLDS)
+        for name in ("f_half", "weight", "empty_pairs"):
+            self._add_sum(name)
+
+    def _add_sum(self, name: str, *size: int) -> None:
+        self.add_state(name, torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def _apply(
+        self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ""
+    ) -> nn.Module:
+        """Follow the method to its device, but not to a precision too low for sums."""
+
+        def move(state: Tensor) -> Tensor:
+            device = fn(state.new_zeros((), dtype=torch.float32)).device
+            # Apple's GPUs have no double precision.
+            return state.to(device, torch.float32 if device.type == "mps" else state.dtype)
+
+        return super()._apply(move, exclude_state)
 
     def update(self, probabilities: Tensor, mask: Tensor) -> None:
         """Take in a batch.
 
         Args:
             probabilities: (B, K, H, W); another size than the masks' is resized bilinearly.
-            mask: Index mask (B, H, W), 0 = background.
+            mask: Index mask (B, H, W), 0 = background. With binary truth every other value is the
+                object.
 
         Raises:
             ValueError: Shapes do not fit, or a mask has more regions than K.
@@ -96,29 +123,26 @@ class SegmentationScores(Metric):
                 f"expected probabilities of {self.num_regions} regions, got "
                 f"{tuple(probabilities.shape)}; set method.metrics.segmentation.num_regions"
             )
-        probabilities = probabilities.double()
+        probabilities = probabilities.to(self.pairs.dtype)
         if probabilities.shape[2:] != mask.shape[1:]:
             probabilities = F.interpolate(probabilities, mask.shape[1:], mode="bilinear")
-        if int(mask.max()) >= self.num_regions:
-            # A set with several objects and a method with one foreground: all objects are one.
-            if self.num_regions != 2:
-                raise ValueError(
-                    f"mask has region {int(mask.max())}, expected < {self.num_regions}"
-                )
+        mask = mask.long()
+        if self.is_binary:
             mask = mask.clamp(max=1)
-        if self.num_regions == 2:
-            hard = (probabilities[:, 1] >= self.threshold).long()
-        else:
-            best, hard = probabilities.max(dim=1)
-            if self.assign == "threshold":
-                hard = torch.where(best >= self.threshold, hard, self.num_regions)
-        confusion = self._confuse(hard, mask)  # (B, K truth, K + 1 predicted; the last is none)
-        self.confusion += confusion[:, :, : self.num_regions].sum(dim=0)
+        elif int(mask.max()) >= self.num_regions:
+            raise ValueError(
+                f"mask has region {int(mask.max())}, expected < {self.num_regions}; raise "
+                "method.num_regions or set method.metrics.segmentation.truth=binary"
+            )
+        confusion = self._confuse(self._assign(probabilities), mask)
+        self.confusion += confusion.sum(dim=0)
         self._count_matches(confusion)
-        self._count_f(probabilities, mask)
+        if self.is_binary:
+            self._count_f(probabilities, mask)
 
     def compute(self) -> dict[str, Tensor]:
         """Return all scores by id."""
+        self._warn_of_binary_truth()
         matching = _match(self.pairs[_MEASURES.index("iou")])
         rows = torch.arange(self.num_regions)
         chosen, fixed = self.pairs[:, rows, matching].sum(1), self.pairs[:, rows, rows].sum(1)
@@ -126,17 +150,23 @@ class SegmentationScores(Metric):
         for who, sums in (("oracle", self.oracle), ("set", chosen), ("fixed", fixed)):
             for measure, value in zip(_MEASURES, sums / self.weight, strict=True):
                 scores[f"{measure}/img/{who}"] = value
-        hits = self.confusion[rows, matching]
-        sizes = self.confusion.sum(dim=1) + self.confusion.sum(dim=0)[matching]
-        iou = hits / (sizes - hits).clamp(min=1)
-        scores["iou/global/fg"] = iou[1:].mean()
-        scores["miou/global"] = iou.mean()
-        scores["miou/img"] = self.region_iou[rows, matching].mean() / self.weight
-        if self.num_regions == 2:
+        iou = self._global_iou(matching)
+        scores["iou/global/fg"], scores["miou/global"] = iou[1:].mean(), iou.mean()
+        scores["miou/img"] = self.region_iou[rows, matching].sum() / self.weight
+        if self.is_binary:
             curve = self.f_curve / self.weight
             scores["fmax/img"], scores["f05/img"] = curve.max(), self.f_half / self.weight
-        scores["empty_pairs"] = self.empty_pairs
+            scores["empty_pairs"] = self.empty_pairs
         return {name: value.float() for name, value in scores.items()}
+
+    def _assign(self, probabilities: Tensor) -> Tensor:
+        """Region of each pixel (B, H, W); K stands for none."""
+        if self.num_regions == 2:
+            return (probabilities[:, 1] >= self.threshold).long()
+        best, hard = probabilities.max(dim=1)
+        if self.assign == "threshold":
+            hard = torch.where(best >= self.threshold, hard, self.num_regions)
+        return hard
 
     def _confuse(self, hard: Tensor, mask: Tensor) -> Tensor:
         """Count pixels of each (truth, prediction) pair in each picture, (B, K, K + 1)."""
@@ -145,52 +175,101 @@ class SegmentationScores(Metric):
         offset = torch.arange(count, device=hard.device).view(-1, 1) * pairs
         codes = (mask * columns + hard).flatten(1) + offset
         counts = torch.bincount(codes.flatten(), minlength=count * pairs)
-        return counts.view(count, self.num_regions, columns).double()
+        return counts.view(count, self.num_regions, columns).to(self.pairs.dtype)
 
     def _count_matches(self, confusion: Tensor) -> None:
-        truth = confusion.sum(dim=2, keepdim=True)
-        confusion = confusion[:, :, : self.num_regions]
-        claimed = confusion.sum(dim=1, keepdim=True)
-        iou = self._divide(confusion, truth + claimed - confusion)  # (B, K, K)
-        dice = self._divide(2 * confusion, truth + claimed)
-        accuracy = confusion / truth.sum(dim=1, keepdim=True)
-        # With two regions only the object's row counts, with more the mean over rows.
-        rows = torch.full_like(confusion[0, :, :1], 1 / self.num_regions)
-        if self.num_regions == 2:
-            rows = rows.new_tensor([[0.0], [1.0]])
-        pairs = torch.stack([accuracy, rows * iou, rows * dice], dim=1)  # (B, measures, K, K)
+        """Add the scores of all pairs in each picture, from (B, K, K + 1)."""
+        tables = self._binary_tables if self.is_binary else self._region_tables
+        pairs, region_iou = tables(confusion)
         weight = 1.0 / len(confusion) if self.average == "batch" else 1.0
         self.pairs += weight * pairs.sum(dim=0)
         self.oracle += weight * _best_scores(pairs).sum(dim=0)
-        self.region_iou += weight * iou.sum(dim=0)
+        self.region_iou += weight * region_iou.sum(dim=0)
         self.weight += weight * len(confusion)
-        if self.num_regions == 2:
-            self.empty_pairs += (truth[:, 1, 0] + claimed[:, 0, 1] == 0).sum()
+
+    def _region_tables(self, confusion: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (B, measures, K, K) and shares of the mean IoU (B, K, K) of truth and region."""
+        truth = confusion.sum(dim=2, keepdim=True)
+        confusion = confusion[:, :, : self.num_regions]
+        claimed = confusion.sum(dim=1, keepdim=True)
+        accuracy = confusion / truth.sum(dim=1, keepdim=True)
+        iou = self._divide(confusion, truth + claimed - confusion) / self.num_regions
+        dice = self._divide(2 * confusion, truth + claimed) / self.num_regions
+        return torch.stack([accuracy, iou, dice], dim=1), iou
+
+    def _binary_tables(self, confusion: Tensor) -> tuple[Tensor, Tensor]:
+        """The same with everything in row 0: column k has region k as the ground."""
+        hits, false, missed, ground = _split_binary(confusion)  # (B, K)
+        wrong = false + missed
+        iou, ground_iou = self._divide(hits, hits + wrong), self._divide(ground, ground + wrong)
+        accuracy = (hits + ground) / (hits + ground + wrong)
+        dice = self._divide(2 * hits, 2 * hits + wrong)
+        self.empty_pairs += (hits[:, 0] + wrong[:, 0] == 0).sum()
+        rest = (0, 0, 0, self.num_regions - 1)
+        pairs = F.pad(torch.stack([accuracy, iou, dice], dim=1).unsqueeze(2), rest)
+        return pairs, F.pad((iou + ground_iou).unsqueeze(1) / 2, rest)
+
+    def _global_iou(self, matching: Tensor) -> Tensor:
+        """IoU of each true region over the whole set, (2,) or (K,), background first."""
+        if self.is_binary:
+            cells = _split_binary(self.confusion)
+            hits, false, missed, ground = (cell[matching[0]] for cell in cells)
+            found = torch.stack([ground, hits])
+            return self._divide(found, found + false + missed)
+        found = self.confusion[torch.arange(self.num_regions), matching]
+        claimed = self.confusion.sum(dim=0)[matching]
+        return self._divide(found, self.confusion.sum(dim=1) + claimed - found)
 
     def _divide(self, part: Tensor, whole: Tensor) -> Tensor:
         return torch.where(whole > 0, part / whole.clamp(min=1), self.empty_score)
 
     def _count_f(self, probabilities: Tensor, mask: Tensor) -> None:
         """Add F at all thresholds, from one histogram of each picture's object probabilities."""
-        if self.num_regions != 2:
-            return
-        foreground = (mask > 0).flatten(1)
-        levels = (probabilities[:, 1].flatten(1) * _NUM_THRESHOLDS).floor()
-        levels = levels.clamp(0, _NUM_THRESHOLDS).long()
-        size = _NUM_THRESHOLDS + 1
-        counts = levels.new_zeros(len(levels), size).double()
-        hits = counts.scatter_add(1, levels, foreground.double())
-        counts = counts.scatter_add(1, levels, torch.ones_like(foreground, dtype=torch.float64))
+        soft = probabilities[:, 1] if self.num_regions == 2 else 1 - probabilities[:, 0]
+        soft, truth = soft.flatten(1), mask.flatten(1).to(soft.dtype)
+        levels = (soft * _NUM_THRESHOLDS).floor().clamp(0, _NUM_THRESHOLDS).long()
+        empty = soft.new_zeros(len(soft), _NUM_THRESHOLDS + 1)
+        hits = empty.scatter_add(1, levels, truth)
+        claimed = empty.scatter_add(1, levels, torch.ones_like(truth))
         # Pixels at or above threshold t / 255, t = 1 .. 255.
-        hits, counts = (x.flip(1).cumsum(1).flip(1)[:, 1:] for x in (hits, counts))
-        total = foreground.sum(dim=1, keepdim=True)
-        f = (1 + _BETA_SQUARED) * hits / (_BETA_SQUARED * total + counts).clamp(min=1e-12)
+        hits, claimed = (x.flip(1).cumsum(1).flip(1)[:, 1:] for x in (hits, claimed))
+        size = truth.sum(dim=1, keepdim=True)
         weight = 1.0 / len(mask) if self.average == "batch" else 1.0
-        self.f_curve += weight * f.sum(dim=0)
-        claimed = (probabilities[:, 1].flatten(1) >= 0.5).double()
-        hit = (claimed * foreground).sum(dim=1)
-        size_sum = _BETA_SQUARED * total.squeeze(1) + claimed.sum(dim=1)
-        self.f_half += weight * ((1 + _BETA_SQUARED) * hit / size_sum.clamp(min=1e-12)).sum()
+        self.f_curve += weight * _f_measure(hits, claimed, size).sum(dim=0)
+        half = (soft >= 0.5).to(soft.dtype)
+        hits, claimed = (x.sum(dim=1, keepdim=True) for x in (half * truth, half))
+        self.f_half += weight * _f_measure(hits, claimed, size).sum()
+
+    def _warn_of_binary_truth(self) -> None:
+        if self.is_binary or self._has_warned or self.confusion[2:].sum() > 0:
+            return
+        self._has_warned = True
+        logger.warning(
+            "the masks have an object and a ground, but there are %d regions, so each score counts "
+            "%d that are in no mask; set method.metrics.segmentation.truth=binary",
+            self.num_regions, self.num_regions - 2,
+        )  # fmt: skip
+
+
+def _split_binary(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Tell right from wrong pixels with each region in turn as the ground.
+
+    Args:
+        confusion: Pixels of (truth, prediction) pairs, (..., K, K + 1).
+
+    Returns:
+        Object pixels found, claimed falsely and missed, and ground found; (..., K) each.
+    """
+    regions = confusion.shape[-1] - 1
+    in_ground, in_object = confusion[..., 0, :], confusion[..., 1, :]
+    ground, missed = in_ground[..., :regions], in_object[..., :regions]
+    hits = in_object.sum(dim=-1, keepdim=True) - missed
+    return hits, in_ground.sum(dim=-1, keepdim=True) - ground, missed, ground
+
+
+def _f_measure(hits: Tensor, claimed: Tensor, size: Tensor) -> Tensor:
+    """F of pixel counts; 0 where nothing is claimed and nothing is there."""
+    return (1 + _BETA_SQUARED) * hits / (_BETA_SQUARED * size + claimed).clamp(min=1e-12)
 
 
 def _best_scores(pairs: Tensor) -> Tensor:

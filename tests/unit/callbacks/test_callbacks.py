@@ -5,24 +5,20 @@ from __future__ import annotations
 import csv
 import logging
 import sys
-import time
 import types
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from figureground.callbacks.collapse import CollapseGuard
-from figureground.callbacks.loggers import CsvLogger, SafeWandbLogger
+from figureground.callbacks.loggers import CsvLogger, make_tensorboard
 from figureground.callbacks.progress import Progress
 from figureground.callbacks.throughput import Throughput, peak_memory_mb
 from figureground.core.errors import NumericalError
 from figureground.methods.redo import ReDO
-from figureground.viz.grids import contact_sheet, picture_grid, to_uint8
-from figureground.viz.overlays import mask_to_gray, on_checkerboard, overlay
 
 
 def method() -> ReDO:
@@ -96,73 +92,6 @@ def test_csv_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert (first.name, first.version) == ("csv", "")
 
 
-class FakeRun:
-    id = "abc"
-    summary: dict[str, Any] = {}  # noqa: RUF012 - as in wandb
-
-    def __init__(self, fails: bool, hangs: bool) -> None:
-        self.fails, self.hangs = fails, hangs
-        self.logged: list[Any] = []
-        self.config = SimpleNamespace(update=lambda *a, **k: None)
-
-    def define_metric(self, *args: Any, **kwargs: Any) -> None: ...
-
-    def log(self, data: Any, **kwargs: Any) -> None:
-        if self.fails:
-            raise ConnectionError("gone")
-        self.logged.append(data)
-
-    def finish(self) -> None:
-        if self.hangs:
-            time.sleep(60)
-
-
-@pytest.mark.parametrize(
-    "trouble", ["none", "init raises", "init hangs", "log raises", "finish hangs"]
-)
-def test_f58_wandb_may_fail_in_any_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, trouble: str
-) -> None:
-    import figureground.callbacks.loggers as module
-
-    monkeypatch.setattr(module, "_PATIENCE", 0.4)
-    run = FakeRun(trouble == "log raises", trouble == "finish hangs")
-
-    def start(self: Any) -> FakeRun:
-        if trouble == "init raises":
-            raise RuntimeError("no account")
-        if trouble == "init hangs":
-            time.sleep(60)
-        self._experiment = run
-        return run
-
-    parent = SafeWandbLogger.__mro__[1]
-    monkeypatch.setattr(parent, "experiment", property(start))
-    monkeypatch.setattr(
-        parent,
-        "__init__",
-        lambda self, **options: vars(self).update(_experiment=None, _prefix="", options=options),
-    )
-    monkeypatch.setattr(
-        parent, "log_metrics", lambda self, metrics, step=None: self.experiment.log(metrics)
-    )
-    monkeypatch.setattr(
-        parent, "log_hyperparams", lambda self, params: self.experiment.config.update(params)
-    )
-    begin = time.monotonic()
-    logger = SafeWandbLogger("p", str(tmp_path))
-    with caplog.at_level(logging.WARNING):
-        logger.log_hyperparams({"a": 1})
-        for step in range(5):
-            logger.log_metrics({"x": 1.0}, step)
-        logger.finalize("success")
-    assert time.monotonic() - begin < 5
-    assert len(caplog.records) == (0 if trouble == "none" else 1)
-    if trouble in {"none", "finish hangs"}:
-        assert len(run.logged) == 5
-        assert SafeWandbLogger("p", str(tmp_path)).options["id"] == "abc"  # type: ignore[attr-defined]
-
-
 def test_progress_shows_numbers_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("figureground.callbacks.progress._has_terminal", lambda: True)
     redo = method()
@@ -189,32 +118,50 @@ def test_progress_is_quiet_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -
         assert bar._bar is None
 
 
-def test_throughput_counts_pictures() -> None:
-    logged: dict[str, float] = {}
+def test_progress_estimates_from_where_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("figureground.callbacks.progress._has_terminal", lambda: True)
+    redo = method()
+    trainer = fake_trainer(redo, 50)
+    bar = Progress(100, every=20)
+    bar.on_train_start(trainer, redo)
+    assert bar._bar is not None
+    assert bar._bar.tasks[0].completed == 50
+    trainer.fit_loop.total_batch_idx = 50
+    bar.on_train_batch_end(trainer, redo, None, None, 50)
+    assert bar._bar.tasks[0].completed == 51
+    assert bar._bar.tasks[0].fields["numbers"] == ""
+    bar.on_train_end(trainer, redo)
+
+
+def test_throughput_counts_waiting_for_data_but_not_validation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, logged = SimpleNamespace(now=0.0), {}
+    monkeypatch.setattr("time.perf_counter", lambda: clock.now)
     module: Any = SimpleNamespace(log=lambda name, value: logged.update({name: value}))
-    trainer: Any = SimpleNamespace(world_size=1)
-    counter = Throughput(every=2)
-    for _ in range(2):
-        counter.on_train_batch_start(trainer, module, None, 0)
-        counter.on_train_batch_end(trainer, module, None, ([1, 2, 3], [1]), 0)
-    assert logged["throughput/images_per_s"] > 0
-    assert peak_memory_mb() > 10
+    trainer: Any = SimpleNamespace(world_size=2, fit_loop=SimpleNamespace(total_batch_idx=-1))
+    counter = Throughput(every=4)
+    for batch in range(8):
+        trainer.fit_loop.total_batch_idx = batch
+        clock.now += 100 if batch == 0 else 2  # The first one starts the loaders.
+        counter.on_train_batch_end(trainer, module, None, ([1, 2, 3], [1]), batch)
+        counter.on_validation_start(trainer, module)
+        clock.now += 50
+        counter.on_validation_end(trainer, module)
+        if batch == 3:
+            assert logged["throughput/images_per_s"] == pytest.approx(2 * 3 / 2)
+            logged.clear()
+    assert logged["throughput/images_per_s"] == pytest.approx(2 * 3 / 2)
+    assert logged["throughput/peak_memory_mb"] == peak_memory_mb() > 10
 
 
-def test_pictures_for_people() -> None:
-    assert to_uint8(torch.tensor([-1.0, 0, 1]).view(3, 1, 1)).tolist() == [[[0, 128, 255]]]
-    grid = picture_grid(torch.zeros(6, 3, 32, 32), columns=3)
-    assert grid.shape == (2 * 98 + 2, 3 * 98 + 2, 3)
-    image = np.zeros((20, 30, 3), np.uint8)
-    mask = np.zeros((20, 30), np.uint8)
-    mask[5:15, 5:15] = 1
-    tinted = overlay(image, mask)
-    assert tinted[0, 0].tolist() == [0, 0, 0]
-    assert tinted[10, 10].sum() > 0
-    assert tinted[5, 5].tolist() == [255, 255, 255]
-    assert set(np.unique(mask_to_gray(mask, 2))) == {0, 255}
-    assert set(np.unique(mask_to_gray(mask * 2, 3))) == {0, 255}
-    rgba = np.zeros((20, 20, 4), np.uint8)
-    assert len(np.unique(on_checkerboard(rgba))) == 2
-    sheet = contact_sheet([[image, tinted]], ["name"], ["a", "b"])
-    assert sheet.shape[2] == 3
+def test_tensorboard_has_the_logged_keys_only(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logger = make_tensorboard(str(tmp_path))
+    logger.log_hyperparams({"a": 1})
+    logger.log_metrics({"train/loss/x": 0.5}, 3)
+    logger.finalize("success")
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert events.Tags()["scalars"] == ["train/loss/x"]

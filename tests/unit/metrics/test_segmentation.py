@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,3 +140,105 @@ def test_states_add_up() -> None:
     two.update(probabilities[2:], mask[2:])
     for name in ("pairs", "oracle", "confusion", "f_curve", "weight"):
         torch.testing.assert_close(getattr(one, name) + getattr(two, name), getattr(whole, name))
+
+
+def ground_scores(hard: np.ndarray, truth: np.ndarray, ground: int) -> np.ndarray:
+    """Accuracy, IoU, Dice of one picture when everything but region `ground` is the object."""
+    found = hard != ground
+    both, either = (found & truth).sum(), (found | truth).sum()
+    dice = 2 * both / (found.sum() + truth.sum()) if either else 1.0
+    return np.array([(found == truth).mean(), both / either if either else 1.0, dice])
+
+
+@pytest.mark.parametrize("regions", [2, 3, 6])
+def test_several_regions_against_one_object_equal_loops(regions: int) -> None:
+    probabilities, mask = scene(6, regions)
+    metric = SegmentationScores(num_regions=regions, truth="binary")
+    metric.update(probabilities[:4], mask[:4])
+    metric.update(probabilities[4:], mask[4:])
+    scores = metric.compute()
+    hard, truth = probabilities.argmax(1).numpy(), mask.numpy() > 0
+    table = np.array(
+        [
+            [ground_scores(h, t, ground) for h, t in zip(hard, truth, strict=True)]
+            for ground in range(regions)
+        ]
+    )
+    best = table[:, :, 1].mean(1).argmax()
+    for index, name in enumerate(("acc", "iou", "dice")):
+        expected = {
+            "oracle": table[:, :, index].max(0).mean(),
+            "set": table[best, :, index].mean(),
+            "fixed": table[0, :, index].mean(),
+        }
+        for who, value in expected.items():
+            assert scores[f"{name}/img/{who}"].item() == pytest.approx(value, abs=1e-6), who
+    found = hard != best
+    fg = (found & truth).sum() / (found | truth).sum()
+    bg = (~found & ~truth).sum() / (~found | ~truth).sum()
+    assert scores["iou/global/fg"].item() == pytest.approx(fg, abs=1e-6)
+    assert scores["miou/global"].item() == pytest.approx((fg + bg) / 2, abs=1e-6)
+    pairs = zip(found, truth, strict=True)
+    grounds = [(~f & ~t).sum() / (~f | ~t).sum() for f, t in pairs]
+    per_image = (table[best, :, 1] + grounds) / 2
+    assert scores["miou/img"].item() == pytest.approx(per_image.mean(), abs=1e-6)
+
+
+def test_several_regions_and_one_object_are_pointed_out(caplog: pytest.LogCaptureFixture) -> None:
+    probabilities, mask = scene(3, 3)
+    metric = SegmentationScores(num_regions=3)
+    metric.update(probabilities, mask.clamp(max=1))
+    with caplog.at_level(logging.WARNING):
+        metric.compute()
+        metric.reset()
+        metric.update(probabilities, mask.clamp(max=1))
+        metric.compute()
+    assert len(caplog.records) == 1
+    assert "truth=binary" in caplog.text
+
+
+def test_global_scores_count_pixels_of_no_region_as_missed() -> None:
+    probabilities = torch.full((1, 3, 4, 4), 1 / 3)
+    probabilities[:, :, 0] = torch.tensor([1.0, 0, 0]).view(1, 3, 1)
+    mask = torch.zeros(1, 4, 4, dtype=torch.long)
+    mask[:, 3] = 2
+    metric = SegmentationScores(num_regions=3, assign="threshold")
+    metric.update(probabilities, mask)
+    # Ground: 4 of 12 pixels found; region 1 is nowhere at all; region 2 is missed.
+    assert metric.compute()["miou/global"].item() == pytest.approx((4 / 12 + 1 + 0) / 3)
+
+
+def test_a_set_without_any_object_scores_as_told() -> None:
+    probabilities = torch.zeros(2, 2, 4, 4)
+    probabilities[:, 0] = 1
+    for empty, value in (("one", 1.0), ("zero", 0.0)):
+        metric = SegmentationScores(empty=empty)  # type: ignore[arg-type]  # one of the three
+        metric.update(probabilities, torch.zeros(2, 4, 4, dtype=torch.uint8))
+        assert metric.compute()["iou/global/fg"] == value
+
+
+@pytest.mark.parametrize("cast", ["to", "half", "bfloat16", "float"])
+def test_sums_keep_their_precision_in_a_method_of_low_precision(cast: str) -> None:
+    method = torch.nn.ModuleDict({"scores": SegmentationScores()})
+    method = method.to(torch.bfloat16) if cast == "to" else getattr(method, cast)()
+    metric: Any = method["scores"]
+    probabilities, mask = scene(4, 2)
+    for _ in range(100):
+        metric.update(probabilities, mask)
+    assert metric.pairs.dtype == torch.float64
+    assert metric.weight == 400
+    metric.reset()
+    assert metric.pairs.dtype == torch.float64
+
+
+def test_f_at_levels_on_and_just_below_a_threshold_is_exact() -> None:
+    levels = torch.arange(1, 256, dtype=torch.float64) / 255
+    soft = torch.cat([levels, torch.nextafter(levels, torch.zeros_like(levels))])
+    soft = torch.cat([soft, torch.zeros(2)]).view(1, 16, 32)
+    mask = torch.randint(2, soft.shape, generator=torch.Generator().manual_seed(1))
+    metric = SegmentationScores()
+    metric.update(torch.stack([1 - soft, soft], 1), mask)
+    for index, level in enumerate(levels):
+        claimed = soft >= level
+        hits, total = (claimed & (mask > 0)).sum(), 0.3 * mask.sum() + claimed.sum()
+        assert metric.f_curve[index].item() == pytest.approx(float(1.3 * hits / total), abs=1e-6)

@@ -1,0 +1,90 @@
+"""Tensors and masks in, uint8 arrays out."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from figureground.viz.grids import contact_sheet, picture_grid, save_png, to_uint8
+from figureground.viz.overlays import COLORS, mask_to_gray, on_checkerboard, overlay
+
+
+def test_colors_are_rounded_and_cut_off() -> None:
+    image = torch.tensor([-1.0, 0, 1]).view(3, 1, 1)
+    assert to_uint8(image).tolist() == [[[0, 128, 255]]]
+    assert to_uint8(3 * image.bfloat16().requires_grad_()).tolist() == [[[0, 128, 255]]]
+
+
+def test_every_eight_bit_color_survives_the_way_to_a_tensor_and_back() -> None:
+    levels = torch.arange(256, dtype=torch.float32).view(1, 16, 16).expand(3, -1, -1)
+    assert np.array_equal(to_uint8(levels / 127.5 - 1)[..., 0].ravel(), np.arange(256))
+
+
+@pytest.mark.parametrize(("side", "cell"), [(32, 96), (128, 128), (200, 200)])
+def test_grid_enlarges_small_pictures_by_whole_factors(side: int, cell: int) -> None:
+    pictures = torch.full((5, 3, side, side), -1.0)
+    pictures[4] = 1
+    grid = picture_grid(pictures, columns=3)
+    assert grid.shape == (2 * (cell + 2) + 2, 3 * (cell + 2) + 2, 3)
+    assert grid.dtype == np.uint8
+    assert (grid[2 : 2 + cell, 2 : 2 + cell] == 0).all()
+    assert (grid[cell + 4 :, cell + 4 :] == np.uint8(255))[:cell, :cell].all()
+
+
+def test_overlay_tints_regions_and_outlines_them() -> None:
+    image = np.full((20, 30, 3), 100, np.uint8)
+    mask = np.zeros((20, 30), np.uint8)
+    mask[5:15, 5:15], mask[5:15, 20:25] = 1, 2
+    tinted = overlay(image, mask, strength=0.25)
+    assert (tinted[mask == 0] == 100).all()
+    assert (tinted[6:14, 6:14] == np.round(75 + 0.25 * COLORS[0])).all()
+    assert (tinted[10, 22] == np.round(75 + 0.25 * COLORS[1])).all()
+    outline = (tinted == 255).all(axis=2)
+    assert outline[5, 5:15].all()
+    assert outline.sum() == 36 + 26
+    assert (image == 100).all()
+
+
+def test_overlay_draws_no_outline_at_the_edge_of_the_picture() -> None:
+    image, mask = np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), np.uint8)
+    assert not (overlay(image, mask) == 255).all(axis=2).any()
+
+
+def test_transparent_pixels_show_a_checkerboard() -> None:
+    rgba = np.zeros((20, 20, 4), np.uint8)
+    rgba[10:, :, :3], rgba[10:, :, 3] = (10, 20, 30), 255
+    shown = on_checkerboard(rgba)
+    assert sorted(np.unique(shown[:10])) == [180, 230]
+    assert (shown[0, 0] != shown[0, 8]).all()
+    assert (shown[10:] == (10, 20, 30)).all()
+
+
+def test_regions_spread_from_black_to_white() -> None:
+    mask = np.arange(4, dtype=np.uint8).reshape(2, 2)
+    assert mask_to_gray(mask, 4).ravel().tolist() == [0, 85, 170, 255]
+    assert mask_to_gray(mask[:1], 2).ravel().tolist() == [0, 255]
+    assert mask_to_gray(mask * 0, 1).max() == 0
+
+
+def test_contact_sheet_has_a_caption_per_row_and_a_title_per_column() -> None:
+    red = np.zeros((50, 300, 3), np.uint8)
+    red[..., 0] = 200
+    sheet = contact_sheet([[red, red], [red]], ["first", "secönd"], ["a", "b"], cell=64)
+    assert sheet.shape == (14 + 2 * (64 + 14 + 4), 2 * 68, 3)
+    captions = sheet[14:28], sheet[14 + 82 : 28 + 82]
+    assert all(strip.min() < 100 and strip.max() == 255 for strip in captions)
+    assert (sheet[28:38, 68 : 68 + 64] == (200, 0, 0)).all()
+    assert (sheet[110:, 68:] == 255).all()
+
+
+@pytest.mark.parametrize("channels", [None, 3, 4])
+def test_png_is_written_without_loss(channels: int | None) -> None:
+    shape = (6, 5) if channels is None else (6, 5, channels)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    file = io.BytesIO()
+    save_png(pixels, file)
+    assert np.array_equal(np.asarray(Image.open(file)), pixels)
