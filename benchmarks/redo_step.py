@@ -1,11 +1,10 @@
-"""ReDO's training step against a plain transcription of the authors' update order.
+"""ReDO's training step, as Lightning runs it, against a plain one (`plain_redo`) at 128 pixels.
 
     python benchmarks/redo_step.py [--batch 2] [--rounds 5]
 
-The plain step computes D's gradients in the generator step and throws them away, convolves after
-upsampling and before pooling, conditions norms by 1x1 convolutions, and keeps the default memory
-format. Both start from equal weights and must give equal losses before anything is timed. Rounds
-are interleaved, so the ratio holds when the machine's speed drifts.
+Both start from equal weights and must give equal losses in two iterations, the second of which sees
+what the first updated, before anything is timed. Rounds are interleaved, so that ratios hold when
+the machine's speed drifts. Peak memory is that of processes that run one side only.
 """
 
 from __future__ import annotations
@@ -13,90 +12,165 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import resource
 import statistics
+import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import patch
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from plain_redo import PlainReDO
+from pytorch_lightning import Callback, Trainer
+from torch.testing import assert_close
+from torch.utils.data import DataLoader
 
-from figureground.methods.redo import ReDO, networks
-from figureground.nn import normalization
+from figureground.core.types import Batch
+from figureground.methods.redo import ReDO
 
 RESULTS = Path(__file__).parent / "results" / "redo_step.json"
+WIDTH, SIDE, LATENT = 32, 128, 32
+CLOSE = {"rtol": 1e-3, "atol": 1e-4}
+Step = Callable[[], dict[str, float]]
 
 
-def plain_up(image: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Upsample, then convolve."""
-    return F.conv2d(F.interpolate(image, scale_factor=2.0), weight, bias, padding=1)
+def build() -> ReDO:
+    """ReDO with the published settings for Flowers, the same weights each time."""
+    torch.manual_seed(0)
+    return ReDO(
+        resolution=SIDE,
+        generator_width=WIDTH,
+        generator_attention=True,
+        discriminator_attention=True,
+    )
 
 
-def plain_down(image: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Convolve, then pool."""
-    return F.avg_pool2d(F.conv2d(image, weight, bias, padding=1), 2)
+def draw(batch: int, device: torch.device, count: int = 2) -> list[torch.Tensor]:
+    """`count` batches of noise, the same each time."""
+    generator = torch.Generator().manual_seed(1)
+    shape = (count, batch, 3, SIDE, SIDE)
+    return list((torch.rand(shape, generator=generator) * 2 - 1).to(device))
 
 
-def plain_condition(conv: torch.nn.Conv2d, vectors: Tensor) -> Tensor:
-    """Condition by a convolution of a 1x1 map."""
-    return conv(vectors[:, :, None, None])
+class PlainSide:
+    """The plain step with its networks and optimisers."""
+
+    def __init__(self, batch: int, device: torch.device) -> None:
+        self.image, self.real = draw(batch, device)
+        self.model = PlainReDO(WIDTH, LATENT).to(device)
+        self.model.take_weights(build().state_dict())
+        self.optimizers = self.model.build_optimizers()
+
+    def step(self, seed: int) -> dict[str, float]:
+        """One iteration with the latents of `seed`; its loss terms."""
+        torch.manual_seed(seed)
+        latent = torch.randn(len(self.image), 2, LATENT).to(self.image)
+        return self.model.train_once(self.optimizers, self.image, self.real, latent)
 
 
-def plain_paint(
-    self: networks._PaintBlock, features: Tensor, mask: Tensor, latent: Tensor
-) -> Tensor:
-    """Paint block with the shortcut convolved after upsampling."""
-    hidden = torch.cat([F.relu(self.norm_a(features, latent)), mask], dim=1)
-    hidden = plain_up(hidden, self.conv_a.weight)
-    hidden = self.conv_b(F.relu(self.norm_b(hidden, latent)))
-    return hidden + self.shortcut(F.interpolate(features, scale_factor=2.0))
+class Interleave(Callback):
+    """Times our steps inside a running trainer, and the plain ones in between."""
+
+    def __init__(self, plain: PlainSide | None, device: torch.device) -> None:
+        self.plain, self.device = plain, device
+        self.seconds: dict[str, list[float]] = {"plain": [], "ours": []}
+        self.losses: dict[str, list[dict[str, float]]] = {"plain": [], "ours": []}
+        self.begin = 0.0
+
+    def _clock(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Start the clock; latents are drawn from the batch's number."""
+        torch.manual_seed(batch_idx)
+        self.begin = self._clock()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop the clock, run and time the plain step."""
+        self.seconds["ours"].append(self._clock() - self.begin)
+        self.losses["ours"].append({k: float(v) for k, v in pl_module.last_losses.items()})
+        if self.plain is not None:
+            begin = self._clock()
+            self.losses["plain"].append(self.plain.step(batch_idx))
+            self.seconds["plain"].append(self._clock() - begin)
 
 
-def step(
-    method: ReDO, optimizers: list, image: Tensor, real: Tensor, latent: Tensor, freeze: bool
-) -> list[Tensor]:
-    """One iteration in the authors' order; `freeze` leaves D's gradients out of the first half."""
-    mask_net, generators, discriminator, encoder = (
-        method.mask_net, method.generators, method.discriminator, method.encoder,
-    )  # fmt: skip
-
-    def draw() -> tuple[Tensor, Tensor]:
-        masks = mask_net(image)
-        paints = generators(masks, latent)
-        return paints, (paints + (1 - masks).unsqueeze(2) * image.unsqueeze(1)).flatten(0, 1)
-
-    for optimizer in optimizers:
-        optimizer.zero_grad()
-    discriminator.requires_grad_(not freeze)
-    paints, redrawn = draw()
-    adversarial = -discriminator(redrawn).float().mean()
-    error = F.mse_loss(encoder(paints.sum(1)).float(), latent)
-    (adversarial + 5 * error).backward()
-    for optimizer in (optimizers[0], optimizers[1], optimizers[3]):
-        optimizer.step()
-    discriminator.requires_grad_(True)
-    optimizers[2].zero_grad()
-    with torch.no_grad():
-        redrawn = draw()[1]
-    hinge = F.relu(1 - discriminator(real).float()).mean()
-    hinge = hinge + F.relu(1 + discriminator(redrawn).float()).mean()
-    hinge.backward()
-    optimizers[2].step()
-    return [adversarial.detach(), error.detach(), hinge.detach()]
+def run(
+    batch: int, rounds: int, precision: str, with_plain: bool, device: torch.device
+) -> Interleave:
+    """Train `rounds` iterations of ours, and of the plain side in between."""
+    method = build()
+    if precision != "32-true":
+        method = method.to(memory_format=torch.channels_last)
+    pictures = [Batch(p, tuple(map(str, range(batch)))) for p in draw(batch, device)]
+    sides = Interleave(PlainSide(batch, device) if with_plain else None, device)
+    with warnings.catch_warnings(action="ignore"):
+        trainer = Trainer(
+            accelerator="auto",
+            devices=1,
+            precision=precision,
+            max_epochs=1,
+            limit_train_batches=rounds,
+            logger=False,
+            callbacks=[sides],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(
+            method, DataLoader([tuple(pictures)] * rounds, batch_size=None, collate_fn=lambda x: x)
+        )
+    return sides
 
 
-def as_plain(function: Callable[[], list[Tensor]]) -> list[Tensor]:
-    """Run `function` with the plain operators in place of the fused ones."""
-    with (
-        patch.object(networks, "upsample_conv3x3", plain_up),
-        patch.object(networks, "conv3x3_downsample", plain_down),
-        patch.object(normalization, "_apply_to_vectors", plain_condition),
-        patch.object(networks._PaintBlock, "forward", plain_paint),
-    ):
-        return function()
+def compare(batch: int, rounds: int, precision: str, device: torch.device) -> dict[str, Any]:
+    """Check that both sides lose alike (fp32 only), then time them."""
+    sides = run(batch, rounds + 2, precision, True, device)
+    if precision == "32-true":
+        for ours, plain in list(zip(sides.losses["ours"], sides.losses["plain"], strict=True))[:2]:
+            found = torch.tensor([ours[name] for name in plain])
+            assert_close(found, torch.tensor(list(plain.values())), **CLOSE)
+    # The first two iterations also pay for memory, kernels and the states of the optimisers.
+    times = {name: seconds[2:] for name, seconds in sides.seconds.items()}
+    ratios = [a / b for a, b in zip(times["plain"], times["ours"], strict=True)]
+    return {
+        "seconds_plain": statistics.median(times["plain"]),
+        "seconds_ours": statistics.median(times["ours"]),
+        "ratio_min": min(ratios),
+        "ratio_median": statistics.median(ratios),
+        "ratio_max": max(ratios),
+    }
+
+
+def measure_memory(side: str, batch: int, device: torch.device) -> float:
+    """Peak memory in MiB of two iterations of one side, all else of the process included."""
+    if side == "ours":
+        run(batch, 2, "32-true", False, device)
+    else:
+        plain = PlainSide(batch, device)
+        for number in range(2):
+            plain.step(number)
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 numbers itself."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    cpu = Path("/proc/cpuinfo")
+    flags = cpu.read_text() if cpu.is_file() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def main() -> None:
@@ -104,63 +178,44 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--memory", choices=["plain", "ours"])
     options = parser.parse_args()
-    torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    settings = {
-        "resolution": 128, "generator_width": 32,
-        "generator_attention": True, "discriminator_attention": True,
-    }  # fmt: skip
-    plain, ours = ReDO(**settings).to(device), ReDO(**settings).to(device)
-    ours.load_state_dict(plain.state_dict())
-    ours.to(memory_format=torch.channels_last)
-    steppers = {name: m.configure_optimizers() for name, m in (("plain", plain), ("ours", ours))}
-    image, real = (torch.rand(options.batch, 3, 128, 128, device=device) * 2 - 1 for _ in "ab")
-    latent = torch.randn(options.batch, 2, 32, device=device)
-
-    def run_plain() -> list[Tensor]:
-        return as_plain(lambda: step(plain, steppers["plain"], image, real, latent, freeze=False))
-
-    def run_ours() -> list[Tensor]:
-        return step(ours, steppers["ours"], image, real, latent, freeze=True)
-
-    for one, two in zip(run_plain(), run_ours(), strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
-    times: dict[str, list[float]] = {"plain": [], "ours": []}
-    for _ in range(options.rounds):
-        for name, function in (("plain", run_plain), ("ours", run_ours)):
-            begin = time.perf_counter()
-            function()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            times[name].append(time.perf_counter() - begin)
-    ratios = [a / b for a, b in zip(times["plain"], times["ours"], strict=True)]
-    result = {
+    if options.memory:
+        print(measure_memory(options.memory, options.batch, device))
+        return
+    result: dict[str, Any] = {
         "batch": options.batch,
         "rounds": options.rounds,
         "device": str(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "seconds_plain_median": statistics.median(times["plain"]),
-        "seconds_ours_median": statistics.median(times["ours"]),
-        "ratio_fp32": {
-            "min": min(ratios), "median": statistics.median(ratios), "max": max(ratios),
-        },
-        "bf16": "not measured: the CPU has no bf16 arithmetic" if not _has_bf16() else "available",
-    }  # fmt: skip
+        "peak_mib": {},
+    }
+    for side in ("plain", "ours"):
+        command = [sys.executable, __file__, "--batch", str(options.batch), "--memory", side]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        result["peak_mib"][side] = round(float(done.stdout.split()[-1]))
+    result["fp32"] = compare(options.batch, options.rounds, "32-true", device)
+    result["bf16"] = (
+        compare(options.batch, options.rounds, "bf16-mixed", device)
+        if has_fast_bf16(device)
+        else "not available: this processor does not multiply bf16 numbers itself"
+    )
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
-    print("| step at 128 px, fp32 | seconds (median) |\n|---|---|")
-    print(f"| authors' order, plain | {result['seconds_plain_median']:.2f} |")
-    print(f"| ours | {result['seconds_ours_median']:.2f} |")
-    print(f"ratio {min(ratios):.2f} / {statistics.median(ratios):.2f} / {max(ratios):.2f}")
-
-
-def _has_bf16() -> bool:
-    cpu = Path("/proc/cpuinfo")
-    return cpu.is_file() and ("avx512_bf16" in cpu.read_text() or "amx_bf16" in cpu.read_text())
+    print("| step at 128 px | plain, s | ours, s | ratio: min / median / max |\n|---|---|---|---|")
+    for name in ("fp32", "bf16"):
+        row = result[name]
+        if isinstance(row, str):
+            print(f"| {name} | | | {row} |")
+        else:
+            ratios = " / ".join(f"{row[f'ratio_{k}']:.2f}" for k in ("min", "median", "max"))
+            print(f"| {name} | {row['seconds_plain']:.2f} | {row['seconds_ours']:.2f} | {ratios} |")
+    memory = result["peak_mib"]
+    print(f"\npeak memory: plain {memory['plain']} MiB, ours {memory['ours']} MiB")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -46,11 +46,14 @@ def config_dir() -> str:
 
 
 def nearest(name: str, options: Sequence[str]) -> str:
-    """Hint at the option closest to `name`, as `; did you mean 'x'?`, or list a few."""
-    close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    """Hint at the option closest to `name`, as `; did you mean 'x'?`, or list its neighbours."""
+    strangers = [option for option in options if not name.startswith(f"{option}.")]
+    close = difflib.get_close_matches(name, strangers, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{close[0]}'?"
-    return f"; there are: {', '.join(sorted(options))}" if options else ""
+    parent = name.rpartition(".")[0]
+    neighbours = sorted({option for option in options if option.rpartition(".")[0] == parent})
+    return f"; there are: {', '.join(neighbours)}" if neighbours else ""
 
 
 def check(config: DictConfig, settings: type) -> list[str]:

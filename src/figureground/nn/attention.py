@@ -38,8 +38,14 @@ class PooledSelfAttention(nn.Module):
         """Attend over all positions of `features` (B, C, H, W); H and W even, same shape out."""
         queries = self.query(features).flatten(2).mT  # (B, H*W, C/8)
         keys = F.max_pool2d(self.key(features), 2).flatten(2).mT  # (B, H*W/4, C/8)
-        values = F.max_pool2d(self.value(features), 2).flatten(2).mT  # (B, H*W/4, C/2)
-        attended = F.scaled_dot_product_attention(queries, keys, values, scale=1.0)
-        attended = attended.mT.reshape(len(features), -1, *features.shape[-2:])  # (B, C/2, H, W)
+        values = F.max_pool2d(self.value(features), 2).flatten(2).mT.contiguous()  # (B, H*W/4, C/2)
+        # Fast kernels want one width for all three; zeros change no product.
+        missing = (0, values.shape[-1] - keys.shape[-1])
+        queries, keys = F.pad(queries, missing), F.pad(keys, missing)
+        attended = F.scaled_dot_product_attention(
+            queries.unsqueeze(1), keys.unsqueeze(1), values.unsqueeze(1), scale=1.0
+        )
+        # (B, 1, H*W, C/2) to (B, C/2, H, W)
+        attended = attended.squeeze(1).mT.reshape(len(features), -1, *features.shape[-2:])
         out: Tensor = features + self.gate * self.output(attended)
         return out

@@ -12,7 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # A 3-tap kernel followed by the sum of two neighbours, as one 4-tap kernel.
-_SPREAD = torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 1.0, 1.0], [0.0, 0.0, 1.0]])
+_SPREAD_1D = torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 1.0, 1.0], [0.0, 0.0, 1.0]])
+# The same in two dimensions, from 9 to 16 taps, and with the taps in reverse order.
+_SPREAD = torch.kron(_SPREAD_1D, _SPREAD_1D).T.contiguous()
+_SPREAD_REVERSED = _SPREAD.flip(1)
 
 
 def upsample_conv3x3(image: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -28,7 +31,7 @@ def upsample_conv3x3(image: Tensor, weight: Tensor, bias: Tensor | None = None) 
     Returns:
         (B, N, 2H, 2W).
     """
-    kernel = _spread(weight).flip(2, 3).transpose(0, 1)
+    kernel = _spread(weight, _SPREAD_REVERSED).transpose(0, 1)
     return F.conv_transpose2d(image, kernel, bias, stride=2, padding=1)
 
 
@@ -45,10 +48,9 @@ def conv3x3_downsample(image: Tensor, weight: Tensor, bias: Tensor | None = None
     Returns:
         (B, N, H/2, W/2).
     """
-    return F.conv2d(image, 0.25 * _spread(weight), bias, stride=2, padding=1)
+    return F.conv2d(image, _spread(weight, 0.25 * _SPREAD), bias, stride=2, padding=1)
 
 
-def _spread(weight: Tensor) -> Tensor:
-    """Sum a 3x3 kernel (N, C, 3, 3) over its four one-pixel shifts, (N, C, 4, 4)."""
-    spread = _SPREAD.to(weight)
-    return torch.einsum("ak,bl,nckl->ncab", spread, spread, weight)
+def _spread(weight: Tensor, spread: Tensor) -> Tensor:
+    """Apply `spread` (9, 16) to the taps of a kernel: (N, C, 3, 3) to (N, C, 4, 4)."""
+    return (weight.flatten(2) @ spread.to(weight)).view(*weight.shape[:2], 4, 4)

@@ -12,7 +12,12 @@ from figureground.losses.adversarial import hinge_fake, hinge_generator, hinge_r
 from figureground.nn.attention import PooledSelfAttention
 from figureground.nn.ema import WeightAverage
 from figureground.nn.init import orthogonal_
-from figureground.nn.normalization import ConditionalInstanceNorm, SpectralNorm, spectral_norm
+from figureground.nn.normalization import (
+    ConditionalInstanceNorm,
+    SpectralNorm,
+    SpectralNormOrder,
+    spectral_norm,
+)
 from figureground.nn.precision import widen
 from figureground.nn.regions import RegionStatistics
 from figureground.nn.resample import conv3x3_downsample, upsample_conv3x3
@@ -45,6 +50,34 @@ def test_spectral_norm_divides_by_the_largest_singular_value() -> None:
         layer.weight  # noqa: B018 - each access is one power iteration
     layer.eval()
     assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 3, 3), (5, 4, 1, 1), (6, 7)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_spectral_norm_has_exact_derivatives(
+    shape: tuple[int, ...], memory_format: torch.memory_format
+) -> None:
+    weight = torch.randn(*shape, dtype=torch.float64)
+    if len(shape) == 4:
+        weight = weight.to(memory_format=memory_format)
+    norm = SpectralNorm(weight).eval()
+    weight.requires_grad_()
+    assert torch.autograd.gradcheck(norm, weight)
+    assert torch.autograd.gradgradcheck(norm, weight)
+
+
+@pytest.mark.parametrize("order", ["right_first", "left_first"])
+def test_spectral_norm_does_not_depend_on_the_memory_format(order: SpectralNormOrder) -> None:
+    weight = torch.randn(8, 6, 3, 3, dtype=torch.float64)
+    norms = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        norms.append(SpectralNorm(weight, order))
+        for _ in range(3):
+            out = norms[-1](weight.to(memory_format=memory_format))
+    assert out.shape == weight.shape
+    assert_close(norms[1](weight), norms[0](weight))
+    assert_close(norms[1].v, norms[0].v)
 
 
 def test_left_first_order_is_torchs_own() -> None:

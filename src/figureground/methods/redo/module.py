@@ -383,4 +383,4 @@ def _compose(image: Tensor, masks: Tensor, paints: Tensor) -> Tensor:
 
 
 def _adam(lr: float, weight_decay: float = 0.0) -> OptimizerFactory:
-    return partial(torch.optim.Adam, lr=lr, betas=(0.0, 0.9), weight_decay=weight_decay)
+    return partial(torch.optim.Adam, lr=lr, betas=(0.0, 0.9), weight_decay=weight_decay, fused=True)
