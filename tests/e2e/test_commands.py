@@ -6,6 +6,7 @@ import argparse
 import csv
 import json
 import logging
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -303,14 +304,29 @@ def test_f64_another_directory_gives_the_same_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_f60_two_processes_train_and_stop_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["predict", "generate", "prepare"])
+def test_f16_stopped_command_is_started_again(trained: Path, tmp_path: Path, name: str) -> None:
+    count = 600
+    folder = write_folder(tmp_path / "mine", count)
+    command, begun = {
+        "predict": ([ckpt(trained), f"input={folder}/images", "output=out"], "out/**/*_mask.png"),
+        "generate": ([ckpt(trained), f"count={count}", "output=out"], "out/images/*.png"),
+        "prepare": (["data=folder", f"data.root={folder}", "paths.cache_dir=cache"], "cache/*"),
+    }[name]
+    line = ["python", ROOT / f"src/{name}.py", *command]
     done = run(
-        command("redo", tmp_path / "run", "iterations=3", "trainer=ddp_sim", "test=true",
-                "data.train.count=36"),
-        cwd=tmp_path, limit=150,
+        line, cwd=tmp_path, limit=120,
+        kill_after=(lambda: any(True for _ in tmp_path.glob(begun)), signal.SIGTERM),
     )  # fmt: skip
+    assert done.code == 143, done.err
+    assert "stopped by SIGTERM" in done.err
+    assert not [file for file in done.files if ".tmp-" in file]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/**/*_mask.png")}
+    done = run(line, cwd=tmp_path, limit=120)
     assert done.code == 0, done.err
-    assert json.loads((tmp_path / "run/metrics.json").read_text())["iterations"] == 3
+    if name != "prepare":
+        assert len(list(tmp_path.glob(begun))) == count
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from torch import Tensor
 from figureground.core.bounds import Count, Fraction, PositiveInt
 from figureground.core.errors import NumericalError
 from figureground.core.method import Method
+from figureground.core.seeds import seed_process
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +126,9 @@ class CollapseGuard(Callback):
         )  # fmt: skip
         done = trainer.fit_loop.total_batch_idx + 1
         torch.manual_seed(seed)
-        method.reset_parameters()
+        method.reset_parameters()  # Alike in all processes, unlike the noise to come.
+        if trainer.global_rank:
+            seed_process(seed, trainer.global_rank)
         for optimizer in trainer.optimizers:
             optimizer.state.clear()
         record = {"iteration": done, "attempt": attempt, "seed": seed, "reason": reason}

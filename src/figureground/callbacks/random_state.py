@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from figureground.core.seeds import seed_process
+
 logger = logging.getLogger(__name__)
 
 
@@ -23,6 +25,7 @@ class RandomState(Callback):
     def __init__(self) -> None:
         self._loaded: dict[str, Any] | None = None
         self._rank = 0
+        self._begun = False
         self._circumstances: dict[str, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -37,11 +40,15 @@ class RandomState(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Restore a loaded state, once."""
+        """Restore a loaded state, or part from the other processes, once."""
         if self._loaded is not None:
             states = self._loaded["states"]
             restore_random_state(states[self._rank % len(states)])
             self._loaded = None
+        elif self._rank and not self._begun:
+            # All processes build the same weights, then each draws noise of its own.
+            seed_process(torch.initial_seed(), self._rank)
+        self._begun = True
 
     def state_dict(self) -> dict[str, Any]:
         """Random states of all processes; the loaded ones as long as they were not put back."""

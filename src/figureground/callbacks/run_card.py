@@ -7,7 +7,9 @@ import logging
 import math
 import platform
 import shlex
+import subprocess
 import time
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,7 @@ class RunCard(Callback):
             "restarts": len(method.restarts),
             "device": _device_name(trainer),
             "precision": str(trainer.precision),
+            "commit": find_commit(),
             "versions": {
                 "figureground": __version__,
                 "torch": torch.__version__,
@@ -159,9 +162,23 @@ class RunCard(Callback):
         rows = []
         for name in sorted(names):
             cells = [self._metrics.get(f"{stage}/{name}") for stage in ("val", "test")]
-            shown = ["" if cell is None else f"{cell:.4f}" for cell in cells]
+            # Counts are whole numbers, scores are not.
+            form = "{:.0f}" if name == "images" else "{:.4f}"
+            shown = ["" if cell is None else form.format(cell) for cell in cells]
             rows.append(f"| `{name}` | {shown[0]} | {shown[1]} |")
         return rows
+
+
+@cache
+def find_commit() -> str | None:
+    """Commit of the checkout that the package runs from, or None."""
+    package = Path(__file__).parents[1]
+    command = ["git", "-C", str(package), "log", "-1", "--format=%H", "--", "."]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None  # Empty where somebody else's repository is around us.
 
 
 def _device_name(trainer: Trainer) -> str:

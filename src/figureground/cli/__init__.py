@@ -18,6 +18,7 @@ from figureground.core.errors import (
     WriteError,
     exit_code_of,
 )
+from figureground.core.signals import watching
 
 COMMANDS = ("train", "evaluate", "predict", "generate", "convert", "prepare")
 
@@ -78,7 +79,9 @@ def _as_job(task: Callable[[Any], Any], config_name: str) -> Callable[[Any], Any
 
         is_alone = HydraConfig.get().mode != RunMode.MULTIRUN
         try:
-            return task(config)
+            # One watch over everything: whatever is begun when a signal comes ends cleanly.
+            with watching():
+                return task(config)
         except StoppedBySignalError as error:
             sys.stderr.write(f"error: {error}\n")
             sys.exit(error.code)  # Stops a whole sweep: Hydra collects ordinary errors only.

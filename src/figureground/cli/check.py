@@ -15,6 +15,7 @@ from omegaconf import DictConfig, read_write
 from figureground.cli.settings import SETTINGS
 from figureground.core.config import flatten, require_valid, to_plain
 from figureground.core.errors import ConfigError, FiguregroundError, WriteError, exit_code_of
+from figureground.core.peers import is_first_process
 
 RESOLVED = "config.json"  # The resolved options of a run, in its directory.
 
@@ -58,7 +59,7 @@ def check_job(config: DictConfig) -> None:
         WriteError: The directory cannot be made.
     """
     require_valid(config, SETTINGS[str(config.task)])
-    if config.task == "train" and int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    if config.task == "train" and is_first_process():
         check_run_directory(Path(config.paths.output_dir), to_plain(config))
 
 

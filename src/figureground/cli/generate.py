@@ -61,8 +61,8 @@ def _sample(method: Any, output: Path, count: int, seed: int) -> None:
     import torch
 
     from figureground.core.io import atomic_write
+    from figureground.core.seeds import mix_seed
     from figureground.core.signals import watching
-    from figureground.data.sampler import mix_seed
     from figureground.viz.grids import picture_grid, to_uint8
     from figureground.viz.overlays import mask_to_gray
 
@@ -114,6 +114,7 @@ def _redraw(method: Any, output: Path, config: DictConfig) -> None:
     """One sheet per region: picture, mask, then redraws with one latent down each column."""
     import torch
 
+    from figureground.core.signals import watching
     from figureground.viz.grids import picture_grid
 
     pictures = require_readable(find_pictures(config.input), skip=False)
@@ -121,8 +122,9 @@ def _redraw(method: Any, output: Path, config: DictConfig) -> None:
     sizes = (config.columns, method.num_regions, method.latent_dim)
     latents = torch.randn(sizes, generator=generator).to(method.device)
     rows: list[list[Tensor]] = [[] for _ in range(method.num_regions)]
-    with torch.inference_mode():
+    with watching() as stop, torch.inference_mode():
         for file, _ in pictures:
+            stop.check()
             image = _load_squares(method, [file])
             masks = method.segment(image)
             redraws = method.redraw(image.expand(len(latents), -1, -1, -1), latents)

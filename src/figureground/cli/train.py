@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +14,7 @@ from omegaconf import DictConfig
 
 from figureground.cli import run
 from figureground.cli.check import RESOLVED, check_job
+from figureground.core.peers import is_first_process
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
@@ -36,6 +36,7 @@ _UNDERSTOOD = (
     ".*torch.jit.script",
     ".*sync_dist=True",  # torchmetrics have summed over processes already.
     ".*LeafSpec",
+    ".*Grad strides do not match bucket view strides",  # channels_last with several processes
     ".*You have overridden `on_before_batch_transfer` in `LightningModule`",
 )
 
@@ -53,15 +54,17 @@ def train(config: DictConfig) -> float | None:
     import torch
 
     from figureground.core.config import build, to_plain
+    from figureground.core.peers import failing_together, forget_failure
     from figureground.core.signals import watching
 
     plain = to_plain(config)
     folder = Path(plain["paths"]["output_dir"])
-    if _is_first_process():
+    if is_first_process():
         _claim(folder, plain)
+        forget_failure(folder)
     _seed_everything(plain["seed"], plain["deterministic"])
     # One watch over everything: a signal during set-up ends the run at the first batch.
-    with watching():
+    with watching(), failing_together(folder):
         datamodule = build(config.data)
         method = build_method(config)
         if plain["channels_last"]:
@@ -150,27 +153,19 @@ def _log_hyperparameters(trainer: Trainer, method: Method, plain: dict[str, Any]
     import torch
 
     from figureground import __version__
+    from figureground.callbacks.run_card import find_commit
     from figureground.core.config import flatten
 
     flat = {key: value for key, value in flatten(plain).items() if not isinstance(value, list)}
     for name, network in method.named_children():
-        flat[f"parameters/{name}"] = sum(p.numel() for p in network.parameters())
+        if count := sum(p.numel() for p in network.parameters()):
+            flat[f"parameters/{name}"] = count
     versions = {"figureground": __version__, "torch": torch.__version__}
     versions["lightning"] = version("pytorch-lightning")
     flat |= {f"versions/{name}": number for name, number in versions.items()}
-    flat["git_commit"] = _git_commit()
+    flat["git_commit"] = find_commit()
     for each in trainer.loggers:
         each.log_hyperparams(flat)
-
-
-def _git_commit() -> str | None:
-    """Commit of the checkout this runs from, or None."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
 
 
 def _resolve_ckpt(ckpt: str | None, folder: Path) -> str | None:
@@ -196,15 +191,9 @@ def _test(trainer: Trainer, method: Method, datamodule: Any, folder: Path) -> No
 
 
 def _say_where_to_look(folder: Path) -> None:
-    if not _is_first_process():
+    if not is_first_process():
         return
     pictures = sorted((folder / "images").glob("*.png"), key=lambda path: path.stat().st_mtime)
     latest = [str(path) for path in pictures if not path.stem[-6:].isdigit()]
     lines = [*latest, str(folder / "card.md"), str(folder / "metrics.json")]
     logger.info("done. Look at:\n  %s", "\n  ".join(lines))
-
-
-def _is_first_process() -> bool:
-    return (
-        int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("NODE_RANK", "0")) == 0
-    )

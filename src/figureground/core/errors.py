@@ -66,9 +66,23 @@ class StoppedBySignalError(FiguregroundError):
         return 128 + self.signum
 
 
+class PeerFailedError(FiguregroundError):
+    """Another process of the same run has failed.
+
+    Args:
+        rank: Which.
+        code: The exit code it ends with, and this process too.
+        message: What it said.
+    """
+
+    def __init__(self, rank: int, code: int, message: str) -> None:
+        super().__init__(f"process {rank} failed, so all stop: {message}")
+        self.code = code
+
+
 def exit_code_of(error: BaseException) -> int:
     """Exit code a command ends with after `error`; 1 for anything unforeseen."""
-    if isinstance(error, StoppedBySignalError):
+    if isinstance(error, StoppedBySignalError | PeerFailedError):
         return error.code
     return error.exit_code if isinstance(error, FiguregroundError) else 1
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Protocol
 
+import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, get_total_norm
@@ -73,6 +74,7 @@ class Method(LightningModule, ABC):
         self.last_losses: dict[str, Tensor] = {}
         self.restarts: list[dict[str, Any]] = []  # One record for each collapse restart.
         self._scores: dict[str, Metric] = {}
+        self._num_scored = 0  # Pictures of this process since scores were last logged.
         for group, metric in (metrics or {}).items():
             if group not in _CAPABILITY or not isinstance(self, _CAPABILITY[group]):
                 raise ValueError(f"{type(self).__name__} cannot be scored by {group!r} metrics")
@@ -190,6 +192,7 @@ class Method(LightningModule, ABC):
         return self.segment(batch.image).argmax(dim=1)
 
     def _update_scores(self, stage: str, batch: Batch) -> None:
+        self._num_scored += len(batch)
         self._update_variant(f"{stage}/", batch)
         if self.ema is not None:
             with self.ema.bypassed():
@@ -204,8 +207,15 @@ class Method(LightningModule, ABC):
             scores.update(self.cluster(batch.image), batch.label)
 
     def _log_scores(self, stage: str) -> None:
+        count = torch.tensor(float(self._num_scored), device=self.device)
+        self.log(f"{stage}/images", self.trainer.strategy.reduce(count, reduce_op="sum"))
+        self._num_scored = 0
         for name, scores in self._scores.items():
-            if name.startswith(f"{stage}/") and scores.update_called:
+            if not name.startswith(f"{stage}/"):
+                continue
+            # Summing up over processes waits for all of them.
+            decide = self.trainer.strategy.reduce_boolean_decision
+            if decide(scores.update_called, all=False):
                 prefix = name.rpartition("/")[0]
                 self.log_dict({f"{prefix}/{key}": value for key, value in scores.compute().items()})
                 scores.reset()

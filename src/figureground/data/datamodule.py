@@ -17,10 +17,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from figureground.core.bounds import Count, PositiveInt
 from figureground.core.errors import DataError
+from figureground.core.seeds import mix_seed
 from figureground.core.types import Batch
 from figureground.data.cache import CacheMode, LazyStore, PixelStore, Transform, open_store
 from figureground.data.index import exclude_unreadable, verify_unchanged
-from figureground.data.sampler import Draw, EndlessBatchSampler, mix_seed
+from figureground.data.sampler import Draw, EndlessBatchSampler
 from figureground.data.samples import ImageDataset, Sample
 from figureground.data.transforms import Augment
 
@@ -96,6 +97,7 @@ class ImageDataModule(LightningDataModule):
         self.cache_dirs = [Path(folder) for folder in folders if folder is not None]
         self.allow_unannotated = allow_unannotated
         self._stores: dict[str, PixelStore | LazyStore] = {}
+        self._opened: dict[str, ImageDataset] = {}  # Without what was left out as broken.
 
     def setup(self, stage: str) -> None:
         """Check the files against the index of `prepare`, if there is one, and open the caches."""
@@ -114,6 +116,7 @@ class ImageDataModule(LightningDataModule):
             verify_unchanged(dataset, self.cache_dirs, self.name)
             if self.on_error == "skip":
                 dataset = exclude_unreadable(dataset, self.cache_dirs, self.name)
+            self._opened[split] = dataset
             mode = self.cache if self.cache_dirs or self.cache != "auto" else "memory"
             self._stores[split] = open_store(
                 dataset,
@@ -161,35 +164,41 @@ class ImageDataModule(LightningDataModule):
 
     def _evaluation_loader(self, split: str) -> DataLoader[Any]:
         store = self.store(split)
-        if split != "predict":
-            self._check_annotated(split, store)
+        indices = range(len(store)) if split == "predict" else self._find_scored(split, store)
         rank, size = self._rank_and_size()
-        # Ranks may get one picture more or less: metrics add up, and nothing waits in between.
-        indices = list(range(rank, len(store), size))
-        reader = _EvaluationReader(store)
-        batches = [
-            indices[first : first + self.eval_batch_size]
-            for first in range(0, len(indices), self.eval_batch_size)
-        ]
-        return self._loader(DataLoader, reader, batch_sampler=batches)
+        if len(indices) < size:
+            raise DataError(
+                f"{len(indices)} {split} pictures cannot be shared out among {size} processes; use "
+                "fewer (trainer.devices) or add pictures"
+            )
+        # Every process gets equally many batches, because they exchange buffers before each, and
+        # none is padded, so that every picture counts once.
+        count = min(-(-len(indices) // (size * self.eval_batch_size)), len(indices) // size)
+        batches = [list(part) for part in np.array_split(np.asarray(indices)[rank::size], count)]
+        return self._loader(DataLoader, _EvaluationReader(store), batch_sampler=batches)
 
-    def _check_annotated(self, split: str, store: PixelStore | LazyStore) -> None:
-        dataset = self.datasets[split]
-        unmarked = dataset.unannotated() if hasattr(dataset, "unannotated") else []
-        if not unmarked or not dataset.annotated:
-            return
+    def _find_scored(self, split: str, store: PixelStore | LazyStore) -> Sequence[int]:
+        """Numbers of the pictures that can be scored: all, unless some lack the masks of others."""
+        dataset = self._opened[split]
+        missing = dataset.unannotated()
+        if not missing or not dataset.annotated:
+            return range(len(store))
         if not self.allow_unannotated:
             raise DataError(
-                f"{len(unmarked)} of {len(dataset)} {split} pictures have no mask: "
-                f"{', '.join(unmarked[:10])}; add masks, or set data.allow_unannotated=true to "
-                "score the rest"
+                f"{len(missing)} of {len(dataset)} {split} pictures have no mask: "
+                f"{', '.join(dataset.keys[number] for number in missing[:10])}; add masks, or set "
+                "data.allow_unannotated=true to score the rest"
+            )
+        if len(missing) == len(dataset):
+            raise DataError(
+                f"none of the {len(dataset)} {split} pictures has a mask; move masks of other "
+                "splits away to train without scores"
             )
         logger.warning(
             "%d of %d %s pictures have no mask and are not scored",
-            len(unmarked),
-            len(dataset),
-            split,
-        )
+            len(missing), len(dataset), split,
+        )  # fmt: skip
+        return sorted(set(range(len(store))) - set(missing))
 
     def _loader(
         self, kind: type[DataLoader[Any]], reader: Dataset[Any], batch_sampler: Any

@@ -23,7 +23,10 @@ def index_path(folder: Path, name: str) -> Path:
 
 
 def write_index(folder: Path, name: str, files: dict[str, Any], broken: dict[str, str]) -> Path:
-    """Write the index of dataset `name`: facts by file, problems by key of broken samples."""
+    """Write the index of dataset `name`: facts by file, problems by file of broken samples.
+
+    Paths tell apart two folders that are used under one name.
+    """
     path = index_path(folder, name)
     with atomic_write(path, "w") as file:
         json.dump({"files": files, "broken": broken}, file, indent=1)
@@ -81,7 +84,12 @@ def exclude_unreadable(dataset: ImageDataset, folders: Sequence[Path], name: str
             f"data.on_error=skip leaves out what prepare found broken, but it did not run; type: "
             f"python src/prepare.py data={name} on_error=skip"
         )
-    kept = [number for number, key in enumerate(dataset.keys) if key not in index["broken"]]
+    broken = index["broken"]
+    kept = [
+        number
+        for number in range(len(dataset))
+        if not any(str(path) in broken for path in dataset.files(number))
+    ]
     if len(kept) < len(dataset):
         logger.warning("%d broken samples of %s are left out", len(dataset) - len(kept), name)
     return Subset(dataset, kept)
@@ -101,3 +109,8 @@ class Subset(ImageDataset):
     def files(self, index: int) -> tuple[Path, ...]:
         """Files of the sample in the other dataset."""
         return self.dataset.files(self.indices[index])
+
+    def unannotated(self) -> list[int]:
+        """Those samples without a mask that are left."""
+        missing = set(self.dataset.unannotated())
+        return [number for number, index in enumerate(self.indices) if index in missing]

@@ -34,6 +34,7 @@ class SplitReport:
         masks: Samples with a mask.
         foreground: Mean share of foreground pixels, or NaN without masks.
         problems: Key -> what is wrong with the sample.
+        files: Image file -> what is wrong with its sample.
         remarks: Differences from published counts and lists.
     """
 
@@ -41,6 +42,7 @@ class SplitReport:
     masks: int = 0
     foreground: float = float("nan")
     problems: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
 
@@ -64,6 +66,7 @@ def prepare(datamodule: ImageDataModule, *, skip_broken: bool = False) -> dict[s
     for split, dataset in datamodule.datasets.items():
         reports[split] = _check_split(dataset, split, files)
     broken = {key: why for report in reports.values() for key, why in report.problems.items()}
+    broken_files = {path: why for report in reports.values() for path, why in report.files.items()}
     if broken and not skip_broken:
         lines = "\n  ".join(broken.values())
         raise DataError(f"{len(broken)} samples of {datamodule.name} are broken:\n  {lines}")
@@ -75,7 +78,9 @@ def prepare(datamodule: ImageDataModule, *, skip_broken: bool = False) -> dict[s
                 "other values = objects"
             )
     if files and datamodule.cache_dirs:
-        write_index(first_writable(datamodule.cache_dirs), datamodule.name, files, broken)
+        write_index(first_writable(datamodule.cache_dirs), datamodule.name, files, broken_files)
+    with watching() as stop:
+        stop.check()
     if skip_broken:
         datamodule.on_error = "skip"
     for split in datamodule.datasets:
@@ -87,20 +92,26 @@ def _check_split(dataset: ImageDataset, split: str, files: dict[str, Any]) -> Sp
     report = SplitReport(len(dataset), remarks=dataset.check_counts())
     foreground: list[float] = []
 
+    def complain(index: int, problem: str) -> None:
+        report.problems[dataset.keys[index]] = problem
+        for path in dataset.files(index)[:1]:
+            report.files[str(path)] = problem
+
     def check(index: int) -> None:
         try:
             sample = dataset[index]
             for path in dataset.files(index):
                 files[str(path)] = _describe(path)
         except DataError as error:
-            report.problems[dataset.keys[index]] = str(error)
+            complain(index, str(error))
             return
         if sample.mask is not None:
             if sample.mask.shape != sample.image.shape[:2]:
                 height, width = sample.image.shape[:2]
-                report.problems[sample.key] = (
+                complain(
+                    index,
                     f"the mask of {sample.key} is {sample.mask.shape[1]}x{sample.mask.shape[0]} "
-                    f"but its picture is {width}x{height}"
+                    f"but its picture is {width}x{height}",
                 )
             foreground.append(float((sample.mask > 0).mean()))
 

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Sampler
 
 from figureground.core.errors import DataError
+from figureground.core.seeds import mix_seed
 
 
 class Draw(NamedTuple):
@@ -87,15 +88,3 @@ class EndlessBatchSampler(Sampler[list[Draw]]):
             order = torch.randperm(self.num_samples, generator=generator).tolist()
             known = self._shuffles[stream] = (epoch, order)
         return known[1]
-
-
-def mix_seed(*parts: int) -> int:
-    """Fold non-negative integers into one 63-bit seed, so that near ones give far apart seeds."""
-    state = 0x9E3779B97F4A7C15
-    for part in parts:
-        # The finaliser of SplitMix64 (Steele et al. 2014), once for each part.
-        state = (state + part + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-        state ^= state >> 31
-    return state >> 1

@@ -68,6 +68,10 @@ class ImageDataset(Dataset[Sample]):
                 digest.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}".encode())
         return digest.hexdigest()
 
+    def unannotated(self) -> list[int]:
+        """Numbers of the samples without a mask in a set that has masks otherwise."""
+        return []
+
     def check_counts(self) -> list[str]:
         """Problems with the number of samples or the split list, for `prepare`."""
         return []

@@ -12,12 +12,13 @@ import torch
 
 from archives import write_folder
 from figureground.core.errors import DataError, WriteError
+from figureground.core.seeds import mix_seed
 from figureground.core.types import Batch, Layers, check_image
 from figureground.data.cache import LazyStore, PixelStore, open_store
 from figureground.data.datamodule import ImageDataModule, collate
 from figureground.data.datasets.folder import Folder
 from figureground.data.datasets.toy import Toy
-from figureground.data.sampler import EndlessBatchSampler, mix_seed
+from figureground.data.sampler import EndlessBatchSampler
 from figureground.data.samples import Sample
 from figureground.data.transforms import Augment, ResizeCrop
 
@@ -133,7 +134,28 @@ def test_evaluation_covers_everything_in_order(tmp_path: Path) -> None:
     module = make(tmp_path, eval_batch_size=7)
     batches = list(module.val_dataloader())
     assert [key for batch in batches for key in batch.key] == module.store("val").keys
-    assert Counter(len(batch) for batch in batches) == {7: 3, 3: 1}
+    assert Counter(len(batch) for batch in batches) == {6: 4}
+
+
+@pytest.mark.parametrize(("size", "batch_size"), [(2, 1), (2, 7), (3, 4), (5, 5), (24, 1)])
+def test_processes_evaluate_equally_many_batches_and_every_picture_once(
+    tmp_path: Path, size: int, batch_size: int
+) -> None:
+    seen: list[list[Batch]] = []
+    for rank in range(size):
+        module = make(tmp_path, eval_batch_size=batch_size)
+        module.trainer = SimpleNamespace(global_rank=rank, world_size=size)  # type: ignore[assignment]
+        seen.append(list(module.val_dataloader()))
+    assert len({len(batches) for batches in seen}) == 1
+    keys = [key for batches in seen for batch in batches for key in batch.key]
+    assert sorted(keys) == sorted(module.store("val").keys)
+
+
+def test_more_processes_than_pictures_are_refused(tmp_path: Path) -> None:
+    module = make(tmp_path)
+    module.trainer = SimpleNamespace(global_rank=0, world_size=25)  # type: ignore[assignment]
+    with pytest.raises(DataError, match="24 val pictures cannot be shared out among 25 processes"):
+        module.val_dataloader()
 
 
 def test_cache_is_built_once_and_read_back(tmp_path: Path) -> None:

@@ -40,6 +40,15 @@ class Concat(ImageDataset):
         text = "|".join([*self.keys[:1], *(part.fingerprint() for part in self.parts)])
         return hashlib.sha256(f"{self.annotated} {text}".encode()).hexdigest()
 
+    def unannotated(self) -> list[int]:
+        """Samples of all parts without a mask."""
+        begins = [0, *self._ends]
+        return [
+            begin + number
+            for begin, part in zip(begins, self.parts, strict=False)
+            for number in part.unannotated()
+        ]
+
     def check_counts(self) -> list[str]:
         """Problems of all parts."""
         return [problem for part in self.parts for problem in part.check_counts()]

@@ -80,9 +80,9 @@ class Folder(ImageDataset):
         mask = self._masks.get(self.keys[index])
         return (self.paths[index],) if mask is None else (self.paths[index], mask)
 
-    def unannotated(self) -> list[str]:
-        """Keys of the pictures without a mask."""
-        return [key for key in self.keys if key not in self._masks]
+    def unannotated(self) -> list[int]:
+        """Numbers of the pictures without a mask."""
+        return [number for number, key in enumerate(self.keys) if key not in self._masks]
 
     def _in_split(self, path: Path, val: float, test: float) -> bool:
         if self.split == "all":

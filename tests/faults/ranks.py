@@ -1,0 +1,39 @@
+"""Callbacks that make one process of several misbehave; named on the command line of a run."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from figureground.core.errors import NumericalError
+
+
+class FailOnRank(Callback):
+    """Do `what` on process `rank` before iteration `iteration`, and write down how all ended."""
+
+    def __init__(self, what: str, rank: int = 1, iteration: int = 3, folder: str = ".") -> None:
+        self.what, self.rank, self.iteration, self.folder = what, rank, iteration, Path(folder)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx + 1 != self.iteration or trainer.global_rank != self.rank:
+            return
+        if self.what == "raise":
+            raise RuntimeError("one process fails")
+        if self.what == "raise-known":
+            raise NumericalError("one process fails")
+        if self.what == "poison":
+            batch[0].image.fill_(torch.nan)
+        if self.what == "signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+        if self.what == "exit":
+            os._exit(9)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        torch.save(pl_module.state_dict(), self.folder / f"rank{trainer.global_rank}.pt")

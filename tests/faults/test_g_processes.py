@@ -1,0 +1,94 @@
+"""Several processes, other directories, an installed package: F60 and F64 of the fault matrix."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from faults import ROOT, Result, command, run
+from figureground.core.checkpoint import read_checkpoint
+
+pytestmark = pytest.mark.slow
+
+
+def run_two(folder: Path, what: str, rank: int, *overrides: str) -> Result:
+    """Train with two processes, one of which does `what` at iteration 3."""
+    fault = {"_target_": "ranks.FailOnRank", "what": what, "rank": str(rank), "folder": str(folder)}
+    return run(
+        command(
+            "redo", folder / "run", "trainer=ddp_sim", "iterations=4", "data.train.count=40",
+            *overrides, *(f"+callbacks.fault.{name}={value}" for name, value in fault.items()),
+        ),
+        cwd=folder, limit=120, env={"PYTHONPATH": str(Path(__file__).parent)},
+    )  # fmt: skip
+
+
+def test_f60_nan_on_one_process_is_skipped_by_both_and_uneven_shards_do_not_hang(
+    tmp_path: Path,
+) -> None:
+    done = run_two(
+        tmp_path, "poison", 1, "data.val.count=23", "data.eval_batch_size=4", "test=true"
+    )
+    assert done.code == 0, done.err
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1))
+    weights = [name for name in first if "statistics" not in name and name != "references"]
+    assert_close({n: first[n] for n in weights}, {n: second[n] for n in weights})
+    checkpoint = read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")
+    assert sum(checkpoint["figureground"]["skipped"].values()) == 0  # reset by the next good step
+    rows = list(csv.DictReader((tmp_path / "run/csv/metrics.csv").open()))
+    assert any(float(row["train/skipped/generator"] or 0) == 1 for row in rows)
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["iterations"] == 4
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_f60_failure_of_one_process_ends_all_with_its_code(tmp_path: Path, rank: int) -> None:
+    done = run_two(tmp_path, "raise-known", rank)
+    assert done.code == 4, done.err
+    assert "error: one process fails" in done.err
+    if rank:
+        assert "process 1 failed, so all stop: NumericalError: one process fails" in done.err
+    assert not list(tmp_path.rglob("*.tmp-*"))
+
+
+def test_f60_signal_to_one_process_stops_both_at_the_same_batch(tmp_path: Path) -> None:
+    done = run_two(tmp_path, "signal", 1)
+    assert done.code == 143, done.err
+    assert read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")["global_step"] > 0
+    assert [p.name for p in (tmp_path / "run/checkpoints").glob("*.ckpt")].count("last.ckpt") == 1
+
+
+def test_f64_installed_wheel_trains_like_the_checkout_and_writes_nothing_into_itself(
+    tmp_path: Path,
+) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    site = tmp_path / "site"
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        wheel.extractall(site)
+    before = sorted(site.rglob("*"))
+    for file in before:
+        file.chmod(0o555)
+    options = command("redo", tmp_path / "run", "iterations=3", "test=true")[2:]
+    entry = "import figureground.cli as c; print(c.__file__); c.main()"
+    env = {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    done = run(["python", "-c", entry, "train", *options], cwd=elsewhere, env=env, limit=120)
+    assert done.code == 0, done.err
+    assert str(site) in done.out
+    assert sorted(site.rglob("*")) == before
+    other = tmp_path / "other"
+    done = run(command("redo", other, "iterations=3", "test=true"), cwd=tmp_path, limit=120)
+    assert done.code == 0, done.err
+    mine, theirs = (
+        json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "run", other)
+    )
+    assert mine["test/iou/img/set"] == theirs["test/iou/img/set"]
