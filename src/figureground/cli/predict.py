@@ -87,7 +87,7 @@ def _predict_batch(
     for number, ((_, name), image) in enumerate(zip(batch, images, strict=True)):
         size = (image.shape[0], image.shape[1])
         own = enlarge(probabilities[number : number + 1], size)[0]
-        mask = own.argmax(dim=0).to(torch.uint8).cpu().numpy()
+        mask = own.max(dim=0).indices.to(torch.uint8).cpu().numpy()
         if layers is not None:
             alphas = enlarge(layers.alpha[number].movedim(1, 0).float(), size)[0]  # (L, H, W)
             for layer, alpha in enumerate(alphas.cpu().numpy()):

@@ -189,7 +189,8 @@ class Method(LightningModule, ABC):
         """Most probable region of each pixel, (B, H, W) int64."""
         if not isinstance(self, Segmenter):
             raise TypeError(f"{type(self).__name__} cannot segment")
-        return self.segment(batch.image).argmax(dim=1)
+        # On CPUs argmax over a dimension like this takes 25 times as long.
+        return self.segment(batch.image).max(dim=1).indices
 
     def _update_scores(self, stage: str, batch: Batch) -> None:
         self._num_scored += len(batch)

@@ -84,7 +84,7 @@ class Layers(TensorRecord):
     @property
     def segmentation(self) -> Tensor:
         """Layer with the largest share at each pixel, (B, H, W) int64."""
-        return self.alpha.squeeze(2).argmax(dim=1)
+        return self.alpha.squeeze(2).max(dim=1).indices
 
     @property
     def foreground(self) -> Tensor:

@@ -101,6 +101,7 @@ class ImageDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Check the files against the index of `prepare`, if there is one, and open the caches."""
+        stage = getattr(stage, "value", stage)  # Lightning's enumeration prints its own name.
         wanted = {"fit": ("train", "val"), "validate": ("val",)}.get(stage, (stage,))
         for split in wanted:
             if split in self.datasets and split not in self._stores:

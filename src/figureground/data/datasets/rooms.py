@@ -13,18 +13,19 @@ import zipfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
 
-from figureground.core.bounds import Count, Fraction, PositiveInt
+from figureground.core.bounds import Bounds, Count, Fraction, PositiveInt
 from figureground.core.types import Layers
 from figureground.data.datasets.toy import SPLITS, Split
 from figureground.data.samples import ImageDataset, Sample
 
+Angle = Annotated[float, Bounds(above=0, high=120)]
 FloatArray = npt.NDArray[np.floating]
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets" / "rooms"
@@ -69,6 +70,9 @@ class Rooms(ImageDataset):
         seed: Another seed draws other pictures of the same objects and places.
         smallest: Least size of the object's longer side, as a share of S.
         largest: Greatest size of it.
+        narrowest: Least angle of view, in degrees.
+        widest: Greatest angle of view, below 120 degrees. At less than 30, backgrounds are as
+            blurred as behind a close-up.
         noise: Standard deviation of grey noise, in 1/255.
     """
 
@@ -80,12 +84,17 @@ class Rooms(ImageDataset):
         seed: Count = 0,
         smallest: Fraction = 0.5,
         largest: Fraction = 0.85,
+        narrowest: Angle = 45,
+        widest: Angle = 80,
         noise: Count = 2,
     ) -> None:
-        if problems := self.check_options(smallest=smallest, largest=largest):
+        if problems := self.check_options(
+            smallest=smallest, largest=largest, narrowest=narrowest, widest=widest
+        ):
             raise ValueError("; ".join(problems))
         self.split, self.resolution, self.seed = split, resolution, seed
         self.sizes, self.noise = (smallest, largest), noise
+        self.angles = (narrowest, widest)
         self.keys = [f"rooms-{split}-{index:05d}" for index in range(count)]
         manifest = _read_manifest()
         objects = sorted(manifest["objects"], key=lambda record: _hash(record["name"]))
@@ -97,11 +106,17 @@ class Rooms(ImageDataset):
         ]
 
     @staticmethod
-    def check_options(*, smallest: float, largest: float, **_: object) -> list[str]:
+    def check_options(
+        *, smallest: float, largest: float, narrowest: float, widest: float, **_: object
+    ) -> list[str]:
         """Problems of options that are fine one by one but not together."""
-        if smallest <= largest:
-            return []
-        return [f"smallest={smallest} exceeds largest={largest}; expected the smaller one first"]
+        ranges = (("smallest", smallest, "largest", largest),
+                  ("narrowest", narrowest, "widest", widest))  # fmt: skip
+        return [
+            f"{low}={least} exceeds {high}={most}; expected the smaller one first"
+            for low, least, high, most in ranges
+            if least > most
+        ]
 
     def __getitem__(self, index: int) -> Sample:
         scene = self.scene(index)
@@ -132,7 +147,7 @@ class Rooms(ImageDataset):
         side = self.resolution
         record = self.objects[rng.integers(len(self.objects))]
         place = self.places[rng.integers(len(self.places))]
-        background = _look(rng, _load_panorama(place), side)
+        background = _look(rng, _load_panorama(place), side, self.angles)
         color, alpha = _place(rng, _load_objects()[record["name"]], side, self.sizes)
         if alpha.any():
             # A third of the way towards the light of the place.
@@ -145,14 +160,17 @@ class Rooms(ImageDataset):
 
     def fingerprint(self) -> str:
         """What the pictures depend on."""
-        settings = (self.split, len(self), self.resolution, self.seed, self.sizes, self.noise)
+        drawing = (self.sizes, self.angles, self.noise)
+        settings = (self.split, len(self), self.resolution, self.seed, *drawing)
         return f"rooms-{settings}"
 
 
-def _look(rng: np.random.Generator, panorama: FloatArray, side: int) -> FloatArray:
+def _look(
+    rng: np.random.Generator, panorama: FloatArray, side: int, angles: tuple[float, float]
+) -> FloatArray:
     """View of an equirectangular panorama (H, W, 3) by a camera of random direction and angle."""
     yaw, pitch = rng.uniform(0, 2 * np.pi), rng.uniform(-0.35, 0.25)
-    half = np.tan(np.deg2rad(rng.uniform(45, 80)) / 2)
+    half = np.tan(np.deg2rad(rng.uniform(*angles)) / 2)
     axis = np.linspace(-half, half, side, dtype=np.float32)
     x, y = np.meshgrid(axis, -axis)
     up = np.cos(pitch) * y + np.sin(pitch)
