@@ -27,6 +27,7 @@ from figureground.cli.inference import choose_device, find_pictures
 from figureground.cli.predict import predict
 from figureground.cli.prepare import prepare
 from figureground.cli.train import train
+from figureground.core.checkpoint import read_checkpoint
 from figureground.core.errors import ConfigError, DataError, UserError
 from figureground.methods.redo.convert import NETWORKS
 
@@ -95,9 +96,33 @@ def test_monitored_score_selects_the_tested_checkpoint(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    train(compose(*FAST, "callbacks.checkpoints.monitor=val/iou/img/oracle", "logger=none"))
-    assert (tmp_path / "run/checkpoints/best.ckpt").is_file()
-    assert "Labels took part" in (tmp_path / "run/card.md").read_text()
+    monitor = "callbacks.checkpoints.monitor=val/iou/img/oracle"
+    train(compose(*FAST, monitor, "logger=none"))
+    best = read_checkpoint(tmp_path / "run/checkpoints/best.ckpt")
+    card = (tmp_path / "run/card.md").read_text()
+    assert "Labels took part" in card
+    assert "| score | best: validation | best: test | last: validation | last: test |" in card
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    stored = best["callbacks"]["Checkpoints"]["best_scores"]
+    assert metrics["val/iou/img/oracle"] == stored["val/iou/img/oracle"]
+    assert metrics["val/iou/img/oracle"] >= metrics["last/val/iou/img/oracle"]
+    assert "last/test/iou/img/oracle" in metrics
+    other = compose(*FAST, "logger=none", "iterations=5", "ckpt=last")
+    with pytest.raises(ConfigError, match=r"callbacks\.checkpoints\.monitor"):
+        train(other)
+
+
+def test_forced_resume_takes_the_configured_learning_rate(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(compose(*FAST, "test=false"))
+    change = ["iterations=5", "ckpt=last", "method.mask_optimizer.lr=0.0123", "test=false"]
+    with pytest.raises(ConfigError, match=r"method\.mask_optimizer\.lr"):
+        train(compose(*FAST, *change))
+    train(compose(*FAST, *change, "resume.force=true"))
+    states = read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")["optimizer_states"]
+    assert states[0]["param_groups"][0]["lr"] == 0.0123
 
 
 def test_evaluate_one_and_several(compose: Compose, trained: Path, tmp_path: Path) -> None:

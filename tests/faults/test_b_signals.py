@@ -300,7 +300,7 @@ def test_f41_failed_best_is_survived_and_the_next_best_is_kept(
     assert "Training goes on" in caplog.text
     saved = read_checkpoint(part.checkpoints_dir / "best.ckpt")
     assert iteration_of(saved) in (8, 12)
-    assert saved["callbacks"]["Checkpoints"]["best_score"] == part.checkpoints.best_score
+    assert saved["callbacks"]["Checkpoints"]["best_scores"] == part.checkpoints.best_scores
 
 
 def test_f41_second_failed_save_in_a_row_ends_the_run(tmp_path: Path) -> None:

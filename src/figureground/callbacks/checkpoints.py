@@ -49,7 +49,7 @@ class Checkpoints(Checkpoint):
     ) -> None:
         self.directory = Path(directory)
         self.every, self.monitor, self.mode = every, monitor, mode
-        self.best_score: float | None = None
+        self.best_scores: dict[str, float] = {}  # All validation scores of `best.ckpt`.
         self.failures = 0  # Failed saves in this run.
         self._failed_last = False
         self._saved_at: int | None = None  # Batches complete in this run's `last.ckpt`.
@@ -103,9 +103,13 @@ class Checkpoints(Checkpoint):
             )
         score = float(trainer.callback_metrics[self.monitor])
         if not math.isnan(score) and self._is_better(score):
-            before, self.best_score = self.best_score, score  # The file itself says so, too.
+            before = self.best_scores
+            scores = trainer.callback_metrics.items()
+            # Set first, because the file itself says so, too.
+            self.best_scores = {k: float(v) for k, v in scores if k.startswith("val/")}
+            self.best_scores[self.monitor] = score
             if not self._save_or_warn(trainer, BEST):
-                self.best_score = before
+                self.best_scores = before
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the final state, unless nothing happened."""
@@ -162,14 +166,21 @@ class Checkpoints(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Best score so far and when validation last ran."""
-        return {"best_score": self.best_score, "validated_at": self._validated_at}
+        return {"best_scores": dict(self.best_scores), "validated_at": self._validated_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the best score."""
-        self.best_score = state_dict["best_score"]
+        self.best_scores = dict(state_dict["best_scores"])
         self._validated_at = state_dict["validated_at"]
 
     # -- how ---------------------------------------------------------------------------------
+
+    def forget_best(self, trainer: Trainer) -> None:
+        """Remove `best.ckpt`: its weights were given up."""
+        self.best_scores = {}
+        if trainer.is_global_zero:
+            for path in (self.directory / BEST, self.directory / f"{BEST}.json"):
+                path.unlink(missing_ok=True)
 
     def save_now(self, trainer: Trainer) -> None:
         """Save `last.ckpt`, unless it already holds this state or nothing was trained yet.
@@ -219,10 +230,16 @@ class Checkpoints(Checkpoint):
                 raise error or WriteError("rank 0 cannot save")
             logger.warning("saving %s failed, trying once more", name)
 
+    @property
+    def best_score(self) -> float | None:
+        """The monitored score of `best.ckpt`, or None without one."""
+        return self.best_scores.get(str(self.monitor))
+
     def _is_better(self, score: float) -> bool:
-        if self.best_score is None:
+        before = self.best_score
+        if before is None:
             return True
-        return score > self.best_score if self.mode == "max" else score < self.best_score
+        return score > before if self.mode == "max" else score < before
 
     def _check_room(self, module: LightningModule) -> None:
         """Raise `WriteError` unless the directory is writable and three checkpoints fit."""

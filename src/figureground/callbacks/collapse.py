@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from figureground.callbacks.checkpoints import Checkpoints
 from figureground.core.bounds import Count, Fraction, PositiveInt
 from figureground.core.errors import NumericalError
 from figureground.core.method import Method
@@ -131,6 +132,9 @@ class CollapseGuard(Callback):
             seed_process(seed, trainer.global_rank)
         for optimizer in trainer.optimizers:
             optimizer.state.clear()
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, Checkpoints):
+                callback.forget_best(trainer)
         record = {"iteration": done, "attempt": attempt, "seed": seed, "reason": reason}
         method.restarts.append(record)
         method.log("train/restarts", float(attempt))

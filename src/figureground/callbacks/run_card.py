@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import platform
+import re
 import shlex
 import subprocess
 import time
@@ -72,6 +73,15 @@ class RunCard(Callback):
         """Add the test scores."""
         self._take(trainer, "test/")
         self._write(trainer, pl_module, "finished")
+
+    def set_last_aside(self, best: dict[str, float]) -> None:
+        """Keep all scores so far as those of the last checkpoint, before the best one is tested.
+
+        Args:
+            best: Validation scores of the best checkpoint, by name.
+        """
+        last = {f"last/{name}": value for name, value in self._metrics.items()}
+        self._metrics = best | last
 
     def state_dict(self) -> dict[str, Any]:
         """Seconds spent so far, over all parts of a run."""
@@ -140,7 +150,10 @@ class RunCard(Callback):
             f"{record['seed']}: {record['reason']}."
             for record in method.restarts
         ]
-        lines += ["", "| score | validation | test |", "|---|---|---|", *self._rows()]
+        head = "| score | validation | test |"
+        if self.monitor:
+            head = "| score | best: validation | best: test | last: validation | last: test |"
+        lines += ["", head, re.sub(r"[^|]+", "---", head), *self._rows()]
         pictures = sorted((self.directory / "images").glob("*.png"))
         latest = [path for path in pictures if not path.stem[-6:].isdigit()]
         lines += ["", *(f"![{path.stem}](images/{path.name})\n" for path in latest)]
@@ -158,14 +171,15 @@ class RunCard(Callback):
         return ["Started with:", "", f"    {command}"]
 
     def _rows(self) -> list[str]:
-        names = {name.partition("/")[2] for name in self._metrics}
+        names = {name.removeprefix("last/").partition("/")[2] for name in self._metrics}
         rows = []
+        stages = ("val", "test", *(("last/val", "last/test") if self.monitor else ()))
         for name in sorted(names):
-            cells = [self._metrics.get(f"{stage}/{name}") for stage in ("val", "test")]
+            cells = [self._metrics.get(f"{stage}/{name}") for stage in stages]
             # Counts are whole numbers, scores are not.
             form = "{:.0f}" if name == "images" else "{:.4f}"
             shown = ["" if cell is None else form.format(cell) for cell in cells]
-            rows.append(f"| `{name}` | {shown[0]} | {shown[1]} |")
+            rows.append(f"| `{name}` | {' | '.join(shown)} |")
         return rows
 
 

@@ -30,6 +30,8 @@ _MAY_DIFFER = (
     "trainer.limit_train_batches", "trainer.limit_val_batches", "trainer.log_every_n_steps",
     "trainer.strategy", "trainer.profiler",
 )  # fmt: skip
+#: Among these, the ones that change what a run learns or selects.
+_MUST_AGREE = ("callbacks.checkpoints.monitor", "callbacks.checkpoints.mode", "callbacks.collapse")
 _SHOWN = 8
 
 
@@ -91,7 +93,7 @@ def check_run_directory(folder: Path, plain: dict[str, Any]) -> None:
         f"{key} ({before.get(key)} -> {now.get(key)})"
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key)
-        and not any(key == free or key.startswith(f"{free}.") for free in _MAY_DIFFER)
+        and (_is_below(key, _MUST_AGREE) or not _is_below(key, _MAY_DIFFER))
     ]
     if differing:
         more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
@@ -99,3 +101,7 @@ def check_run_directory(folder: Path, plain: dict[str, Any]) -> None:
             f"{folder} was run with other settings: {', '.join(differing[:_SHOWN])}{more}; use the "
             "same, or add resume.force=true"
         )
+
+
+def _is_below(key: str, groups: tuple[str, ...]) -> bool:
+    return any(key == group or key.startswith(f"{group}.") for group in groups)

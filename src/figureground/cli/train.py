@@ -78,7 +78,7 @@ def train(config: DictConfig) -> float | None:
         trainer.fit(method, datamodule, ckpt_path=ckpt, weights_only=True)
         objective = trainer.callback_metrics.get(plain["objective"])
         if plain["test"] and "test" in getattr(datamodule, "datasets", {}):
-            _test(trainer, method, datamodule, folder)
+            _test(trainer, method, datamodule)
     _say_where_to_look(folder)
     return None if objective is None else float(objective)
 
@@ -134,10 +134,13 @@ def _seed_everything(seed: int, deterministic: bool) -> None:
 
 
 def _build_trainer(config: DictConfig) -> Trainer:
+    from figureground.callbacks.optimizer_options import OptimizerOptions
     from figureground.core.checkpoint import VerifiedCheckpointIO
     from figureground.core.config import build
 
     callbacks = [build(node) for node in (config.callbacks or {}).values() if node is not None]
+    if config.resume.force:
+        callbacks.append(OptimizerOptions())
     loggers = [build(node) for node in (config.logger or {}).values() if node is not None]
     trainer: Trainer = build(
         config.trainer,
@@ -178,16 +181,23 @@ def _resolve_ckpt(ckpt: str | None, folder: Path) -> str | None:
     return str(folder / "checkpoints" / BEST) if ckpt == "best" else ckpt
 
 
-def _test(trainer: Trainer, method: Method, datamodule: Any, folder: Path) -> None:
-    """Test the checkpoint that the run selects: the best if one is monitored, else the last."""
+def _test(trainer: Trainer, method: Method, datamodule: Any) -> None:
+    """Test the checkpoint that the run selects; if that is a best one, the last one beside it."""
+    from figureground.callbacks.checkpoints import Checkpoints
+    from figureground.callbacks.run_card import RunCard
     from figureground.core.checkpoint import BEST, read_checkpoint
 
-    best = folder / "checkpoints" / BEST
-    if best.is_file():
-        checkpoint = read_checkpoint(best)
-        method.load_state_dict(checkpoint["state_dict"])
-        logger.info("testing %s", best)
     trainer.test(method, datamodule, verbose=False)
+    for callback in trainer.checkpoint_callbacks:
+        if not isinstance(callback, Checkpoints) or not callback.best_scores:
+            continue
+        best = callback.directory / BEST
+        logger.info("testing %s", best)
+        for card in trainer.callbacks:  # type: ignore[attr-defined]  # set by the constructor
+            if isinstance(card, RunCard):
+                card.set_last_aside(callback.best_scores)
+        method.load_state_dict(read_checkpoint(best)["state_dict"])
+        trainer.test(method, datamodule, verbose=False)
 
 
 def _say_where_to_look(folder: Path) -> None:

@@ -39,16 +39,17 @@ class RegionStatistics(nn.Module):
 
     @torch.no_grad()
     def update(self, masks: Tensor) -> None:
-        """Take in the masks (B, K, H, W) of one batch."""
-        masks = masks.to(self.border_share.dtype)
+        """Take in the masks (B, K, H, W) of one batch; one with non-finite values is left out."""
+        is_finite = masks.isfinite().all()
+        masks = torch.where(is_finite, masks.to(self.border_share.dtype), 0)
         self.area_sum += masks.mean(dim=(0, 2, 3))
         self.confidence_sum += masks.amax(dim=1).mean()
         self.mask_sum += masks.mean(dim=0)
         self.square_sum += masks.square().mean(dim=(0, 2, 3))
-        self.count += 1
+        self.count += is_finite
         rows, columns = masks[:, :, [0, -1]], masks[:, :, :, [0, -1]]
         border = (rows.mean(dim=(0, 2, 3)) + columns.mean(dim=(0, 2, 3))) / 2
-        self.border_share.lerp_(border, 1 - _BORDER_MEMORY)
+        self.border_share.lerp_(border, (1 - _BORDER_MEMORY) * is_finite)
 
     @property
     def order(self) -> list[int]:

@@ -192,6 +192,16 @@ def test_region_statistics_tell_stencils_from_masks() -> None:
     assert moving.border_share.sum() == 0
 
 
+def test_region_statistics_leave_out_what_is_not_finite() -> None:
+    statistics = RegionStatistics(2, 8)
+    masks = torch.rand(3, 1, 8, 8)
+    masks = torch.cat([masks, 1 - masks], dim=1)
+    statistics.update(masks)
+    before = {name: buffer.clone() for name, buffer in statistics.named_buffers()}
+    statistics.update(masks * torch.nan)
+    assert_close(dict(statistics.named_buffers()), before)
+
+
 def test_hinge_terms() -> None:
     score = torch.tensor([-2.0, 0.0, 2.0])
     assert hinge_real(score).item() == pytest.approx((3 + 1 + 0) / 3)
