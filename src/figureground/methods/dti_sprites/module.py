@@ -1,0 +1,357 @@
+"""DTI-Sprites as a LightningModule: what is learned, how, and what it is used for.
+
+Monnier, Vincent, Ponce, Aubry, "Unsupervised Layered Image Decomposition into Object Prototypes",
+ICCV 2021. A picture is a background and L layers, each showing one of K sprites:
+
+- features                 f = e(x)                                     `SceneModel.encoder`
+- transformed sprites      (c, m)_lk = T_lay[l](f) o T_spr[l,k](f)      `SceneModel._render`
+- composite                I = sum_l prod_j (1 - d[j,l] m_j) m_l c_l    `composition.compose`
+- choice                   one sprite per layer of least error          `SceneModel._choose`
+- objective                mean (x - I)^2                               `training_step`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics import Metric
+
+from figureground.core.bounds import (
+    Count,
+    Fraction,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Width,
+)
+from figureground.core.method import Method
+from figureground.core.types import Batch, Layers, check_image
+from figureground.data.pictures import accepts_pictures
+from figureground.methods.dti_sprites.networks import Scene, SceneModel
+from figureground.methods.dti_sprites.pictures import scene_grids
+from figureground.methods.dti_sprites.schedules import Milestones, check_setup, count_owners
+from figureground.methods.dti_sprites.sprites import (
+    NUM_PICTURES,
+    Clamp,
+    ColorInit,
+    MaskInit,
+    SpriteBank,
+)
+from figureground.methods.dti_sprites.transforms import Perceptrons, StackedPerceptrons
+from figureground.methods.dti_sprites.usage import SpriteUsage
+from figureground.nn.encoders import Encoder, EncoderName
+from figureground.nn.precision import widen
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+class DTISprites(Method):
+    """Explain every picture by a few sprites, transformed, coloured and stacked.
+
+    Iterations take the place of the authors' epochs throughout; the recipes convert them.
+
+    Args:
+        resolution: Side of the pictures.
+        num_sprites: Sprites to learn.
+        num_layers: L, objects per picture at most.
+        num_backgrounds: M.
+        sprite_size: Height and width of sprites, or None for the picture's.
+        encoder: Which trunk, see `Encoder`.
+        encoder_pool: Rows and columns of cells that the encoder keeps.
+        sprite_transform: Sequence of each sprite in each layer.
+        layer_transform: Sequence of each layer.
+        background_transform: Sequence of each background.
+        sprite_milestones: Iterations after which its second, third, ... module joins; empty: all
+            from the start.
+        layer_milestones: The same for layers.
+        background_milestones: The same for backgrounds.
+        hidden_layers: Hidden layers of the predictors.
+        hidden_width: Their units.
+        grid_size: Control points per side of thin-plate splines.
+        kernel_size: Window of morphological transformations.
+        sprite_init: See `SpriteBank`.
+        mask_init: See `SpriteBank`.
+        mask_std: See `SpriteBank`.
+        background_init: See `SpriteBank`.
+        clamp: See `SpriteBank`.
+        clamp_slope: See `SpriteBank`.
+        mask_noise: Amplitude of the noise on masks in training.
+        freeze: Iterations during which sprites stay as they are.
+        occlusion: `fixed` (later layers in front), `predicted` pair by pair, or by one `depth` per
+            layer.
+        selection: `exhaustive` over all combinations, or `greedy` layer by layer.
+        greedy_sweeps: Passes of the greedy search.
+        empty_sprite: Whether a layer may stay empty.
+        empty_penalty: Added to the error of what is not empty, in the choice only.
+        encoder_visits: How often Adam steps the encoder in one iteration: `original` once for each
+            network that owns it, as behind the published figures, or `once`.
+        milestones: Iterations after which learning rates drop.
+        sprite_gamma: Factor of each drop for sprites and backgrounds.
+        predictor_gamma: Factor for encoder and predictors.
+        reassign_every: Iterations between two checks for unused sprites; 0 turns them off.
+        reassign_threshold: Usage below which a sprite is replaced; None is 0.2 / K.
+        reassign_layers: Usage in one `random` layer (released code) or the `mean` over layers.
+        num_references: Training pictures kept in the checkpoint for `sample`.
+        sprite_optimizer: Makes the optimiser of sprites and backgrounds.
+        predictor_optimizer: Makes that of the predictors.
+        encoder_optimizer: Makes that of the encoder.
+        metrics: See `Method`.
+    """
+
+    def __init__(
+        self,
+        *,
+        resolution: PositiveInt,
+        num_sprites: PositiveInt = 8,
+        num_layers: PositiveInt = 1,
+        num_backgrounds: Count = 1,
+        sprite_size: Sequence[PositiveInt] | None = None,
+        encoder: EncoderName = "resnet20",
+        encoder_pool: Sequence[PositiveInt] = (1, 1),
+        sprite_transform: str = "color_projective_tps",
+        layer_transform: str = "identity",
+        background_transform: str = "color_projective_tps",
+        sprite_milestones: Sequence[Count] = (),
+        layer_milestones: Sequence[Count] = (),
+        background_milestones: Sequence[Count] = (),
+        hidden_layers: Count = 2,
+        hidden_width: Width = 128,
+        grid_size: PositiveInt = 4,
+        kernel_size: PositiveInt = 3,
+        sprite_init: ColorInit = "constant",
+        mask_init: MaskInit = "gaussian",
+        mask_std: PositiveFloat = 5.0,
+        background_init: ColorInit = "mean",
+        clamp: Clamp = "soft",
+        clamp_slope: Fraction = 0.01,
+        mask_noise: NonNegativeFloat = 0.4,
+        freeze: Count = 0,
+        occlusion: Literal["fixed", "predicted", "depth"] = "fixed",
+        selection: Literal["exhaustive", "greedy"] = "exhaustive",
+        greedy_sweeps: PositiveInt = 1,
+        empty_sprite: bool = False,
+        empty_penalty: NonNegativeFloat = 0.0,
+        encoder_visits: Literal["original", "once"] = "original",
+        milestones: Sequence[PositiveInt] = (),
+        sprite_gamma: PositiveFloat = 1.0,
+        predictor_gamma: PositiveFloat = 0.1,
+        reassign_every: Count = 100,
+        reassign_threshold: Fraction | None = None,
+        reassign_layers: Literal["random", "mean"] = "random",
+        num_references: PositiveInt = 16,
+        sprite_optimizer: OptimizerFactory | None = None,
+        predictor_optimizer: OptimizerFactory | None = None,
+        encoder_optimizer: OptimizerFactory | None = None,
+        metrics: Mapping[str, Metric] | None = None,
+    ) -> None:
+        super().__init__(metrics=metrics)
+        given = {name: value for name, value in locals().items() if name != "self"}
+        if problems := self.check_options(**given):
+            raise ValueError("; ".join(problems))
+        size = (resolution, resolution)
+        own_size = size if sprite_size is None else (int(sprite_size[0]), int(sprite_size[1]))
+        self.resolution, self.num_layers, self.num_regions = resolution, num_layers, num_layers + 1
+
+        def build_model() -> SceneModel:
+            return SceneModel(
+                SpriteBank(
+                    num_sprites,
+                    own_size,
+                    num_backgrounds,
+                    size,
+                    color_init=sprite_init,
+                    mask_init=mask_init,
+                    mask_std=mask_std,
+                    background_init=background_init,
+                    clamp=clamp,
+                    slope=clamp_slope,
+                ),
+                Encoder(encoder, encoder_pool),
+                num_layers=num_layers,
+                has_empty=empty_sprite,
+                size=size,
+                sprite_transform=(sprite_transform, sprite_milestones),
+                layer_transform=(layer_transform, layer_milestones),
+                background_transform=(background_transform, background_milestones),
+                perceptrons=Perceptrons(hidden_layers, hidden_width),
+                grid_size=grid_size,
+                kernel_size=kernel_size,
+                occlusion=occlusion,
+                selection=selection,
+                num_sweeps=greedy_sweeps,
+                empty_penalty=empty_penalty,
+                mask_noise=mask_noise,
+                frozen_until=freeze,
+            )
+
+        self._build_model = build_model
+        self.model = build_model()
+        self.reassign_every, self.reassign_layers = reassign_every, reassign_layers
+        self.reassign_threshold = reassign_threshold or 0.2 / num_sprites
+        owners = count_owners(
+            num_layers, sprite_transform, layer_transform, background_transform, num_backgrounds
+        )
+        self.visits = max(owners, 1) if encoder_visits == "original" else 1
+        self.rates = Milestones(milestones, sprite_gamma, predictor_gamma)
+        self.usage = SpriteUsage(num_layers, self.model.num_choices)
+        self._optimizers = (
+            sprite_optimizer or _adam(),
+            predictor_optimizer or _adam(weight_decay=1e-6),
+            encoder_optimizer or _adam(weight_decay=1e-6),
+        )
+        self.register_buffer("has_begun", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("references", torch.zeros(num_references, 3, *size, dtype=torch.uint8))
+        self.has_begun: Tensor
+        self.references: Tensor
+
+    check_options = staticmethod(check_setup)
+
+    # -- capabilities ------------------------------------------------------------------------
+
+    def analyze(self, image: Tensor) -> Scene:
+        """The scene that explains `image` (B, 3, S, S) best, with values in [0, 1] for showing."""
+        scene: Scene = self.model((image + 1) / 2)
+        return scene.clamped()
+
+    @accepts_pictures
+    def segment(self, image: Tensor) -> Tensor:
+        """Visible share of background and layers in `image` (B, 3, S, S): (B, L + 1, S, S).
+
+        Also takes one picture of any size (file, Pillow image, array), see `accepts_pictures`.
+        """
+        check_image(image)
+        return self.analyze(image).shares()
+
+    def decompose(self, image: Tensor) -> Layers:
+        """Background and L layers with what is seen of each."""
+        scene = self.analyze(image)
+        return Layers(scene.stack() * 2 - 1, scene.shares().unsqueeze(2))
+
+    def cluster(self, image: Tensor) -> Tensor:
+        """Sprite of the first layer, int64 (B,)."""
+        return self.analyze(image).choice[:, 0]
+
+    def sample(self, count: int, *, generator: torch.Generator | None = None) -> Layers:
+        """Draw new scenes: each layer and the background as in some remembered training picture."""
+        scene = self.analyze(self.references.float() / 127.5 - 1)
+        shape = (count, self.num_layers + 2)
+        source = torch.randint(len(self.references), shape, generator=generator).to(self.device)
+        ground, order, rows = source[:, 0], source[:, 1], source[:, 2:]
+        layers = torch.arange(self.num_layers, device=self.device)
+        picked = Scene(
+            choice=scene.choice[rows, layers],
+            ground=scene.ground[ground],
+            color=scene.color[rows, layers],
+            mask=scene.mask[rows, layers],
+            background=None if scene.background is None else scene.background[ground],
+            occlusion=scene.occlusion[order],
+        )
+        return Layers(picked.stack() * 2 - 1, picked.shares().unsqueeze(2))
+
+    # -- training ----------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Start sprites and backgrounds from training pictures where that is asked for."""
+        source = getattr(self.trainer, "datamodule", None)
+        if self.has_begun or source is None or not hasattr(source, "batch"):
+            return
+        count = len(source.store("train"))
+        own = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
+        chosen = torch.randperm(count, generator=own)[:NUM_PICTURES].tolist()
+        pictures = (source.batch("train", chosen).image.to(self.device) + 1) / 2
+        if self.model.sprites.needs_pictures:
+            self.model.sprites.reset_parameters(pictures)
+        repeated = pictures.repeat(-(-len(self.references) // len(pictures)), 1, 1, 1)
+        self.references.copy_((repeated[: len(self.references)] * 255).round())
+        self.has_begun.fill_(True)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Step everything down the reconstruction error; replace unused sprites at times."""
+        image, iteration = (batch.image + 1) / 2, self.iteration
+        optimizers: list[Optimizer] = self.optimizers()  # type: ignore[assignment]  # three
+        self.rates.apply(optimizers, iteration)
+        scene = self.model(image, iteration)
+        loss = F.mse_loss(widen(scene.composite()), image)
+        self.log_losses({"reconstruction": loss})
+        # The encoder once for each network that owns it, see `encoder_visits`.
+        steps = [*optimizers[:2], *[optimizers[2]] * self.visits]
+        self.descend(loss, *steps, player="all")
+        self.usage.update(scene.choice)
+        self._log_scene(scene)
+        due = self.reassign_every and iteration % self.reassign_every == 0
+        if due and iteration > self.model.frozen_until:
+            self._reassign()
+
+    def _log_scene(self, scene: Scene) -> None:
+        for number, share in enumerate(scene.changes):
+            self.log(f"train/selection_change/sweep{number + 1}", share)
+
+    def _reassign(self) -> None:
+        """Replace sprites that are hardly used by near-copies of the most used one."""
+        shares = self.trainer.strategy.broadcast(
+            self.usage.shares(self.reassign_layers, self.trainer.strategy)
+        )
+        for k, share in enumerate(shares.tolist()):
+            self.log(f"train/usage/sprite{k}", share)
+        self.usage.clear()
+        unused, winner = self.find_unused(shares)
+        self.log("train/reassigned", float(len(unused)))
+        if unused:
+            noise = self.trainer.strategy.broadcast(torch.randn_like(self.model.sprites.color))
+            self.replace_sprites(unused, winner, noise)
+
+    def find_unused(self, shares: Tensor) -> tuple[list[int], int]:
+        """Sprites below the threshold, and the most used one, by usage (K,)."""
+        if self.model.has_empty:
+            shares = shares[:-1] / shares[:-1].max().clamp(min=1e-12)
+        unused = (shares < self.reassign_threshold).nonzero().flatten().tolist()
+        return unused, int(shares.argmax())
+
+    def replace_sprites(self, unused: list[int], winner: int, noise: Tensor | None = None) -> None:
+        """Make `unused` near-copies of `winner`: pictures, predictors and their moments."""
+        self.model.sprites.duplicate(unused, winner, noise)
+        mask = self.model.sprites.mask
+        changed: list[tuple[nn.Parameter, list[int], int]] = [(mask, unused, winner)]
+        for layer in range(self.num_layers):
+            first = layer * self.model.num_choices
+            rows = [first + k for k in unused]
+            for stack in self.model.sprite_group.regressors.values():
+                assert isinstance(stack, StackedPerceptrons)
+                changed += [
+                    (p, rows, first + winner) for p in stack.copy_rows(rows, first + winner)
+                ]
+        for optimizer in self.trainer.optimizers if self._trainer is not None else []:
+            for parameter, rows, source in changed:
+                for moment in optimizer.state.get(parameter, {}).values():
+                    if isinstance(moment, Tensor) and moment.shape == parameter.shape:
+                        moment[rows] = moment[source].clone()
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """Three: sprites and backgrounds; predictors; encoder."""
+        groups = (
+            list(self.model.sprites.parameters()),
+            self.model.predictors(),
+            list(self.model.encoder.parameters()),
+        )
+        return [make(group) for make, group in zip(self._optimizers, groups, strict=True)]
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew; sprites from the remembered pictures if they start from some."""
+        self.model.load_state_dict(self._build_model().state_dict())
+        if self.has_begun and self.model.sprites.needs_pictures:
+            self.model.sprites.reset_parameters(self.references.float() / 255)
+        self.usage.clear()
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """Sprite sheet and scenes, see `scene_grids`."""
+        return scene_grids(self, batch)
+
+
+def _adam(lr: float = 1e-3, weight_decay: float = 0.0) -> OptimizerFactory:
+    return partial(torch.optim.Adam, lr=lr, weight_decay=weight_decay, fused=True)

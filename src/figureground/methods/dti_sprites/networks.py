@@ -1,0 +1,312 @@
+"""What a picture is explained by: sprites, an encoder, predicted transformations, a search.
+
+Letters: B pictures, L layers, K sprites to choose from (the empty one is the last), M backgrounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from figureground.methods.dti_sprites.composition import (
+    add_background,
+    compose,
+    fill_occlusion,
+    fixed_occlusion,
+    order_by_depth,
+    score_all,
+    search_greedily,
+    split_choice,
+    visibility,
+)
+from figureground.methods.dti_sprites.sprites import SpriteBank
+from figureground.methods.dti_sprites.transforms import (
+    Padding,
+    Perceptrons,
+    StackedPerceptrons,
+    TransformGroup,
+)
+from figureground.nn.encoders import Encoder
+from figureground.nn.precision import widen
+
+Betas = dict[int, Tensor]
+
+
+@dataclass(slots=True)
+class Scene:
+    """What a picture was taken apart into.
+
+    Attributes:
+        choice: Sprite of each layer, int64 (B, L); the empty one is number K - 1.
+        ground: Background, int64 (B,).
+        color: (B, L, 3, H, W), before any mask.
+        mask: (B, L, 1, H, W).
+        background: (B, 3, H, W), or None without backgrounds.
+        occlusion: (B, L, L), d[j, l] is how much layer j hides layer l.
+        changes: Share of choices that each sweep of the greedy search changed.
+    """
+
+    choice: Tensor
+    ground: Tensor
+    color: Tensor
+    mask: Tensor
+    background: Tensor | None
+    occlusion: Tensor
+    changes: list[float] = field(default_factory=list)
+
+    def layers(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Colours, masks and occlusion with the background, if there is one, as first layer."""
+        if self.background is None:
+            return self.color, self.mask, self.occlusion
+        color = torch.cat([self.background.unsqueeze(1), self.color], dim=1)
+        mask = torch.cat([torch.ones_like(self.mask[:, :1]), self.mask], dim=1)
+        return color, mask, add_background(self.occlusion)
+
+    def composite(self) -> Tensor:
+        """The picture these layers make, (B, 3, H, W)."""
+        return compose(*self.layers())
+
+    def clamped(self, hard_occlusion: bool = False) -> Scene:
+        """The same with all values in [0, 1], for showing."""
+        occlusion = self.occlusion
+        return replace(
+            self,
+            color=self.color.clamp(0, 1),
+            mask=self.mask.clamp(0, 1),
+            background=None if self.background is None else self.background.clamp(0, 1),
+            occlusion=(occlusion > 0.5).to(occlusion) if hard_occlusion else occlusion,
+        )
+
+    def shares(self) -> Tensor:
+        """Visible shares (B, L + 1, H, W) that sum to one, the background first."""
+        seen = visibility(self.mask, self.occlusion).squeeze(2)
+        ground = (1 - self.mask.squeeze(2)).prod(dim=1, keepdim=True)
+        shares = torch.cat([ground, seen], dim=1)
+        # Soft occlusion does not share out overlaps exactly.
+        return shares / shares.sum(dim=1, keepdim=True).clamp(min=1e-6)
+
+    def stack(self) -> Tensor:
+        """Colours (B, L + 1, 3, H, W) with the background, or black, first."""
+        ground = self.background
+        if ground is None:
+            ground = torch.zeros_like(self.color[:, 0])
+        return torch.cat([ground.unsqueeze(1), self.color], dim=1)
+
+
+class SceneModel(nn.Module):
+    """Finds the scene that explains a picture best.
+
+    Args:
+        sprites: The learned pictures.
+        encoder: Features of a picture.
+        num_layers: L.
+        has_empty: Whether a layer may stay empty.
+        sprite_transform: Sequence, and milestones in iterations, for each sprite in each layer.
+        layer_transform: The same for each layer.
+        background_transform: The same for each background.
+        size: Height and width of pictures.
+        perceptrons: Shape of the predictors.
+        grid_size: Control points per side of thin-plate splines.
+        kernel_size: Window of morphological transformations.
+        occlusion: `fixed`, `predicted` or by `depth`.
+        selection: `exhaustive` or `greedy`.
+        num_sweeps: Of the greedy search.
+        empty_penalty: Added to the error of what is not empty, in the choice only.
+        mask_noise: Amplitude of the noise on masks in training.
+        frozen_until: Last iteration at which sprites stay as they are.
+    """
+
+    def __init__(
+        self,
+        sprites: SpriteBank,
+        encoder: Encoder,
+        *,
+        num_layers: int,
+        has_empty: bool,
+        sprite_transform: tuple[str, Sequence[int]],
+        layer_transform: tuple[str, Sequence[int]],
+        background_transform: tuple[str, Sequence[int]],
+        size: tuple[int, int],
+        perceptrons: Perceptrons,
+        grid_size: int = 4,
+        kernel_size: int = 3,
+        occlusion: Literal["fixed", "predicted", "depth"] = "fixed",
+        selection: Literal["exhaustive", "greedy"] = "exhaustive",
+        num_sweeps: int = 1,
+        empty_penalty: float = 0.0,
+        mask_noise: float = 0.4,
+        frozen_until: int = 0,
+    ) -> None:
+        super().__init__()
+        self.sprites, self.encoder, self.num_layers = sprites, encoder, num_layers
+        self.has_empty, self.num_choices = has_empty, len(sprites) + has_empty
+        self.occlusion, self.selection, self.num_sweeps = occlusion, selection, num_sweeps
+        self.empty_penalty, self.mask_noise = empty_penalty, mask_noise
+        self.frozen_until = frozen_until
+        num_backgrounds = len(sprites.background)
+        own_size = (sprites.color.shape[2], sprites.color.shape[3])
+
+        def build(
+            transform: tuple[str, Sequence[int]], num: int, out: tuple[int, int], padding: Padding
+        ) -> TransformGroup:
+            return TransformGroup(
+                transform[0], num, encoder.num_features, out, milestones=transform[1],
+                padding=padding, perceptrons=perceptrons, grid_size=grid_size,
+                kernel_size=kernel_size,
+            )  # fmt: skip
+
+        has_layer = layer_transform[0] != "identity"
+        out = own_size if has_layer else size
+        self.sprite_group = build(sprite_transform, num_layers * self.num_choices, out, "zeros")
+        self.layer_group = build(layer_transform, num_layers, size, "zeros")
+        self.background_group: TransformGroup | None = None
+        if num_backgrounds:
+            self.background_group = build(background_transform, num_backgrounds, size, "border")
+        self.occlusion_predictor: StackedPerceptrons | None = None
+        if occlusion != "fixed" and num_layers > 1:
+            count = num_layers if occlusion == "depth" else num_layers * (num_layers - 1) // 2
+            self.occlusion_predictor = StackedPerceptrons(
+                1, encoder.num_features, count, perceptrons
+            )
+
+    def predictors(self) -> list[nn.Parameter]:
+        """Parameters of all predictors, those of neither sprites nor encoder."""
+        skipped = {id(p) for part in (self.sprites, self.encoder) for p in part.parameters()}
+        return [p for p in self.parameters() if id(p) not in skipped]
+
+    def forward(self, image: Tensor, iteration: int | None = None) -> Scene:
+        """Find the best scene for `image` (B, 3, H, W) in [0, 1].
+
+        Args:
+            image: Pictures.
+            iteration: In training, decides what is active and frozen and adds noise to the masks;
+                None is after training.
+        """
+        features = self.encoder(image)
+        frozen = iteration is not None and iteration <= self.frozen_until
+        noise = self._draw_noise(image) if iteration is not None else None
+        betas = self._predict(features, iteration)
+        occlusion = self._occlude(features)
+        grounds = self._render_backgrounds(betas["background"], len(image))
+        with torch.no_grad():
+            choice, ground, changes = self._choose(image, betas, grounds, occlusion, noise, frozen)
+        color, mask = self._render_chosen(betas, choice, noise, frozen)
+        rows = torch.arange(len(image), device=image.device)
+        background = None if grounds is None else grounds[ground, rows]
+        return Scene(choice, ground, color, mask, background, occlusion, changes)
+
+    def candidates(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """All transformed sprites: colours (L, B, K, 3, H, W), masks (L, B, K, 1, H, W)."""
+        betas = self._predict(self.encoder(image), None)
+        return self._render(betas, self.sprites.stack(with_canvas=False, with_empty=self.has_empty))
+
+    def _predict(self, features: Tensor, iteration: int | None) -> dict[str, dict[int, Tensor]]:
+        """Parameters by group: sprites (L, B, K, d), layers (L, B, 1, d), backgrounds (M, B, d)."""
+        sprite = {
+            number: beta.view(self.num_layers, self.num_choices, *beta.shape[1:]).transpose(1, 2)
+            for number, beta in self.sprite_group.predict(features, iteration).items()
+        }
+        layer = self.layer_group.predict(features, iteration)
+        ground = self.background_group
+        return {
+            "sprite": sprite,
+            "layer": {number: beta.unsqueeze(2) for number, beta in layer.items()},
+            "background": {} if ground is None else ground.predict(features, iteration),
+        }
+
+    def _occlude(self, features: Tensor) -> Tensor:
+        if self.occlusion_predictor is None:
+            return fixed_occlusion(self.num_layers, features).expand(len(features), -1, -1)
+        values = widen(self.occlusion_predictor(features)[0])
+        if self.occlusion == "depth":
+            return order_by_depth(values)
+        return fill_occlusion(torch.sigmoid(values), self.num_layers)
+
+    def _render_backgrounds(self, betas: dict[int, Tensor], count: int) -> Tensor | None:
+        """Transformed backgrounds (M, B, 3, H, W)."""
+        if self.background_group is None:
+            return None
+        grounds = self.sprites.clamp(self.sprites.background).unsqueeze(1)
+        rendered: Tensor = self.background_group(grounds.expand(-1, count, -1, -1, -1), betas)
+        return rendered
+
+    def _render(
+        self, betas: dict[str, dict[int, Tensor]], stack: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Transform sprites (*N, K, C, h, w) to colours and masks (L, B, K, ., H, W)."""
+        stack = stack if stack.dim() > 4 else stack[None, None]
+        stack = self.layer_group(self.sprite_group(stack, betas["sprite"]), betas["layer"])
+        color, mask = stack[..., :3, :, :], stack[..., 3:4, :, :]
+        if noise is not None:
+            mask = self.sprites.clamp(mask + stack[..., 4:, :, :] * noise)
+        return color, mask
+
+    def _draw_noise(self, image: Tensor) -> Tensor | None:
+        """Uniform noise (K, 1, H, W): one draw for the whole batch and all layers."""
+        if not self.mask_noise:
+            return None
+        shape = (self.num_choices, 1, *image.shape[2:])
+        return (2 * torch.rand(shape) - 1).to(image) * self.mask_noise
+
+    def _choose(
+        self,
+        image: Tensor,
+        betas: dict[str, dict[int, Tensor]],
+        grounds: Tensor | None,
+        occlusion: Tensor,
+        noise: Tensor | None,
+        frozen: bool,
+    ) -> tuple[Tensor, Tensor, list[float]]:
+        """Sprites (B, L) and backgrounds (B,) of least error."""
+        ground = torch.zeros(len(image), dtype=torch.long, device=image.device)
+        may_be_empty = self.has_empty and not frozen
+        count = len(self.sprites) + may_be_empty
+        if count == 1 and (grounds is None or len(grounds) == 1):
+            return ground.unsqueeze(1).expand(-1, self.num_layers), ground, []
+        stack = self.sprites.stack(with_canvas=noise is not None, with_empty=may_be_empty)
+        some = {
+            name: {n: beta[:, :, :count] for n, beta in group.items()}
+            if name == "sprite"
+            else group
+            for name, group in betas.items()
+        }
+        color, mask = self._render(some, stack, None if noise is None else noise[:count])
+        if self.selection == "exhaustive":
+            errors = score_all(image, color, mask, grounds, occlusion)
+            ground, choice = split_choice(errors.argmin(dim=1), count, self.num_layers)
+            return choice, ground, []
+        penalty = None
+        if may_be_empty and self.empty_penalty:
+            penalty = image.new_full((count,), self.empty_penalty)
+            penalty[-1] = 0
+        choice, changes = search_greedily(
+            image, color, mask, None if grounds is None else grounds[0], occlusion,
+            num_sweeps=self.num_sweeps, penalty=penalty,
+        )  # fmt: skip
+        return choice, ground, changes
+
+    def _render_chosen(
+        self,
+        betas: dict[str, dict[int, Tensor]],
+        choice: Tensor,
+        noise: Tensor | None,
+        frozen: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Colours (B, L, 3, H, W) and masks (B, L, 1, H, W) of the chosen sprites alone."""
+        stack = self.sprites.stack(
+            with_canvas=noise is not None, with_empty=self.has_empty, frozen=frozen
+        )
+        chosen = choice.mT  # (L, B)
+        index = chosen[..., None, None]
+        sprite = {
+            number: beta.gather(2, index.expand(-1, -1, 1, beta.shape[-1]))
+            for number, beta in betas["sprite"].items()
+        }
+        noise = None if noise is None else noise[chosen].unsqueeze(2)
+        own = stack[chosen].unsqueeze(2)  # (L, B, 1, C, h, w)
+        color, mask = self._render({**betas, "sprite": sprite}, own, noise)
+        return color.squeeze(2).transpose(0, 1), mask.squeeze(2).transpose(0, 1)

@@ -1,0 +1,100 @@
+"""Sprites and scenes as tensors for grids."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from figureground.core.types import Batch
+
+if TYPE_CHECKING:
+    from figureground.methods.dti_sprites.module import DTISprites
+    from figureground.methods.dti_sprites.networks import Scene
+
+_LIGHT, _DARK, _SQUARE = 0.9, 0.7, 4  # Checkerboard: two greys, side of a square in pixels.
+
+
+@torch.no_grad()
+def scene_grids(method: DTISprites, batch: Batch) -> dict[str, Tensor]:
+    """Draw what was learned and how pictures are explained.
+
+    Args:
+        method: Trained or training DTI-Sprites.
+        batch: B pictures.
+
+    Returns:
+        `sprites`: all sprites on a checkerboard, then the backgrounds, padded with white to a
+        multiple of B; `scenes`: for each picture input, reconstruction, instances, sprites by
+        colour, then each layer on a checkerboard. Both (N, 3, S, S) in [-1, 1].
+    """
+    scene = method.analyze(batch.image)
+    hard = scene.clamped(hard_occlusion=True)
+    columns = [
+        batch.image,
+        scene.composite() * 2 - 1,
+        paint(instance_map(hard), method.num_layers + 1),
+        paint(semantic_map(hard, method.model.num_choices), method.model.num_choices + 1),
+    ]
+    columns += [
+        on_checkerboard(scene.color[:, layer], scene.mask[:, layer])
+        for layer in range(method.num_layers)
+    ]
+    return {
+        "sprites": _sprite_sheet(method, len(batch)),
+        "scenes": torch.stack(columns, dim=1).flatten(0, 1),
+    }
+
+
+def instance_map(scene: Scene) -> Tensor:
+    """Layer seen at each pixel from 1 on, 0 where none is, int64 (B, H, W)."""
+    numbers = torch.arange(1, scene.mask.shape[1] + 1, device=scene.mask.device)
+    return _label_map(scene, numbers.expand(len(scene.mask), -1))
+
+
+def semantic_map(scene: Scene, num_choices: int) -> Tensor:
+    """Sprite seen at each pixel from 1 on, 0 where none is, int64 (B, H, W)."""
+    return _label_map(scene, scene.choice + 1).clamp(max=num_choices)
+
+
+def _label_map(scene: Scene, labels: Tensor) -> Tensor:
+    """Numbers (B, L) of the layers laid out over the pixels, masks and occlusion cut at a half."""
+    mask, hides = (scene.mask > 0.5).squeeze(2), scene.occlusion > 0.5
+    covered = (hides[..., None, None] & mask.unsqueeze(2)).any(dim=1)  # (B, L, H, W)
+    seen = mask & ~covered
+    return (seen * labels[..., None, None]).sum(dim=1).clamp(0, int(labels.max()))
+
+
+def fill_background(scene: Scene, labels: Tensor, image: Tensor) -> Tensor:
+    """Give pixels without a layer to the one whose colour is closest to `image` (B, 3, H, W)."""
+    distance = (scene.color - image.unsqueeze(1)).square().sum(dim=2)
+    return torch.where(labels == 0, distance.argmin(dim=1) + 1, labels)
+
+
+def paint(labels: Tensor, count: int) -> Tensor:
+    """Colours of an index map (B, H, W): black for 0, then hues all around, in [-1, 1]."""
+    hue = torch.arange(count - 1, device=labels.device) / max(count - 1, 1) * 2 * math.pi
+    phase = torch.tensor([0.0, 2.0, 4.0], device=labels.device) * math.pi / 3
+    palette = 0.5 + 0.5 * torch.cos(hue.unsqueeze(1) - phase)
+    palette = torch.cat([palette.new_zeros(1, 3), palette]) * 2 - 1
+    return palette[labels].movedim(3, 1)
+
+
+def on_checkerboard(color: Tensor, alpha: Tensor) -> Tensor:
+    """Lay colours (B, 3, H, W) with alpha (B, 1, H, W), both in [0, 1], on grey squares."""
+    rows, columns = (torch.arange(n, device=color.device) // _SQUARE for n in color.shape[2:])
+    odd = (rows.unsqueeze(1) + columns) % 2
+    ground = torch.where(odd == 1, _LIGHT, _DARK).to(color)
+    return (alpha * color + (1 - alpha) * ground) * 2 - 1
+
+
+def _sprite_sheet(method: DTISprites, multiple: int) -> Tensor:
+    bank = method.model.sprites
+    size = (method.resolution, method.resolution)
+    color, mask = (p.clamp(0, 1) for p in (bank.color, bank.mask))
+    sheet = F.interpolate(on_checkerboard(color, mask), size)
+    sheet = torch.cat([sheet, bank.background.clamp(0, 1) * 2 - 1])
+    return F.pad(sheet, (0, 0, 0, 0, 0, 0, 0, -len(sheet) % multiple), value=1.0)

@@ -1,0 +1,121 @@
+"""Learning rates over iterations, and which options go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch.optim import Optimizer
+
+from figureground.methods.dti_sprites.transforms import parse_sequence
+
+_MOST_COMBINATIONS = 64  # Compositions per picture that the exhaustive search may try.
+_RESIZING = ("affine", "position", "similarity", "projective", "tps")
+
+
+class Milestones:
+    """Learning rates that drop by a factor at each milestone, sprites and predictors apart.
+
+    Stateless: rates follow from the iteration, so resuming needs nothing stored.
+
+    Args:
+        milestones: Iterations after which rates drop.
+        sprite_gamma: Factor for the first optimiser.
+        predictor_gamma: Factor for the others.
+    """
+
+    def __init__(
+        self, milestones: Sequence[int], sprite_gamma: float, predictor_gamma: float
+    ) -> None:
+        self.milestones = sorted(milestones)
+        self.gammas = (sprite_gamma, predictor_gamma)
+
+    def factor(self, iteration: int, number: int) -> float:
+        """Factor of optimiser `number` at `iteration`, counted from 1."""
+        drops = sum(iteration > milestone for milestone in self.milestones)
+        return float(self.gammas[min(number, 1)] ** drops)
+
+    def apply(self, optimizers: Sequence[Optimizer], iteration: int) -> None:
+        """Set the rates of `iteration`."""
+        for number, optimizer in enumerate(optimizers):
+            for group in optimizer.param_groups:
+                base = group.setdefault("initial_lr", group["lr"])
+                group["lr"] = base * self.factor(iteration, number)
+
+
+def count_owners(
+    num_layers: int, sprite: str, layer: str, background: str, num_backgrounds: int
+) -> int:
+    """Networks that own the shared encoder in the released code, one per transformed group.
+
+    Its optimiser steps the encoder once for each of them.
+    """
+    owners = num_layers * (sprite != "identity") + (layer != "identity")
+    return owners + (num_backgrounds > 0 and background != "identity")
+
+
+def check_setup(
+    *,
+    resolution: int,
+    num_sprites: int,
+    num_layers: int,
+    num_backgrounds: int,
+    sprite_size: Sequence[int] | None,
+    sprite_transform: str,
+    layer_transform: str,
+    background_transform: str,
+    sprite_milestones: Sequence[int],
+    layer_milestones: Sequence[int],
+    background_milestones: Sequence[int],
+    selection: str,
+    empty_sprite: bool,
+    **_: object,
+) -> list[str]:
+    """Problems of options that are fine one by one but not together."""
+    problems: list[str] = []
+    for name, text, milestones in (
+        ("sprite", sprite_transform, sprite_milestones),
+        ("layer", layer_transform, layer_milestones),
+        ("background", background_transform, background_milestones),
+    ):
+        problems += _check_sequence(name, text, milestones)
+    combinations = max(num_backgrounds, 1) * (num_sprites + empty_sprite) ** num_layers
+    if selection == "exhaustive" and num_layers > 1 and combinations > _MOST_COMBINATIONS:
+        problems.append(
+            f"selection=exhaustive would try {combinations} combinations per picture "
+            f"({num_layers} layers); expected one layer, or selection=greedy"
+        )
+    if selection == "greedy" and num_backgrounds > 1:
+        problems.append(
+            f"selection=greedy knows one background, got num_backgrounds={num_backgrounds}; use "
+            "selection=exhaustive or one background"
+        )
+    differs = sprite_size is not None and list(sprite_size) != [resolution, resolution]
+    if sprite_size is not None and len(sprite_size) != 2:
+        problems.append(f"sprite_size={list(sprite_size)}: expected height and width")
+    elif differs and not any(name in layer_transform for name in _RESIZING):
+        problems.append(
+            f"sprite_size={list(sprite_size or ())} differs from resolution={resolution}, so "
+            "layer_transform must place sprites on the picture; expected one such as color_position"
+        )
+    return problems
+
+
+def _check_sequence(name: str, text: str, milestones: Sequence[int]) -> list[str]:
+    try:
+        names = parse_sequence(text)
+    except ValueError as error:
+        return [f"{name}_transform={error}"]
+    problems = []
+    if "morphological" in names:
+        problems.append(
+            f"{name}_transform={text}: morphological works on single-channel pictures, these have "
+            "three channels and a mask; leave it out"
+        )
+    if milestones and len(milestones) != len(names) - 1:
+        problems.append(
+            f"{name}_milestones={list(milestones)} names {len(milestones)} transformations, but "
+            f"{text} has {len(names) - 1} after its first; give one iteration for each, or none"
+        )
+    if list(milestones) != sorted(milestones):
+        problems.append(f"{name}_milestones={list(milestones)}: expected increasing iterations")
+    return problems

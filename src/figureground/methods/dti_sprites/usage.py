@@ -1,0 +1,44 @@
+"""How often each sprite is chosen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+
+class SpriteUsage(nn.Module):
+    """Running share of pictures that choose each sprite, layer by layer.
+
+    Args:
+        num_layers: L.
+        num_choices: K, the empty sprite included.
+    """
+
+    def __init__(self, num_layers: int, num_choices: int) -> None:
+        super().__init__()
+        self.register_buffer("chosen", torch.zeros(num_layers, num_choices))
+        self.chosen: Tensor
+
+    @torch.no_grad()
+    def update(self, choice: Tensor) -> None:
+        """Take in choices (B, L)."""
+        self.chosen += one_hot(choice, self.chosen.shape[1]).sum(dim=0)
+
+    def shares(self, layers: str, strategy: Any = None) -> Tensor:
+        """Usage (K,) in one `random` layer or the `mean` of all, summed over processes."""
+        chosen = self.chosen if strategy is None else strategy.reduce(self.chosen, reduce_op="sum")
+        shares = chosen / chosen.sum(dim=1, keepdim=True).clamp(min=1)
+        if layers == "mean" or len(shares) == 1:
+            return shares.mean(dim=0)
+        return shares[int(torch.randint(len(shares), ()))]
+
+    def clear(self) -> None:
+        """Start anew."""
+        self.chosen.zero_()
+
+    def reset_parameters(self) -> None:
+        """As `clear`."""
+        self.clear()
