@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +30,10 @@ logger = logging.getLogger(__name__)
 
 Transform = Callable[[Sample], Sample]
 CacheMode = Literal["auto", "disk", "memory", "off"]
+_Arrays = dict[str, npt.NDArray[Any]]  # By part, as in `_layout`.
 
-_FORMAT = 2
+_FORMAT = 3
 _NO_LABEL = -1
-_NO_MASK = 255  # Value of all pixels where a picture has none; indices never reach it.
 _CHUNK = 64  # Pictures decoded between two looks at the signals.
 
 
@@ -45,6 +45,7 @@ class PixelStore:
         images: uint8 (N, S, S, 3).
         masks: uint8 (N, S, S), or None if no picture has a mask.
         labels: int64 (N,), -1 where there is none.
+        has_mask: bool (N,).
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class PixelStore:
         images: Pixels,
         masks: Pixels | None,
         labels: npt.NDArray[np.int64],
+        has_mask: npt.NDArray[np.bool_],
     ) -> None:
         self.keys, self.images, self.masks, self.labels = keys, images, masks, labels
+        self.has_mask = has_mask
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -62,11 +65,11 @@ class PixelStore:
     def load(self, index: int) -> Sample:
         """Return picture `index`."""
         label = int(self.labels[index])
-        mask = None if self.masks is None else np.asarray(self.masks[index])
+        masks = self.masks if self.has_mask[index] else None
         return Sample(
             np.asarray(self.images[index]),
             self.keys[index],
-            None if mask is None or mask.flat[0] == _NO_MASK else mask,
+            None if masks is None else np.asarray(masks[index]),
             None if label == _NO_LABEL else label,
         )
 
@@ -107,9 +110,9 @@ def open_store(
     if mode == "off":
         return LazyStore(dataset, transform)
     if mode == "memory" or (mode == "auto" and in_memory):
-        images, masks, labels = _allocate(len(dataset), resolution, None)
-        has_masks = _fill(dataset, transform, images, masks, labels, name)
-        return PixelStore(dataset.keys, images, masks if has_masks else None, labels)
+        arrays = _allocate(len(dataset), resolution, None)
+        _fill(dataset, transform, arrays, name)
+        return _make_store(dataset, arrays)
     key = _key(dataset, transform, resolution)
     for directory in directories:
         if (directory / f"{name}-{key}" / "header.json").is_file():
@@ -124,15 +127,15 @@ def _key(dataset: ImageDataset, transform: Transform | None, resolution: int) ->
 
 
 def _open(folder: Path, dataset: ImageDataset) -> PixelStore:
-    arrays = [np.load(folder / f"{part}.npy", mmap_mode="r") for part in ("images", "labels")]
-    masks = folder / "masks.npy"
+    arrays = {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
     logger.info("using the cache %s", folder)
-    return PixelStore(
-        dataset.keys,
-        arrays[0],
-        np.load(masks, mmap_mode="r") if masks.exists() else None,
-        arrays[1],
-    )
+    return _make_store(dataset, arrays)
+
+
+def _make_store(dataset: ImageDataset, arrays: _Arrays) -> PixelStore:
+    has_mask = np.asarray(arrays["has_mask"])
+    masks = arrays["masks"] if has_mask.any() else None
+    return PixelStore(dataset.keys, arrays["images"], masks, arrays["labels"], has_mask)
 
 
 def _build(
@@ -148,12 +151,12 @@ def _build(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        images, masks, labels = _allocate(len(dataset), resolution, temporary)
-        has_masks = _fill(dataset, transform, images, masks, labels, name.rsplit("-", 1)[0])
-        for array in (images, masks, labels):
+        arrays = _allocate(len(dataset), resolution, temporary)
+        _fill(dataset, transform, arrays, name.rsplit("-", 1)[0])
+        for array in arrays.values():
             if isinstance(array, np.memmap):
                 array.flush()
-        if not has_masks:
+        if not arrays["has_mask"].any():
             (temporary / "masks.npy").unlink()
         with atomic_write(temporary / "header.json", "w") as file:
             json.dump({"format": _FORMAT, "count": len(dataset), "resolution": resolution}, file)
@@ -188,50 +191,42 @@ def first_writable(directories: Sequence[Path]) -> Path:
     raise WriteError(f"no cache can be written to any of {names}; set data.cache=off")
 
 
-def _allocate(
-    count: int, resolution: int, folder: Path | None
-) -> tuple[Pixels, Pixels, npt.NDArray[np.int64]]:
+def _layout(count: int, resolution: int) -> dict[str, tuple[type[np.generic], tuple[int, ...]]]:
+    """Type and shape of each array, by name."""
     shape = (count, resolution, resolution)
+    return {
+        "images": (np.uint8, (*shape, 3)),
+        "masks": (np.uint8, shape),
+        "labels": (np.int64, (count,)),
+        "has_mask": (np.bool_, (count,)),
+    }
+
+
+def _allocate(count: int, resolution: int, folder: Path | None) -> _Arrays:
+    layout = _layout(count, resolution)
     if folder is None:
-        return np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8), np.empty(count, np.int64)
-
-    def create(
-        part: str, size: tuple[int, ...], dtype: type[np.generic]
-    ) -> npt.NDArray[np.generic]:
-        return np.lib.format.open_memmap(folder / f"{part}.npy", "w+", dtype, size)
-
-    return (  # type: ignore[return-value]  # open_memmap keeps the dtype, its types do not
-        create("images", (*shape, 3), np.uint8),
-        create("masks", shape, np.uint8),
-        create("labels", (count,), np.int64),
-    )
+        return {part: np.zeros(shape, dtype) for part, (dtype, shape) in layout.items()}
+    return {
+        part: np.lib.format.open_memmap(folder / f"{part}.npy", "w+", dtype, shape)
+        for part, (dtype, shape) in layout.items()
+    }
 
 
-def _fill(
-    dataset: ImageDataset,
-    transform: Transform | None,
-    images: Pixels,
-    masks: Pixels,
-    labels: npt.NDArray[np.int64],
-    name: str,
-) -> bool:
-    """Read everything in; return whether any picture has a mask."""
-    has_masks = False
+def _fill(dataset: ImageDataset, transform: Transform | None, arrays: _Arrays, name: str) -> None:
+    """Read everything in."""
+    images = arrays["images"]
 
     def read(index: int) -> None:
-        nonlocal has_masks
         sample = _load(dataset, transform, index)
         if sample.image.shape != images.shape[1:]:
             raise DataError(
                 f"{sample.key} is {sample.image.shape[:2]} after the transform, expected "
                 f"{images.shape[1:3]}; set data.transform or data.resolution"
             )
-        images[index], labels[index] = (
-            sample.image,
-            _NO_LABEL if sample.label is None else sample.label,
-        )
-        masks[index] = _NO_MASK if sample.mask is None else sample.mask
-        has_masks |= sample.mask is not None
+        images[index] = sample.image
+        arrays["labels"][index] = _NO_LABEL if sample.label is None else sample.label
+        if sample.mask is not None:
+            arrays["masks"][index], arrays["has_mask"][index] = sample.mask, True
 
     # Pillow decodes outside Python's lock. Pictures drawn in Python gain nothing from threads.
     threads = min(os.cpu_count() or 1, 8) if dataset.files(0) else 1
@@ -242,7 +237,6 @@ def _fill(
         ):
             stop.check()
             list(pool.map(read, range(first, min(first + _CHUNK, len(dataset)))))
-    return has_masks
 
 
 def _load(dataset: ImageDataset, transform: Transform | None, index: int) -> Sample:

@@ -167,6 +167,23 @@ def test_cache_is_built_once_and_read_back(tmp_path: Path) -> None:
     assert files == sorted(p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.npy"))
 
 
+@pytest.mark.parametrize("cache", ["disk", "memory"])
+def test_cached_masks_may_hold_any_value(tmp_path: Path, cache: str) -> None:
+    pictures = [np.full((16, 16, 3), value, np.uint8) for value in range(3)]
+    masks = [np.full((16, 16), 255, np.uint8), None, np.zeros((16, 16), np.uint8)]
+
+    class Drawn(Folder):
+        def __getitem__(self, index: int) -> Sample:
+            return Sample(pictures[index], self.keys[index], masks[index])
+
+    drawn = Drawn(str(write_folder(tmp_path / "p", 3)))
+    for _ in "build", "open":
+        store = open_store(drawn, None, 16, cache, [tmp_path / "cache"], "d")  # type: ignore[arg-type]  # a choice
+        for index, mask in enumerate(masks):
+            found = store.load(index).mask
+            assert (found is None) if mask is None else np.array_equal(found, mask)  # type: ignore[arg-type]
+
+
 def test_f45_other_transform_is_another_cache(tmp_path: Path) -> None:
     make(tmp_path).store("val")
     make(tmp_path, transform=ResizeCrop(16, "nearest")).store("val")
