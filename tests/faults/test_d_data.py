@@ -155,6 +155,70 @@ def test_f33_soft_masks_are_cut_at_half_and_indices_kept() -> None:
     assert np.array_equal(to_indices(few), few)
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.uint8([0, 100]), [0, 1]),
+        (np.uint8([0, 255]), [0, 1]),
+        (np.uint8([255]), [1]),
+        (np.uint16([0, 1000]), [0, 1]),
+        (np.uint16([0, 300, 65535]), [0, 0, 1]),
+        (np.int32([0, 2, 90]), [0, 2, 90]),
+        (np.float32([0, 0.5]), [0, 1]),
+        (np.arange(71, dtype=np.uint8), range(71)),
+        (np.uint8([0, 5, 130, 250]), [0, 0, 1, 1]),  # As JPEG leaves them.
+    ],
+)
+def test_f33_levels_become_indices(values: np.ndarray, expected: list[int]) -> None:
+    assert to_indices(values[None]).tolist() == [list(expected)]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.arange(150, dtype=np.uint8),
+        np.arange(300, dtype=np.uint16),
+        np.uint16([0, 7, 255]),  # White of another type.
+        np.int32([-1, 0, 1]),
+        np.float32([0, 0.2, 1]),
+    ],
+)
+def test_f33_unclear_levels_are_refused(values: np.ndarray) -> None:
+    with pytest.raises(DataError, match=r"m\.png has \d+ values from .* save it with 0 = back"):
+        to_indices(values[None], "m.png")
+
+
+@pytest.mark.parametrize("through", ["L", "RGB"])
+def test_f33_grey_mask_saved_with_a_palette_is_binary(tmp_path: Path, through: str) -> None:
+    grey = Image.fromarray(np.where(disc(), 255, 0).astype(np.uint8))
+    grey.convert(through).convert("P").save(tmp_path / "m.png")
+    assert np.array_equal(read_mask(tmp_path / "m.png"), disc())
+
+
+def write_palette(path: Path, indices: list[int], colors: dict[int, tuple[int, int, int]]) -> Path:
+    image = Image.fromarray(np.uint8([indices]), "P")
+    palette = np.zeros((256, 3), np.uint8)
+    for index, color in colors.items():
+        palette[index] = color
+    image.putpalette(palette.tobytes())
+    image.save(path)
+    return path
+
+
+def test_f33_palette_indices_are_kept_unless_unclear(tmp_path: Path) -> None:
+    red, green, white = (255, 0, 0), (0, 255, 0), (255, 255, 255)
+    path = tmp_path / "m.png"
+    labels = write_palette(path, [0, 1, 200], {1: red, 200: green})
+    assert read_mask(labels).tolist() == [[0, 1, 200]]
+    assert read_mask(write_palette(path, [0, 15], {15: red})).tolist() == [[0, 1]]
+    # Programs that shrink files order the colours as they like.
+    assert read_mask(write_palette(path, [7, 9], {7: white})).tolist() == [[1, 0]]
+    with pytest.raises(DataError, match=r"m\.png paints index 0 grey or white"):
+        read_mask(write_palette(path, [0, 1], {0: white}))
+    with pytest.raises(DataError, match=r"m\.png has index 255 beside 2 others"):
+        read_mask(write_palette(path, [0, 15, 255], {15: red, 255: (224, 224, 192)}))
+
+
 def test_f33_coloured_mask_is_refused(tmp_path: Path) -> None:
     picture(0).save(tmp_path / "m.png")
     with pytest.raises(DataError, match="is coloured"):

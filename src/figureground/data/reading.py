@@ -23,6 +23,9 @@ ENDINGS = frozenset(
     )
 )
 _SAID: set[str] = set()
+_MOST_INDEX = 127  # The last grey below the half where soft masks are cut.
+_NEARLY_WHITE = 15 / 16  # JPEG and resampling do not always reach white.
+_VOID = 255  # Index of the borders between objects in masks such as those of Pascal VOC.
 
 
 def list_pictures(folder: Path) -> list[Path]:
@@ -91,16 +94,23 @@ def to_rgb(image: Image.Image, name: str = "picture") -> Pixels:
 def read_mask(path: Path, size: tuple[int, int] | None = None) -> Pixels:
     """Read an index mask (H, W), 0 = background.
 
-    Mapping: palette pictures keep their indices; grey ones with values only in {0, 1} or few small
-    indices keep them; grey ones with 0 and one large value (255, or 65535 in 16 bit) become 0 and
-    1; anti-aliased grey masks are cut at half of full scale.
+    Mapping, by the values in the file:
+
+    1. 0 and at most one other value, whichever it is: 0 and 1.
+    2. Whole numbers up to 127: indices, kept. (White is above, so it is no soft mask.)
+    3. Up to white (255, or 65535 in 16 bit), or nearly: a soft mask, cut at half of white.
+    4. Anything else could mean several things and is refused.
+
+    In palette pictures the values are the indices, of which any but 255 may be used. Where Pillow
+    has turned a grey picture into one (all greys, each at its own index, or black not at 0) they
+    are the greys.
 
     Args:
         path: The file.
         size: Width and height it must have, or None.
 
     Raises:
-        DataError: Unreadable, coloured, or of another size.
+        DataError: Unreadable, coloured, of another size, or of unclear meaning.
     """
     image = open_picture(path)
     if size is not None and image.size != size:
@@ -109,7 +119,7 @@ def read_mask(path: Path, size: tuple[int, int] | None = None) -> Pixels:
             "both must have the same size"
         )
     if image.mode == "P":
-        return np.asarray(image).astype(np.uint8)
+        return _read_palette(image, path)
     if image.mode in {"RGB", "RGBA", "CMYK"}:
         channels = np.asarray(image.convert("RGB"))
         if not (channels == channels[:, :, :1]).all():
@@ -120,17 +130,56 @@ def read_mask(path: Path, size: tuple[int, int] | None = None) -> Pixels:
         values = channels[:, :, 0]
     else:
         values = np.asarray(image.convert("L") if image.mode in {"1", "LA"} else image)
-    return to_indices(values)
+    return to_indices(values, f"mask {path}")
 
 
-def to_indices(values: npt.NDArray[np.generic]) -> Pixels:
-    """Map grey mask values (H, W) to indices by the rule of `read_mask`."""
+def to_indices(values: npt.NDArray[np.generic], name: str = "mask") -> Pixels:
+    """Map grey mask values (H, W) to indices by the rule of `read_mask`.
+
+    Raises:
+        DataError: It is unclear what the values mean; `name` says whose.
+    """
     levels = np.unique(values)
-    largest = float(levels[-1]) if len(levels) else 0.0
-    if largest <= 1 or (len(levels) <= 32 and largest < 64):
+    if np.count_nonzero(levels) <= 1:
+        return np.asarray(values != 0, np.uint8)
+    low, high = float(levels[0]), float(levels[-1])
+    if low >= 0 and high <= _MOST_INDEX and (levels == np.floor(levels)).all():
         return values.astype(np.uint8)
-    full_scale = 255.0 if largest <= 255 else 65535.0
-    return (values.astype(np.float64) > full_scale / 2).astype(np.uint8)
+    # What is not 8 bit is 16 bit: Pillow gives those types of up to 32.
+    white = 255.0 if values.dtype == np.uint8 else 65535.0
+    if low >= 0 and _NEARLY_WHITE * white <= high <= white:
+        return np.asarray(values.astype(np.float64) > white / 2, np.uint8)
+    raise DataError(
+        f"{name} has {len(levels)} values from {low:g} to {high:g}, which are neither indices "
+        f"(0 to {_MOST_INDEX}) nor a soft mask (0 to {white:g}); save it with 0 = background and "
+        "1 = object"
+    )
+
+
+def _read_palette(image: Image.Image, path: Path) -> Pixels:
+    """Map a palette picture to indices by the rule of `read_mask`."""
+    indices = np.asarray(image)
+    used = np.unique(indices)
+    palette = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+    colors = palette[used] if used[-1] < len(palette) else palette[:0]
+    greys = colors[:, 0]
+    # Only a palette that tells all indices apart by grey says anything about them.
+    if len(np.unique(greys)) == len(used) and (colors == colors[:, :1]).all():
+        if used[0] == 0 and greys[0] > 0:
+            raise DataError(
+                f"mask {path} paints index 0 grey or white, so it is unclear which side is the "
+                "object; save it as a grey picture, 0 = background and 255 = object"
+            )
+        if (greys == used).all() or (used[0] > 0 and greys.min() == 0):
+            return to_indices(palette[indices][..., 0], f"mask {path}")
+    if np.count_nonzero(used) <= 1:
+        return np.asarray(indices != 0, np.uint8)
+    if used[-1] == _VOID:
+        raise DataError(
+            f"mask {path} has index {_VOID} beside {len(used) - 1} others, which often means that "
+            "a pixel is not to be scored; replace it by 0 (background) or by that of an object"
+        )
+    return np.asarray(indices, np.uint8)
 
 
 def _say_once(topic: str, message: str, *args: object) -> None:
