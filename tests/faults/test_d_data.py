@@ -247,6 +247,18 @@ def test_f34_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     assert pixels.min() > 250
 
 
+@pytest.mark.parametrize(("dtype", "scale"), [(np.uint16, 257), (np.int32, 257), (np.float32, 1)])
+def test_f34_pixels_are_scaled_by_type_not_by_their_neighbours(
+    tmp_path: Path, dtype: type[np.generic], scale: int
+) -> None:
+    for brightest in (90, 255):
+        values = np.array([[0, 80, brightest]]) * scale
+        Image.fromarray(values.astype(dtype)).save(tmp_path / "x.tif")
+        assert read_image(tmp_path / "x.tif")[0, :, 0].tolist() == [0, 80, brightest]
+    Image.fromarray(np.array([[200]]).astype(dtype)).save(tmp_path / "x.tif")
+    assert read_image(tmp_path / "x.tif").max() == 200 // scale
+
+
 def test_f34_transparency_is_put_on_white(tmp_path: Path) -> None:
     Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "x.png")
     assert read_image(tmp_path / "x.png").min() == 255

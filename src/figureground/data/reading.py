@@ -76,11 +76,10 @@ def read_image(path: Path) -> Pixels:
 def to_rgb(image: Image.Image, name: str = "picture") -> Pixels:
     """Turn a Pillow image of any mode into uint8 RGB (H, W, 3)."""
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, np.float64)
-        # 16-bit pictures span 0..65535 whatever Pillow calls their mode.
-        image = Image.fromarray(
-            (values / (257 if values.max() > 255 else 1)).clip(0, 255).astype(np.uint8)
-        )
+        # By type, never by content, or one bright pixel would darken all others: 16-bit pictures
+        # span 0..65535 whatever Pillow calls their mode, its floats 0..255.
+        values = np.asarray(image, np.float64) / (1 if image.mode == "F" else 257)
+        image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
     if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
         _say_once(
             "transparency", "%s has transparency; it is put on white, as others like it", name
