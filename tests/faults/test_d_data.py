@@ -229,8 +229,14 @@ def test_f33_coloured_mask_is_refused(tmp_path: Path) -> None:
 def test_f33_split_without_any_object_or_ground_is_refused(root: Path, level: int) -> None:
     for path in (root / "masks").rglob("*.png"):
         Image.new("L", Image.open(path).size, level).save(path)
-    with pytest.raises(DataError, match="are (empty|full)"):
+    what = "full" if level else "empty"
+    with pytest.raises(DataError, match=f"all 24 masks of mine train are {what}"):
         prepare(make(root))
+    for cache in ("disk", "off"):
+        module = make(root, cache=cache)
+        next(iter(module.train_dataloader()))
+        with pytest.raises(DataError, match=f"all 24 masks of mine val are {what}"):
+            module.val_dataloader()
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "I;16", "1"])

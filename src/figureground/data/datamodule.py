@@ -22,7 +22,7 @@ from figureground.core.types import Batch
 from figureground.data.cache import CacheMode, LazyStore, PixelStore, Transform, open_store
 from figureground.data.index import exclude_unreadable, verify_unchanged
 from figureground.data.sampler import Draw, EndlessBatchSampler
-from figureground.data.samples import ImageDataset, Sample
+from figureground.data.samples import ImageDataset, Sample, refuse_uniform
 from figureground.data.transforms import Augment
 
 logger = logging.getLogger(__name__)
@@ -166,6 +166,8 @@ class ImageDataModule(LightningDataModule):
     def _evaluation_loader(self, split: str) -> DataLoader[Any]:
         store = self.store(split)
         indices = range(len(store)) if split == "predict" else self._find_scored(split, store)
+        if split != "predict":
+            self._check_masks(split, store, indices)
         rank, size = self._rank_and_size()
         if len(indices) < size:
             raise DataError(
@@ -200,6 +202,21 @@ class ImageDataModule(LightningDataModule):
             len(missing), len(dataset), split,
         )  # fmt: skip
         return sorted(set(range(len(store))) - set(missing))
+
+    def _check_masks(
+        self, split: str, store: PixelStore | LazyStore, indices: Sequence[int]
+    ) -> None:
+        """Refuse a split without any object or ground, reading no further than to the first."""
+        count, has_ground, has_object = 0, False, False
+        for index in indices:
+            mask = store.load(index).mask
+            if mask is not None:
+                count += 1
+                has_ground |= bool((mask == 0).any())
+                has_object |= bool((mask != 0).any())
+            if has_ground and has_object:
+                return
+        refuse_uniform(f"{self.name} {split}", count, has_ground, has_object)
 
     def _loader(
         self, kind: type[DataLoader[Any]], reader: Dataset[Any], batch_sampler: Any

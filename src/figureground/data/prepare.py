@@ -19,7 +19,7 @@ from figureground.data.cache import first_writable
 from figureground.data.datamodule import ImageDataModule
 from figureground.data.index import write_index
 from figureground.data.reading import open_picture
-from figureground.data.samples import ImageDataset
+from figureground.data.samples import ImageDataset, refuse_uniform
 
 _CHUNK = 64
 _HEAD = 1 << 16  # Bytes of each file that are summed up.
@@ -71,12 +71,8 @@ def prepare(datamodule: ImageDataModule, *, skip_broken: bool = False) -> dict[s
         lines = "\n  ".join(broken.values())
         raise DataError(f"{len(broken)} samples of {datamodule.name} are broken:\n  {lines}")
     for split, report in reports.items():
-        if report.masks and report.foreground in {0.0, 1.0}:
-            raise DataError(
-                f"all {report.masks} masks of {datamodule.name} {split} are "
-                f"{'empty' if report.foreground == 0 else 'full'}; expected 0 = background and "
-                "other values = objects"
-            )
+        has_ground, has_object = report.foreground < 1, report.foreground > 0
+        refuse_uniform(f"{datamodule.name} {split}", report.masks, has_ground, has_object)
     if files and datamodule.cache_dirs:
         write_index(first_writable(datamodule.cache_dirs), datamodule.name, files, broken_files)
     with watching() as stop:

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
+from figureground.core.errors import DataError
+
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -75,3 +77,16 @@ class ImageDataset(Dataset[Sample]):
     def check_counts(self) -> list[str]:
         """Problems with the number of samples or the split list, for `prepare`."""
         return []
+
+
+def refuse_uniform(what: str, count: int, has_ground: bool, has_object: bool) -> None:
+    """Refuse `count` masks of `what` that are all empty or all full: scores would mean nothing.
+
+    Raises:
+        DataError: There are masks, but not both pixels of objects and of background.
+    """
+    if count and not (has_ground and has_object):
+        raise DataError(
+            f"all {count} masks of {what} are {'full' if has_object else 'empty'}; expected 0 = "
+            "background and other values = objects; mend them or move them away"
+        )
