@@ -18,6 +18,7 @@ from archives import disc, picture, write_folder
 from figureground.core.errors import DataError
 from figureground.data.datamodule import ImageDataModule
 from figureground.data.datasets.folder import Folder
+from figureground.data.datasets.toy import Toy
 from figureground.data.prepare import prepare
 from figureground.data.reading import open_picture, read_image, read_mask, to_indices
 from figureground.data.transforms import ResizeCrop
@@ -295,6 +296,26 @@ def test_f36_file_changed_after_prepare_is_named(root: Path) -> None:
     os.utime(changed)
 
 
+def test_f36_preparing_another_folder_forgets_nothing(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    prepare(make(Path("mine"), cache_dir=str(tmp_path / "cache")))  # The same, relative.
+    prepare(make(write_folder(tmp_path / "other", 24)))
+    changed = next((root / "images").glob("*.jpg"))
+    changed.write_bytes(changed.read_bytes() + b"x")
+    with pytest.raises(DataError, match=f"changed since prepare: .*{changed.name}"):
+        make(root).setup("fit")
+
+
+def test_prepare_writes_no_index_of_drawn_pictures(tmp_path: Path) -> None:
+    toy = Toy("val", 6)
+    prepare(
+        ImageDataModule(name="toy", resolution=32, batch_size=2, val=toy, cache_dir=str(tmp_path))
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_f36_vanished_file_is_named(root: Path) -> None:
     module = make(root)
     prepare(module)
@@ -318,7 +339,7 @@ def test_f38_prepare_writes_its_index_where_it_can(root: Path, tmp_path: Path) -
     (tmp_path / "cache").write_text("in the way")
     module = make(root, fallback_cache_dir=str(tmp_path / "run"))
     prepare(module)
-    assert (tmp_path / "run/mine-index.json").is_file()
+    assert len(list((tmp_path / "run").glob("mine-index-*.json"))) == 1
 
 
 def test_prepare_reports_counts_and_foreground(root: Path) -> None:

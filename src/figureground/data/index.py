@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -17,26 +18,32 @@ logger = logging.getLogger(__name__)
 _SHOWN = 5
 
 
-def index_path(folder: Path, name: str) -> Path:
-    """Where the index of dataset `name` lies."""
-    return folder / f"{name}-index.json"
+def index_path(folder: Path, name: str, origin: str) -> Path:
+    """Where the index of dataset `name` lies, if its files come from `origin`."""
+    digest = hashlib.sha256(origin.encode()).hexdigest()[:8]
+    return folder / f"{name}-index-{digest}.json"
 
 
-def write_index(folder: Path, name: str, files: dict[str, Any], broken: dict[str, str]) -> Path:
-    """Write the index of dataset `name`: facts by file, problems by file of broken samples.
+def entry_of(path: Path) -> str:
+    """Name of a file in the index: the same from whatever directory it is referred to."""
+    # The file itself may be a link: one that points elsewhere has changed.
+    return str(path.parent.resolve() / path.name)
 
-    Paths tell apart two folders that are used under one name.
-    """
-    path = index_path(folder, name)
+
+def write_index(
+    folder: Path, name: str, origin: str, files: dict[str, Any], broken: dict[str, str]
+) -> Path:
+    """Write the index of dataset `name`: facts by file, problems by file of broken samples."""
+    path = index_path(folder, name, origin)
     with atomic_write(path, "w") as file:
         json.dump({"files": files, "broken": broken}, file, indent=1)
     return path
 
 
-def read_index(folders: Sequence[Path], name: str) -> dict[str, Any] | None:
+def read_index(folders: Sequence[Path], name: str, origin: str) -> dict[str, Any] | None:
     """Read the index of dataset `name`, or None where `prepare` did not run."""
     for folder in folders:
-        path = index_path(folder, name)
+        path = index_path(folder, name, origin)
         if path.is_file():
             content: dict[str, Any] = json.loads(path.read_text("utf-8"))
             return content
@@ -49,13 +56,13 @@ def verify_unchanged(dataset: ImageDataset, folders: Sequence[Path], name: str) 
     Raises:
         DataError: A file has changed or gone since `prepare`.
     """
-    index = read_index(folders, name)
+    index = read_index(folders, name, dataset.origin())
     if index is None:
         return
     changed = []
     for number in range(len(dataset)):
         for path in dataset.files(number):
-            known = index["files"].get(str(path))
+            known = index["files"].get(entry_of(path))
             if known is None:
                 continue
             try:
@@ -78,7 +85,7 @@ def exclude_unreadable(dataset: ImageDataset, folders: Sequence[Path], name: str
     Raises:
         DataError: `prepare` did not run, so it is not known which they are.
     """
-    index = read_index(folders, name)
+    index = read_index(folders, name, dataset.origin())
     if index is None:
         raise DataError(
             f"data.on_error=skip leaves out what prepare found broken, but it did not run; type: "
@@ -88,7 +95,7 @@ def exclude_unreadable(dataset: ImageDataset, folders: Sequence[Path], name: str
     kept = [
         number
         for number in range(len(dataset))
-        if not any(str(path) in broken for path in dataset.files(number))
+        if not any(entry_of(path) in broken for path in dataset.files(number))
     ]
     if len(kept) < len(dataset):
         logger.warning("%d broken samples of %s are left out", len(dataset) - len(kept), name)
@@ -105,6 +112,10 @@ class Subset(ImageDataset):
 
     def __getitem__(self, index: int) -> Sample:
         return self.dataset[self.indices[index]]
+
+    def origin(self) -> str:
+        """Where the files of the other dataset come from."""
+        return self.dataset.origin()
 
     def files(self, index: int) -> tuple[Path, ...]:
         """Files of the sample in the other dataset."""

@@ -17,7 +17,7 @@ from figureground.core.errors import DataError
 from figureground.core.signals import watching
 from figureground.data.cache import first_writable
 from figureground.data.datamodule import ImageDataModule
-from figureground.data.index import write_index
+from figureground.data.index import entry_of, write_index
 from figureground.data.reading import open_picture
 from figureground.data.samples import ImageDataset, refuse_uniform
 
@@ -62,9 +62,9 @@ def prepare(datamodule: ImageDataModule, *, skip_broken: bool = False) -> dict[s
             split are empty or full.
     """
     reports: dict[str, SplitReport] = {}
-    files: dict[str, Any] = {}
+    files: dict[str, dict[str, Any]] = {}  # By where they come from.
     for split, dataset in datamodule.datasets.items():
-        reports[split] = _check_split(dataset, split, files)
+        reports[split] = _check_split(dataset, split, files.setdefault(dataset.origin(), {}))
     broken = {key: why for report in reports.values() for key, why in report.problems.items()}
     broken_files = {path: why for report in reports.values() for path, why in report.files.items()}
     if broken and not skip_broken:
@@ -73,8 +73,10 @@ def prepare(datamodule: ImageDataModule, *, skip_broken: bool = False) -> dict[s
     for split, report in reports.items():
         has_ground, has_object = report.foreground < 1, report.foreground > 0
         refuse_uniform(f"{datamodule.name} {split}", report.masks, has_ground, has_object)
-    if files and datamodule.cache_dirs:
-        write_index(first_writable(datamodule.cache_dirs), datamodule.name, files, broken_files)
+    for origin, facts in files.items():
+        if datamodule.cache_dirs and (facts or broken_files):
+            folder = first_writable(datamodule.cache_dirs)
+            write_index(folder, datamodule.name, origin, facts, broken_files)
     with watching() as stop:
         stop.check()
     if skip_broken:
@@ -91,13 +93,13 @@ def _check_split(dataset: ImageDataset, split: str, files: dict[str, Any]) -> Sp
     def complain(index: int, problem: str) -> None:
         report.problems[dataset.keys[index]] = problem
         for path in dataset.files(index)[:1]:
-            report.files[str(path)] = problem
+            report.files[entry_of(path)] = problem
 
     def check(index: int) -> None:
         try:
             sample = dataset[index]
             for path in dataset.files(index):
-                files[str(path)] = _describe(path)
+                files[entry_of(path)] = _describe(path)
         except DataError as error:
             complain(index, str(error))
             return

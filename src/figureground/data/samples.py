@@ -60,6 +60,10 @@ class ImageDataset(Dataset[Sample]):
         """Files behind sample `index`, the image first; none if it is made in memory."""
         return ()
 
+    def origin(self) -> str:
+        """Where the files come from: tells apart two folders that are used under one name."""
+        return str(Path(root).resolve()) if (root := getattr(self, "root", None)) else ""
+
     def fingerprint(self) -> str:
         """Hash of what the samples depend on: names, sizes and times of all files."""
         digest = hashlib.sha256(f"{type(self).__qualname__} {self.annotated}".encode())

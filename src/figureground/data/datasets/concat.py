@@ -35,6 +35,10 @@ class Concat(ImageDataset):
         part, place = self._find(index)
         return part.files(place)
 
+    def origin(self) -> str:
+        """Where the files of all parts come from."""
+        return "\n".join(part.origin() for part in self.parts)
+
     def fingerprint(self) -> str:
         """Hash of what the parts depend on, drawn ones too."""
         text = "|".join([*self.keys[:1], *(part.fingerprint() for part in self.parts)])
