@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import hydra.utils
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from figureground.core.bounds import Bounds
 from figureground.core.errors import CheckpointError, ConfigError, FiguregroundError
@@ -143,6 +143,7 @@ def flatten(plain: Any, prefix: str = "") -> dict[str, Any]:
 def _resolve(config: DictConfig) -> tuple[list[str], dict[str, Any]]:
     """Resolve leaf by leaf; return problems and what could be resolved."""
     problems: list[str] = []
+    consequences: list[str] = []  # What refers to an option that is not set.
 
     def walk(node: DictConfig | ListConfig, path: str) -> Any:
         keys: list[Any] = (
@@ -162,14 +163,16 @@ def _resolve(config: DictConfig) -> tuple[list[str], dict[str, Any]]:
                 reason = str(error).splitlines()[0] if str(error) else "it refers to itself"
                 if isinstance(error, RecursionError):
                     reason = "its references go round in a circle"
-                problems.append(f"{place}: {reason}")
+                is_consequence = isinstance(error, InterpolationToMissingValueError)
+                (consequences if is_consequence else problems).append(f"{place}: {reason}")
                 continue
             values[key] = (
                 walk(value, place) if isinstance(value, DictConfig | ListConfig) else value
             )
         return list(values.values()) if isinstance(node, ListConfig) else values
 
-    return problems, walk(config, "")
+    plain = walk(config, "")
+    return problems or consequences, plain
 
 
 def _targets(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -34,6 +34,10 @@ def test_default_is_valid(compose: Compose) -> None:
     assert problems(compose) == ""
 
 
+def test_option_that_others_refer_to_is_asked_for_once(compose: Compose) -> None:
+    assert problems(compose, "data=folder") == "data.root is not set; add data.root=..."
+
+
 @pytest.mark.parametrize(
     ("override", "fragment"),
     [
