@@ -115,8 +115,9 @@ def open_store(
         return _make_store(dataset, arrays)
     key = _key(dataset, transform, resolution)
     for directory in directories:
-        if (directory / f"{name}-{key}" / "header.json").is_file():
-            return _open(directory / f"{name}-{key}", dataset)
+        folder = directory / f"{name}-{key}"
+        if folder.is_dir() and (store := _open(folder, dataset, resolution)):
+            return store
     return _build(dataset, transform, resolution, directories, f"{name}-{key}")
 
 
@@ -126,10 +127,35 @@ def _key(dataset: ImageDataset, transform: Transform | None, resolution: int) ->
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _open(folder: Path, dataset: ImageDataset) -> PixelStore:
-    arrays = {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
+def _open(folder: Path, dataset: ImageDataset, resolution: int) -> PixelStore | None:
+    """Open a cache, or warn and return None if it is damaged."""
+    try:
+        store = _read(folder, dataset, resolution)
+    except Exception as error:  # On damaged files numpy raises nearly anything.
+        logger.warning("the cache %s is damaged (%s); it is built again", folder, error)
+        return None
     logger.info("using the cache %s", folder)
+    return store
+
+
+def _read(folder: Path, dataset: ImageDataset, resolution: int) -> PixelStore:
+    """Open a cache, of which all that the header, types and sizes tell is checked."""
+    header = json.loads((folder / "header.json").read_text("utf-8"))
+    if header != _header(len(dataset), resolution):
+        raise ValueError(f"its header says {header}")
+    arrays: _Arrays = {}
+    for part, (dtype, shape) in _layout(len(dataset), resolution).items():
+        if part == "masks" and not arrays["has_mask"].any():
+            continue
+        # Fails if the file is too short, of which reading past the end would kill the process.
+        arrays[part] = array = np.load(folder / f"{part}.npy", mmap_mode="r")
+        if array.dtype != dtype or array.shape != shape:
+            raise ValueError(f"{part} are {array.dtype} {array.shape}")
     return _make_store(dataset, arrays)
+
+
+def _header(count: int, resolution: int) -> dict[str, int]:
+    return {"format": _FORMAT, "count": count, "resolution": resolution}
 
 
 def _make_store(dataset: ImageDataset, arrays: _Arrays) -> PixelStore:
@@ -159,18 +185,32 @@ def _build(
         if not arrays["has_mask"].any():
             (temporary / "masks.npy").unlink()
         with atomic_write(temporary / "header.json", "w") as file:
-            json.dump({"format": _FORMAT, "count": len(dataset), "resolution": resolution}, file)
-        try:
-            temporary.rename(parent / name)
-        except OSError:  # Somebody else was quicker; theirs is the same.
-            shutil.rmtree(temporary)
+            json.dump(_header(len(dataset), resolution), file)
+        _put_in_place(temporary, parent / name, dataset, resolution)
     except OSError as error:
         raise WriteError(
             f"cannot build the cache in {parent}: {error}; set data.cache=off"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return _open(parent / name, dataset)
+    store = _open(parent / name, dataset, resolution)
+    if store is None:
+        raise WriteError(
+            f"the cache {parent / name} cannot be read back; remove it, or set data.cache=off"
+        )
+    return store
+
+
+def _put_in_place(temporary: Path, folder: Path, dataset: ImageDataset, resolution: int) -> None:
+    """Move a new cache to its place, replacing a damaged one but not a sound one."""
+    try:
+        temporary.rename(folder)
+    except OSError:
+        try:
+            _read(folder, dataset, resolution)  # Somebody else was quicker; theirs is the same.
+        except Exception:  # As in `_open`.
+            shutil.rmtree(folder)
+            temporary.rename(folder)
 
 
 def first_writable(directories: Sequence[Path]) -> Path:
@@ -196,9 +236,9 @@ def _layout(count: int, resolution: int) -> dict[str, tuple[type[np.generic], tu
     shape = (count, resolution, resolution)
     return {
         "images": (np.uint8, (*shape, 3)),
-        "masks": (np.uint8, shape),
         "labels": (np.int64, (count,)),
         "has_mask": (np.bool_, (count,)),
+        "masks": (np.uint8, shape),  # No file if no picture has one.
     }
 
 

@@ -184,6 +184,38 @@ def test_cached_masks_may_hold_any_value(tmp_path: Path, cache: str) -> None:
             assert (found is None) if mask is None else np.array_equal(found, mask)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("part", "content"),
+    [
+        ("images.npy", None),  # Cut in half.
+        ("images.npy", b""),
+        ("masks.npy", None),
+        ("labels.npy", b"\x93NUMPY\x01\x00v\x00{'descr': ["),
+        ("has_mask.npy", "gone"),
+        ("header.json", b"{"),
+        ("header.json", b'{"format": 1, "count": 24, "resolution": 16}'),
+        ("header.json", "gone"),
+    ],
+)
+def test_damaged_cache_is_built_again_with_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, part: str, content: bytes | str | None
+) -> None:
+    sound = make(tmp_path).batch("val", range(24))
+    (path,) = (tmp_path / "cache").glob(f"f-val-*/{part}")
+    if content == "gone":
+        path.unlink()
+    else:
+        old = path.read_bytes()
+        path.write_bytes(content if isinstance(content, bytes) else old[: len(old) // 2])
+    again = make(tmp_path).batch("val", range(24))
+    assert torch.equal(again.image, sound.image)
+    assert torch.equal(again.mask, sound.mask)  # type: ignore[arg-type]  # both have masks
+    assert caplog.text.count("is damaged") == 1
+    make(tmp_path).batch("val", range(24))
+    assert caplog.text.count("is damaged") == 1
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
 def test_f45_other_transform_is_another_cache(tmp_path: Path) -> None:
     make(tmp_path).store("val")
     make(tmp_path, transform=ResizeCrop(16, "nearest")).store("val")
