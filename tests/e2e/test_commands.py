@@ -201,6 +201,30 @@ def test_generate_samples_redraws_and_swaps(
         generate(compose(ckpt(trained), "swap=[a.jpg]", config_name="generate"))
 
 
+def test_generate_mixes_no_samples_of_two_seeds_or_checkpoints(
+    compose: Compose, trained: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+
+    def draw(*arguments: str, file: Path | None = None) -> list[bytes]:
+        given = [f"ckpt={file}" if file else ckpt(trained), f"output={out}", *arguments]
+        generate(compose(*given, config_name="generate"))
+        return [path.read_bytes() for path in sorted((out / "images").iterdir())]
+
+    three = draw("count=3", "seed=0")
+    with pytest.raises(UserError, match="another seed or checkpoint; add overwrite=true"):
+        draw("count=2", "seed=1")
+    assert draw("count=3", "seed=0") == three
+    two = draw("count=2", "seed=1", "overwrite=true")
+    assert len(two) == len(list((out / "masks").iterdir())) == 2
+    assert not set(two) & set(three)
+    with pytest.raises(UserError, match="another seed or checkpoint"):
+        draw("count=2", "seed=1", file=trained / "checkpoints/previous.ckpt")
+    (out / "manifest.csv").unlink()
+    with pytest.raises(UserError, match="another seed or checkpoint"):
+        draw("count=2", "seed=1")
+
+
 def test_prepare_reports_and_converts(
     compose: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -242,6 +266,22 @@ def test_inputs_are_found_and_devices_named(tmp_path: Path) -> None:
     assert choose_device("cpu").type == "cpu"
     with pytest.raises(UserError, match="is not available"):
         choose_device("cuda:7")
+
+
+def test_results_of_different_pictures_have_different_names(tmp_path: Path) -> None:
+    for name in ("A/x.jpg", "B/x.jpg", "B/y.jpg", "B/y.png", "c/A/x.jpg", "B/sub/x.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(0, (8, 8)).save(tmp_path / name)
+
+    def names(*inputs: str) -> list[str]:
+        found = find_pictures([f"{tmp_path}/{each}" for each in inputs])
+        return [str(name) for _, name in found]
+
+    assert names("A", "B") == ["A/x", "sub/x", "B/x", "y_jpg", "y_png"]
+    assert names("A/x.jpg", "B/x.jpg") == ["A/x", "B/x"]
+    assert names("?/x.jpg") == ["A/x", "B/x"]
+    assert names("A", "c/A") == ["A/x_jpg", "A/x_jpg_2"]
+    assert names("A", "A/*.jpg") == ["x"]
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import logging
 from pathlib import Path
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_FIELDS = ("index", "seed", "image", "mask", "layers")
+_FIELDS = ("index", "seed", "checkpoint", "image", "mask", "layers")
+_SHEET = 24  # Samples on the contact sheet.
 
 
 def main() -> None:
@@ -31,7 +33,8 @@ def main() -> None:
 def generate(config: DictConfig) -> None:
     """Write what was asked for below `output`: `count` samples, `input` redrawn, `swap` swapped.
 
-    Sample i depends on (seed, i) alone, so batch size and interruptions change nothing.
+    Sample i depends on (seed, i) alone, so an interrupted run is simply started again. Samples of
+    another seed or checkpoint are refused unless `overwrite=true`, which removes them.
     """
     check_job(config)
     from figureground.core.protocols import LayerGenerator, Redrawer
@@ -45,7 +48,7 @@ def generate(config: DictConfig) -> None:
             raise UserError(
                 f"{type(method).__name__} cannot draw pictures; use predict to segment given ones"
             )
-        _sample(method, output, config.count, config.seed)
+        _sample(method, output, config)
     if config.input is not None or config.swap is not None:
         if not isinstance(method, Redrawer):
             raise UserError(f"{type(method).__name__} cannot redraw given pictures; use count=...")
@@ -55,48 +58,90 @@ def generate(config: DictConfig) -> None:
             _swap(method, output, list(config.swap))
 
 
-def _sample(method: Any, output: Path, count: int, seed: int) -> None:
-    """Write images, masks and layers of samples 0 to count - 1 and a manifest."""
+def _sample(method: Any, output: Path, config: DictConfig) -> None:
+    """Write a manifest, then images, masks and layers of samples 0 to `count` - 1."""
     import numpy as np
     import torch
 
-    from figureground.core.io import atomic_write
-    from figureground.core.seeds import mix_seed
     from figureground.core.signals import watching
     from figureground.viz.grids import picture_grid, to_uint8
     from figureground.viz.overlays import mask_to_gray
 
-    rows, shown = [], []
+    rows = _list_samples(config)
+    _claim(output, rows, config.overwrite)
+    shown = []
     with watching() as stop, torch.inference_mode():
-        for index in range(count):
+        for index, row in enumerate(rows):
             stop.check()
-            stem = f"{index:06d}"
-            own_seed = mix_seed(seed, index)
-            image_path = output / "images" / f"{stem}.png"
-            rows.append(
-                [index, own_seed, f"images/{stem}.png", f"masks/{stem}.png", f"layers/{stem}_*.png"]
-            )
-            if image_path.exists() and index >= 24:
+            image_path = output / row["image"]
+            if image_path.exists() and index >= _SHEET:
                 continue
             # One at a time: a batch would tie a picture to its neighbours.
-            layers = method.sample(1, generator=torch.Generator().manual_seed(own_seed))
-            shown.append(layers.composite[0].cpu())
+            layers = method.sample(1, generator=torch.Generator().manual_seed(int(row["seed"])))
+            if index < _SHEET:
+                shown.append(layers.composite[0].cpu())
             if image_path.exists():
                 continue
             for layer in range(layers.color.shape[1]):
                 rgb = to_uint8(layers.color[0, layer])
                 alpha = (layers.alpha[0, layer, 0] * 255).round().clamp(0, 255)
                 rgba = np.dstack([rgb, alpha.to(torch.uint8).cpu().numpy()])
-                write_png(output / "layers" / f"{stem}_{layer}.png", rgba)
+                write_png(output / row["layers"].replace("*", str(layer)), rgba)
             mask = layers.segmentation[0].to(torch.uint8).cpu().numpy()
-            write_png(output / "masks" / f"{stem}.png", mask_to_gray(mask, layers.alpha.shape[1]))
+            write_png(output / row["mask"], mask_to_gray(mask, layers.alpha.shape[1]))
             write_png(image_path, to_uint8(layers.composite[0]))
+    write_png(output / "samples.png", picture_grid(torch.stack(shown), columns=8))
+    logger.info("%d samples. Look at:\n  %s", len(rows), output / "samples.png")
+
+
+def _list_samples(config: DictConfig) -> list[dict[str, str]]:
+    """Rows of the manifest: where each sample comes from and where it goes."""
+    from figureground.core.seeds import mix_seed
+
+    # By content: the last.ckpt of a run is another one tomorrow.
+    with Path(config.ckpt).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    rows = []
+    for index in range(config.count):
+        stem = f"{index:06d}"
+        places = (f"images/{stem}.png", f"masks/{stem}.png", f"layers/{stem}_*.png")
+        cells = (str(index), str(mix_seed(config.seed, index)), digest, *places)
+        rows.append(dict(zip(_FIELDS, cells, strict=True)))
+    return rows
+
+
+def _claim(output: Path, rows: list[dict[str, str]], overwrite: bool) -> None:
+    """Write the manifest, so that `output` takes no samples but those of `rows`.
+
+    Raises:
+        UserError: It holds others, and `overwrite` is off.
+    """
+    from figureground.core.io import atomic_write
+
+    path = output / "manifest.csv"
+    number = "[0-9]" * 6
+    patterns = (f"images/{number}.png", f"masks/{number}.png", f"layers/{number}_*.png")
+    if overwrite:
+        for pattern in patterns:
+            for old in output.glob(pattern):
+                old.unlink()
+    elif any(output.glob(patterns[0])):
+        before: list[dict[str, str]] = []
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as file:
+                before = list(csv.DictReader(file))
+        common = min(len(before), len(rows))
+        if not before or before[:common] != rows[:common]:
+            raise UserError(
+                f"{output} holds samples of another seed or checkpoint; add overwrite=true to "
+                "replace them, or choose another output=..."
+            )
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([_FIELDS, *rows])
-    with atomic_write(output / "manifest.csv", "w") as file:
+    writer = csv.DictWriter(text, _FIELDS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with atomic_write(path, "w") as file:
         file.write(text.getvalue())
-    write_png(output / "samples.png", picture_grid(torch.stack(shown[:24]), columns=8))
-    logger.info("%d samples. Look at:\n  %s", count, output / "samples.png")
 
 
 def _load_squares(method: Any, files: list[Path]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
@@ -45,38 +46,56 @@ def find_pictures(inputs: str | Sequence[str]) -> list[tuple[Path, Path]]:
 
     Returns:
         Pairs of a file and the relative path without ending that its results are named by; these
-        are unique: files that differ in their ending only keep it in the name.
+        are unique: files that differ in their ending only keep it in the name, those of the same
+        name in several inputs are put below the name of their folder, or numbered.
 
     Raises:
         DataError: An input matches nothing.
     """
     from figureground.data.reading import list_pictures
 
-    found: list[tuple[Path, Path]] = []
+    found: list[tuple[Path, Path]] = []  # File and the folder its name is relative to.
     for entry in [inputs] if isinstance(inputs, str) else inputs:
         path = Path(entry)
         if path.is_dir():
-            new = [(file, file.relative_to(path)) for file in list_pictures(path)]
+            new = [(file, path) for file in list_pictures(path)]
         elif path.is_file():
-            new = [(path, Path(path.name))]
+            new = [(path, path.parent)]
         else:
-            new = [
-                (Path(file), Path(Path(file).name))
-                for file in sorted(glob(entry, recursive=True))  # noqa: PTH207 - absolute patterns too
-            ]
+            files = sorted(glob(entry, recursive=True))  # noqa: PTH207 - absolute patterns too
+            new = [(Path(file), Path(file).parent) for file in files]
         if not new:
             raise DataError(
                 f"input={entry} matches no picture; expected a file, a folder or a pattern"
             )
         found += new
-    stems = [relative.with_suffix("") for _, relative in found]
-    return [
-        (
-            file,
-            stem if stems.count(stem) == 1 else relative.with_name(relative.name.replace(".", "_")),
+    # A picture found twice, by its folder and by a pattern, is one picture.
+    unique = {file.absolute(): (file, root) for file, root in reversed(found)}
+    return _name_results(list(reversed(unique.values())))
+
+
+def _name_results(found: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+    """Pair each file with the shortest name that no other has."""
+    levels: list[list[Path]] = [[], [], [], []]
+    for file, root in found:
+        relative = file.relative_to(root)
+        stem, full = relative.with_suffix(""), relative.with_name(relative.name.replace(".", "_"))
+        folder = root.resolve().name
+        for level, name in zip(levels, (stem, full, folder / stem, folder / full), strict=True):
+            level.append(name)
+    counts = [Counter(level) for level in levels]
+    taken: set[Path] = set()
+    named = []
+    for (file, _), *names in zip(found, *levels, strict=True):
+        wanted = next(
+            (name for name, count in zip(names, counts, strict=True) if count[name] == 1), names[-1]
         )
-        for (file, relative), stem in zip(found, stems, strict=True)
-    ]
+        name, number = wanted, 2
+        while name in taken:  # Folders of the same name in different places.
+            name, number = wanted.with_name(f"{wanted.name}_{number}"), number + 1
+        taken.add(name)
+        named.append((file, name))
+    return named
 
 
 def require_readable(pictures: list[tuple[Path, Path]], skip: bool) -> list[tuple[Path, Path]]:

@@ -83,7 +83,6 @@ class GenerateSettings(Settings):
     input: str | Sequence[str] | None = None
     swap: Sequence[str] | None = None
     columns: PositiveInt = 1
-    batch_size: PositiveInt = 1
     device: str = "auto"
 
 
