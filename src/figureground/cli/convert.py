@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from figureground.cli import run
 from figureground.cli.check import check_job
-from figureground.core.errors import UserError
+from figureground.core.errors import CheckpointError, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +43,17 @@ def convert(config: DictConfig) -> Path:
     found = converter.convert_checkpoint(Path(config.weights))
     for name, value in found.options.items():
         OmegaConf.update(config.method, name, value, force_add=True)
+    check_job(config)  # Anything may stand in a file.
     method = build_method(config)
     state = method.state_dict()
-    absent = sorted({key.partition(".")[0] for key in state if key not in found.state_dict})
+    missing_keys = [key for key in state if key not in found.state_dict]
+    absent = sorted({key.partition(".")[0] for key in missing_keys})
+    if partial := [name for name in absent if name in found.networks]:
+        example = next(key for key in missing_keys if key.startswith(f"{partial[0]}."))
+        raise CheckpointError(
+            f"{config.weights} has a part of {partial[0]} only ({example} is missing); expected "
+            "all weights of each network that is in the file"
+        )
     state.update(found.state_dict)
     check_fits(method, state, config.weights)
     method.load_state_dict(state)

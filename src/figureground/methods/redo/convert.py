@@ -138,14 +138,36 @@ def convert_checkpoint(path: Path) -> ConvertedWeights:
     options: dict[str, Any] = {}
     for theirs, ours in NETWORKS.items():
         if theirs in content:
-            converted = convert_network(theirs, content[theirs])
+            converted, sizes = _read_network(path, theirs, content[theirs])
             state |= {f"{ours}.{key}": tensor for key, tensor in converted.items()}
-            options |= _infer_options(ours, converted)
+            options |= sizes
             networks.append(ours)
     options |= _read_options(content.get("options"))
     if "encoder" not in networks and len(networks) > 1:
         options["latent_weight"] = 0.0
     return ConvertedWeights(options, state, networks)
+
+
+def _read_network(path: Path, name: str, state: object) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Convert one network of the file at `path`; return its weights and the options they show."""
+    if (
+        not isinstance(state, Mapping)
+        or not state
+        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
+    ):
+        raise CheckpointError(
+            f"{path}: {name} is not a state dict; expected names with tensors, as the authors' "
+            "script saves them"
+        )
+    try:
+        converted = convert_network(name, state)
+        return converted, _infer_options(NETWORKS[name], converted)
+    except (KeyError, IndexError, RuntimeError) as error:  # Weights are missing or misshapen.
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{path}: {name} is not the authors' network, or a part of it only ({reason}); "
+            "expected all of its weights"
+        ) from error
 
 
 def convert_network(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -236,9 +258,9 @@ def _infer_options(ours: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
     return {"encoder_width": width}
 
 
-def _read_options(options: argparse.Namespace | None) -> dict[str, Any]:
+def _read_options(options: object) -> dict[str, Any]:
     """Take from the stored flags what weights cannot tell."""
     flags = {"nMasks": "num_regions", "nz": "latent_dim", "temperature": "temperature"}
     flags |= {"wrecZ": "latent_weight", "initOrthoGain": "init_gain"}
-    given = vars(options) if options is not None else {}
+    given = vars(options) if isinstance(options, argparse.Namespace) else {}
     return {ours: given[theirs] for theirs, ours in flags.items() if given.get(theirs) is not None}

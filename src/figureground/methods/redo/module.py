@@ -126,7 +126,13 @@ class ReDO(Method):
     ) -> None:
         super().__init__(metrics=metrics)
         if problems := self.check_options(
-            resolution=resolution, num_regions=num_regions, mask_width=mask_width
+            resolution=resolution,
+            num_regions=num_regions,
+            mask_width=mask_width,
+            generator_width=generator_width,
+            generator_attention=generator_attention,
+            discriminator_width=discriminator_width,
+            discriminator_attention=discriminator_attention,
         ):
             raise ValueError("; ".join(problems))
         self.resolution, self.num_regions, self.latent_dim = resolution, num_regions, latent_dim
@@ -185,7 +191,7 @@ class ReDO(Method):
 
     @staticmethod
     def check_options(
-        *, resolution: int, num_regions: int, mask_width: int, **_: object
+        *, resolution: int, num_regions: int, mask_width: int, **others: Any
     ) -> list[str]:
         """Problems of options that are fine one by one but not together."""
         problems = []
@@ -197,6 +203,11 @@ class ReDO(Method):
             )
         if mask_width < 4:
             problems.append(f"mask_width must be 4 at least, got {mask_width}")
+        problems += [
+            f"{name}_attention needs {name}_width=2 at least, got {others[f'{name}_width']}"
+            for name in ("generator", "discriminator")
+            if others[f"{name}_attention"] and others[f"{name}_width"] < 2
+        ]
         return problems
 
     # -- capabilities ------------------------------------------------------------------------

@@ -53,6 +53,15 @@ def test_bad_resolutions_are_refused() -> None:
         tiny(num_regions=1)
 
 
+@pytest.mark.parametrize("network", ["generator", "discriminator"])
+def test_attention_needs_a_width_of_two(network: str) -> None:
+    options = {f"{network}_width": 1, f"{network}_attention": True}
+    with pytest.raises(ValueError, match=f"{network}_attention needs {network}_width=2 at least"):
+        tiny(**options)
+    assert tiny(**{**options, f"{network}_width": 2})
+    assert tiny(**{**options, f"{network}_attention": False})
+
+
 @pytest.mark.parametrize("redraw", ["all", "sampled"])
 @pytest.mark.parametrize("latent_from", ["composite", "redrawn"])
 def test_every_form_gives_gradients_to_all_players(redraw: str, latent_from: str) -> None:
@@ -238,6 +247,30 @@ def test_other_files_are_refused_and_nothing_runs(
         convert_checkpoint(path)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"netEncM": {}},
+        {"netEncM": [1, 2]},
+        {"netEncM": {"cnn.0.mods.1.weight": 3}},
+        {"netDX": {"dense.weight": torch.zeros(1, 4)}},
+        {"netDX": {"selfAtt.strange": torch.zeros(1)}},
+        {"netGenX": {"net.0.dense.weight": torch.zeros(4)}},
+        {
+            "netRecZ": {
+                "net.sc.0.1.weight_orig": torch.zeros(4),
+                "net.sc.0.1.weight_u": torch.ones(3),
+            }
+        },
+    ],
+)
+def test_broken_networks_are_refused_in_one_line(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"x\.pth: net\w+ is not") as caught:
+        convert_checkpoint(tmp_path / "x.pth")
+    assert "\n" not in str(caught.value)
 
 
 def test_table_names_every_network() -> None:
