@@ -6,6 +6,7 @@ import argparse
 import csv
 import json
 import logging
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from archives import picture, write_flowers, write_folder
-from faults import ROOT, command, run, tiny_overrides
+from faults import ROOT, build_tiny, command, run, tiny_overrides
 from figureground import load_method
 from figureground.cli import COMMANDS
 from figureground.cli.convert import convert
@@ -28,7 +29,15 @@ from figureground.cli.predict import predict
 from figureground.cli.prepare import prepare
 from figureground.cli.train import train
 from figureground.core.checkpoint import read_checkpoint
-from figureground.core.errors import ConfigError, DataError, UserError
+from figureground.core.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    StoppedBySignalError,
+    UserError,
+    exit_code_of,
+)
+from figureground.methods.redo import ReDO
 from figureground.methods.redo.convert import NETWORKS
 
 Compose = Callable[..., DictConfig]
@@ -134,8 +143,49 @@ def test_evaluate_one_and_several(compose: Compose, trained: Path, tmp_path: Pat
     evaluate(compose(f"ckpt=[{file},{file}]", *small, config_name="evaluate"))
     found = json.loads((tmp_path / "run/metrics.json").read_text())
     assert found["test/iou/img/set"]["std"] == 0
-    with pytest.raises(UserError, match=r"add data\.resolution=32"):
+    with pytest.raises(UserError, match=r"leave it out or use data\.resolution=32"):
         evaluate(compose(f"ckpt={file}", "data.resolution=64", *small, config_name="evaluate"))
+
+
+def test_evaluate_takes_the_resolution_from_the_checkpoint(compose: Compose, trained: Path) -> None:
+    small = ["data=rooms", "data.test.count=4", "trainer.accelerator=cpu"]
+    config = compose(ckpt(trained), *small, config_name="evaluate")
+    assert config.data.resolution == 64
+    assert evaluate(config)["test/images"] == 4
+    assert config.data.test.resolution == 32
+
+
+@pytest.mark.parametrize("moment", ["load_state_dict", "on_test_end"])
+def test_evaluate_stops_when_asked(
+    compose: Compose, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    asked = []
+
+    def ask(self: ReDO, *args: object, **kwargs: object) -> object:
+        asked.append(moment)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return getattr(super(ReDO, self), moment)(*args, **kwargs)
+
+    monkeypatch.setattr(ReDO, moment, ask, raising=False)
+    file = f"{trained}/checkpoints/last.ckpt"
+    arguments = [f"ckpt=[{file},{file}]", "data.test.count=8", "trainer.accelerator=cpu"]
+    with pytest.raises(StoppedBySignalError) as caught:
+        evaluate(compose(*arguments, config_name="evaluate"))
+    assert exit_code_of(caught.value) == 143
+    assert len(asked) == 1
+    assert not (tmp_path / "run/metrics.json").exists()
+
+
+@pytest.mark.slow
+def test_evaluate_with_two_processes_reports_once(trained: Path, tmp_path: Path) -> None:
+    done = run(
+        ["python", ROOT / "src/evaluate.py", ckpt(trained), "data.test.count=8",
+         "trainer=ddp_sim", "paths.output_dir=run"],
+        cwd=tmp_path, limit=90,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert done.out.count("1 checkpoint(s)") == 1
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["runs"][0]["test/images"] == 8
 
 
 def test_predict_writes_everything_for_any_picture(
@@ -254,6 +304,21 @@ def test_convert_makes_a_loadable_checkpoint(compose: Compose, tmp_path: Path) -
     for ours in NETWORKS.values():
         for key, value in getattr(method, ours).state_dict().items():
             assert torch.equal(getattr(loaded, ours).state_dict()[key], value)
+
+
+def test_convert_refuses_what_it_would_have_to_guess(compose: Compose, tmp_path: Path) -> None:
+    method = build_tiny("redo")[0]
+    keys = {"cnn.0.mods.7.weight": "stem.6.weight", "out.mods.9.weight": "head.weight"}
+    state = {theirs: method.mask_net.state_dict()[ours] for theirs, ours in keys.items()}
+    weights = tmp_path / "nets.pth"
+    arguments = ("data=toy", f"weights={weights}", f"output={tmp_path / 'redo.ckpt'}")
+    torch.save({"netEncM": state}, weights)
+    with pytest.raises(CheckpointError, match="has a part of mask_net only"):
+        convert(compose(*arguments, config_name="convert"))
+    torch.save({"netEncM": state, "options": argparse.Namespace(nz="many")}, weights)
+    with pytest.raises(ConfigError, match=r"method\.latent_dim=many: expected a whole number"):
+        convert(compose(*arguments, config_name="convert"))
+    assert not (tmp_path / "redo.ckpt").exists()
 
 
 def test_inputs_are_found_and_devices_named(tmp_path: Path) -> None:

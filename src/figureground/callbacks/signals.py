@@ -42,13 +42,11 @@ class SignalGuard(Callback):
 
     def on_validation_batch_end(self, trainer: Trainer, *_: object) -> None:
         """Stop inside validation; a resumed run repeats it from its first batch."""
-        # Ranks may have validation batches of different number and cannot agree inside.
-        if trainer.world_size == 1:
-            self._stop_if_asked(trainer)
+        self._stop_if_asked(trainer)  # All ranks have equally many batches, so they can agree.
 
     def on_test_batch_end(self, trainer: Trainer, *_: object) -> None:
         """Stop; there is no state to save."""
-        self._watch.check()
+        self._stop_if_asked(trainer)
 
     def on_predict_batch_end(self, trainer: Trainer, *_: object) -> None:
         """Stop; there is no state to save."""

@@ -7,11 +7,13 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from figureground.cli import run
 from figureground.cli.check import check_job
 from figureground.core.errors import UserError
+from figureground.core.peers import is_first_process
 
 
 def main() -> None:
@@ -20,34 +22,64 @@ def main() -> None:
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
-    """Score `ckpt` (or each of `ckpt=[a,b,c]`) on a split of `data`; print and write the scores."""
+    """Score `ckpt` (or each of `ckpt=[a,b,c]`) on a split of `data`; print and write the scores.
+
+    Pictures have the size a checkpoint works at, unless `data.resolution` was typed.
+    """
     check_job(config)
+    from figureground.callbacks.signals import SignalGuard
     from figureground.cli.train import quieten
     from figureground.core.checkpoint import load_method
     from figureground.core.config import build
     from figureground.core.io import atomic_write
+    from figureground.core.signals import watching
 
     quieten()
     paths = [config.ckpt] if isinstance(config.ckpt, str) else list(config.ckpt)
     runs: list[dict[str, float]] = []
-    datamodule = build(config.data)
-    for path in paths:
-        method = load_method(path)
-        resolution = getattr(method, "resolution", datamodule.resolution)
-        if resolution != datamodule.resolution:
-            raise UserError(
-                f"{path} works at {resolution} pixels, data={datamodule.name} gives "
-                f"{datamodule.resolution}; add data.resolution={resolution}"
+    datamodule: Any = None
+    with watching() as stop:
+        for path in paths:
+            trainer = build(
+                config.trainer, logger=False, enable_checkpointing=False, callbacks=[SignalGuard()]
             )
-        trainer = build(config.trainer, logger=False, enable_checkpointing=False)
-        scores = getattr(trainer, "validate" if config.split == "val" else "test")
-        found = scores(method, datamodule, verbose=False)
-        runs.append({name: float(value) for each in found for name, value in each.items()})
+            if trainer.world_size == 1:  # Several processes agree to stop at the next batch.
+                stop.check()
+            method = load_method(path)
+            datamodule = _fit_data(config, method, path, datamodule)
+            scores = getattr(trainer, "validate" if config.split == "val" else "test")
+            found = scores(method, datamodule, verbose=False)
+            runs.append({name: float(value) for each in found for name, value in each.items()})
     result = _summarise(runs)
-    _print(result, paths)
-    with atomic_write(Path(config.paths.output_dir) / "metrics.json", "w") as file:
-        json.dump({"ckpt": paths, "runs": runs, **result}, file, indent=2)
+    if is_first_process():
+        _print(result, paths)
+        with atomic_write(Path(config.paths.output_dir) / "metrics.json", "w") as file:
+            json.dump({"ckpt": paths, "runs": runs, **result}, file, indent=2)
     return {name: cell["mean"] for name, cell in result.items()}
+
+
+def _fit_data(config: DictConfig, method: Any, path: str, datamodule: Any) -> Any:
+    """Data at the size of `method`: `datamodule` itself if it is."""
+    from figureground.core.config import build
+
+    resolution = getattr(method, "resolution", config.data.resolution)
+    if resolution != config.data.resolution and _is_typed("data.resolution"):
+        raise UserError(
+            f"{path} works at {resolution} pixels, data.resolution={config.data.resolution} was "
+            f"given; leave it out or use data.resolution={resolution}"
+        )
+    if datamodule is None or resolution != config.data.resolution:
+        config.data.resolution = resolution
+        datamodule = build(config.data)
+    return datamodule
+
+
+def _is_typed(option: str) -> bool:
+    """Whether `option` stands on the command line."""
+    if not HydraConfig.initialized():
+        return False
+    typed = HydraConfig.get().overrides.task
+    return any(each.lstrip("+").startswith(f"{option}=") for each in typed)
 
 
 def _summarise(runs: list[dict[str, float]]) -> dict[str, dict[str, float]]:
