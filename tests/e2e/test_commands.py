@@ -483,3 +483,25 @@ def test_user_pictures_train(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.code == 0, done.err
     assert "run/metrics.json" in done.files
+
+
+def test_few_user_pictures_train_without_other_splits(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "mine", 6)
+    data = ["data=folder", "data.root=mine", "data.resolution=32", "data.batch_size=2",
+            "data.num_workers=0", "data.cache_dir=cache"]  # fmt: skip
+    fast = [a for a in FAST if not a.startswith(("data", "iterations"))]
+    with pytest.raises(DataError, match=r"set data\.train\.val=0 to go without"):
+        train(compose(*fast, *data, "iterations=2", output=tmp_path / "refused"))
+    data += ["data.train.val=0", "data.train.test=0"]
+    train(compose(*fast, *data, "iterations=2"))
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["iterations"] == 2
+    for split in ("val", "test"):
+        scores = compose(
+            *data, f"ckpt={tmp_path}/run/checkpoints/last.ckpt", f"split={split}",
+            "trainer.accelerator=cpu", config_name="evaluate",
+        )  # fmt: skip
+        with pytest.raises(DataError, match=f"has no {split} split"):
+            evaluate(scores)

@@ -47,6 +47,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
                 stop.check()
             method = load_method(path)
             datamodule = _fit_data(config, method, path, datamodule)
+            datamodule.store(config.split)  # Without this split Lightning would score nothing.
             scores = getattr(trainer, "validate" if config.split == "val" else "test")
             found = scores(method, datamodule, verbose=False)
             runs.append({name: float(value) for each in found for name, value in each.items()})

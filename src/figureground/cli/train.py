@@ -36,6 +36,7 @@ _UNDERSTOOD = (
     ".*torch.jit.script",
     ".*sync_dist=True",  # torchmetrics have summed over processes already.
     ".*LeafSpec",
+    ".*Total length of `list` across ranks is zero",  # There need be no validation set.
     ".*Grad strides do not match bucket view strides",  # channels_last with several processes
     ".*You have overridden `on_before_batch_transfer` in `LightningModule`",
 )

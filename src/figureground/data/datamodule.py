@@ -43,7 +43,7 @@ class ImageDataModule(LightningDataModule):
         batch_size: Pictures per batch, stream and process.
         num_workers: Loader processes; they change speed, never the data.
         root: Folder of the files; the datasets' own nodes refer to it.
-        train: Training set.
+        train: Training set; one that is empty, as any of these, is none.
         val: Validation set.
         test: Test set.
         predict: Set for prediction.
@@ -89,7 +89,7 @@ class ImageDataModule(LightningDataModule):
         self.datasets = {
             split: dataset
             for split, dataset in zip(_STORES, (train, val, test, predict), strict=True)
-            if dataset is not None
+            if dataset is not None and len(dataset)
         }
         self.transform, self.augment, self.seed = transform, augment, seed
         self.cache, self.on_error = cache, on_error

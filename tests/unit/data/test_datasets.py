@@ -12,6 +12,7 @@ from PIL import Image
 
 from archives import picture, write_cub, write_flowers, write_folder, write_lfw
 from figureground.core.errors import DataError
+from figureground.data.datamodule import ImageDataModule
 from figureground.data.datasets.concat import Concat
 from figureground.data.datasets.cub import CUB
 from figureground.data.datasets.digits import TwoDigits
@@ -230,9 +231,22 @@ def test_f39_unusable_folder_is_refused(tmp_path: Path, names: list[str], fragme
         Folder(str(tmp_path))
 
 
+def test_split_with_a_share_of_nothing_does_not_exist(tmp_path: Path) -> None:
+    root = str(write_folder(tmp_path / "mine", 6))
+    train, val, test = (Folder(root, split, 0, 0) for split in ("train", "val", "test"))
+    assert [len(train), len(val), len(test)] == [6, 0, 0]
+    module = ImageDataModule(
+        name="mine", resolution=16, batch_size=2, train=train, val=val, test=test
+    )
+    assert list(module.datasets) == ["train"]
+    assert module.val_dataloader() == []
+
+
 def test_empty_split_and_missing_folder_are_refused(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match="none of which falls into the test split"):
-        Folder(str(tmp_path), "test", test=0.0)
+    with pytest.raises(DataError, match=r"falls into the val split .* set data\.train\.val=0"):
+        Folder(str(tmp_path), "val", val=1e-9)
+    with pytest.raises(DataError, match=r"falls into the train split .* lower data\.train\.val"):
+        Folder(str(tmp_path), "train", val=1.0)
     with pytest.raises(DataError, match="is not a folder"):
         Folder(str(tmp_path / "nowhere"))

@@ -24,11 +24,12 @@ class Folder(ImageDataset):
     Args:
         root: The folder.
         split: `train`, `val`, `test`, or `all` of it.
-        val: Share of the pictures for validation.
-        test: Share of the pictures for the test.
+        val: Share of the pictures for validation; 0 for no such split, which is then empty.
+        test: Share of the pictures for the test, likewise.
 
     Raises:
-        DataError: No pictures; two pictures or masks of the same name; or an empty split.
+        DataError: No pictures; two pictures or masks of the same name; or an empty split whose
+            share is above 0.
     """
 
     def __init__(
@@ -53,11 +54,15 @@ class Folder(ImageDataset):
             )
         _check_names(paths, self.base)
         self.paths = [path for path in paths if self._in_split(path, val, test)]
-        if not self.paths:
+        if not self.paths and {"val": val, "test": test}.get(split) != 0:
+            way_out = (
+                "lower data.train.val and data.train.test"
+                if split == "train"
+                else f"set data.train.{split}=0 to go without, which all splits follow"
+            )
             raise DataError(
                 f"{self.base} has {len(paths)} pictures, none of which falls into the {split} "
-                f"split (val={val}, test={test}); add pictures or change data.train.val and "
-                "data.train.test, which all splits follow"
+                f"split (val={val}, test={test}); add pictures or {way_out}"
             )
         self.keys = [_stem(path, self.base) for path in self.paths]
         masks = self.root / "masks"
