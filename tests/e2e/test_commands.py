@@ -37,6 +37,7 @@ from figureground.core.errors import (
     UserError,
     exit_code_of,
 )
+from figureground.core.types import Batch
 from figureground.methods.redo import ReDO
 from figureground.methods.redo.convert import NETWORKS
 
@@ -99,6 +100,35 @@ def test_train_in_process(
         train(other)
     with pytest.raises(ConfigError, match="holds no run to go on with"):
         train(compose(*FAST, "ckpt=last", output=tmp_path / "empty"))
+
+
+@pytest.mark.parametrize("data", ["toy", "folder"])
+def test_overfit_trains_on_one_batch_of_any_dataset(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "mine", 60)
+    batches = []
+    step = ReDO.training_step
+
+    def watch(self: ReDO, batch: tuple[Batch, Batch], batch_idx: int) -> None:
+        batches.append((self.iteration, [part.key for part in batch], batch[0].image.clone()))
+        step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ReDO, "training_step", watch)
+    own = ["data.root=mine", "data.num_workers=0"] if data == "folder" else ["data.val.count=8"]
+    fast = [argument for argument in FAST if not argument.startswith("data")]
+    arguments = [
+        *fast, f"data={data}", *own, "data.resolution=32", "data.batch_size=4", "debug=overfit",
+        "test=false",
+    ]  # fmt: skip
+    train(compose(*arguments, "iterations=5"))
+    train(compose(*arguments, "iterations=7", "ckpt=last"))
+    assert [number for number, _, _ in batches] == [1, 2, 3, 4, 5, 6, 7]
+    assert all(keys == batches[0][1] for _, keys, _ in batches)
+    assert all(torch.equal(image, batches[0][2]) for _, _, image in batches)
+    rows = list(csv.DictReader((tmp_path / "run/csv/metrics.csv").open()))
+    assert [row["step"] for row in rows if row["val/iou/img/set"]] == ["1", "3", "4"]
 
 
 def test_monitored_score_selects_the_tested_checkpoint(
