@@ -24,18 +24,20 @@ def main() -> None:
 def evaluate(config: DictConfig) -> dict[str, float]:
     """Score `ckpt` (or each of `ckpt=[a,b,c]`) on a split of `data`; print and write the scores.
 
-    Pictures have the size a checkpoint works at, unless `data.resolution` was typed.
+    Pictures have the size a checkpoint works at, unless `data.resolution` was typed; its metrics
+    have the options they were trained with, unless `metrics` says otherwise.
     """
     check_job(config)
     from figureground.callbacks.signals import SignalGuard
     from figureground.cli.train import quieten
     from figureground.core.checkpoint import load_method
-    from figureground.core.config import build
+    from figureground.core.config import build, to_plain
     from figureground.core.io import atomic_write
     from figureground.core.signals import watching
 
     quieten()
     paths = [config.ckpt] if isinstance(config.ckpt, str) else list(config.ckpt)
+    metrics = _find_changed(to_plain(config)["metrics"] or {})
     runs: list[dict[str, float]] = []
     datamodule: Any = None
     with watching() as stop:
@@ -45,7 +47,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
             )
             if trainer.world_size == 1:  # Several processes agree to stop at the next batch.
                 stop.check()
-            method = load_method(path)
+            method = load_method(path, metrics=metrics)
             datamodule = _fit_data(config, method, path, datamodule)
             datamodule.store(config.split)  # Without this split Lightning would score nothing.
             scores = getattr(trainer, "validate" if config.split == "val" else "test")
@@ -57,6 +59,14 @@ def evaluate(config: DictConfig) -> dict[str, float]:
         with atomic_write(Path(config.paths.output_dir) / "metrics.json", "w") as file:
             json.dump({"ckpt": paths, "runs": runs, **result}, file, indent=2)
     return {name: cell["mean"] for name, cell in result.items()}
+
+
+def _find_changed(metrics: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    given = {
+        group: {name: value for name, value in options.items() if value is not None}
+        for group, options in metrics.items()
+    }
+    return {group: options for group, options in given.items() if options}
 
 
 def _fit_data(config: DictConfig, method: Any, path: str, datamodule: Any) -> Any:

@@ -57,7 +57,7 @@ class EvaluateSettings(Settings):
     data: Mapping[str, Any] = field(default_factory=dict)
     trainer: Mapping[str, Any] = field(default_factory=dict)
     split: Literal["val", "test"] = "test"
-    metrics: Mapping[str, Any] | None = None
+    metrics: Mapping[str, Mapping[str, Any]] | None = None
 
 
 @dataclass

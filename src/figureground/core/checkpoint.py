@@ -104,17 +104,25 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     return checkpoint  # type: ignore[no-any-return]  # a dict, as just checked
 
 
-def load_method(path: str | Path, map_location: str | torch.device = "cpu") -> Method:
+def load_method(
+    path: str | Path,
+    map_location: str | torch.device = "cpu",
+    *,
+    metrics: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Method:
     """Rebuild a trained method from its checkpoint, ready to use.
 
     Args:
         path: A checkpoint written by `train` or `convert`.
         map_location: Device of the method.
+        metrics: Other options of its metrics than those it was trained with, such as
+            `{"segmentation": {"average": "batch"}}`.
 
     Returns:
         The method in evaluation mode.
 
     Raises:
+        ConfigError: The method has no such metrics, or they have no such options.
         CheckpointError: See `read_checkpoint`; also if the weights do not fit the method that the
             file describes, or if it describes something that is not a method of this suite.
     """
@@ -124,9 +132,12 @@ def load_method(path: str | Path, map_location: str | torch.device = "cpu") -> M
     if not isinstance(node, dict) or "_target_" not in node:
         raise CheckpointError(f"{path} does not say how its method was built (no section `method`)")
     # Here because core.config brings Hydra and core.method imports this module.
-    from figureground.core.config import build_trusted
+    from figureground.core.config import build_trusted, change_trusted
     from figureground.core.method import Method
 
+    if metrics:
+        changed = change_trusted(node.get("metrics") or {}, metrics, "metrics")
+        node = {**node, "metrics": changed}
     try:
         method = build_trusted(node)
     except UserError as error:

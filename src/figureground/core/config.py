@@ -120,6 +120,34 @@ def build_trusted(node: Mapping[str, Any]) -> Any:
     return build(OmegaConf.create(dict(node)))
 
 
+def change_trusted(
+    node: Mapping[str, Any], changes: Mapping[str, Any], name: str
+) -> dict[str, Any]:
+    """Copy a group of nodes from a file with `changes` to their options.
+
+    Args:
+        node: From name to node with `_target_`.
+        changes: From name to options, checked as on the command line.
+        name: Of the group, for messages.
+
+    Raises:
+        ConfigError: There is no such node or option, or a value is wrong.
+        CheckpointError: A node asks for what `build_trusted` would refuse.
+    """
+    problems = [
+        f"{name}.{key}: the checkpoint has none{nearest(key, list(node))}"
+        for key in changes
+        if key not in node
+    ]
+    changed = {key: {**value, **changes.get(key, {})} for key, value in node.items()}
+    for path, inner in _targets(changed, name):
+        _require_trusted(path, inner)
+        problems += _check_node(path, inner)
+    if problems:
+        raise ConfigError("\n       ".join(problems))
+    return changed
+
+
 def to_plain(config: DictConfig) -> dict[str, Any]:
     """Resolve `config` into plain containers, without the node `hydra`."""
     # Hydra's own node refers to things that exist only while a job runs.
