@@ -25,6 +25,7 @@ from figureground.cli.convert import convert
 from figureground.cli.evaluate import evaluate
 from figureground.cli.generate import generate
 from figureground.cli.inference import choose_device, find_pictures
+from figureground.cli.objective import read_objective
 from figureground.cli.predict import predict
 from figureground.cli.prepare import prepare
 from figureground.cli.train import train
@@ -128,6 +129,38 @@ def test_overfit_trains_on_one_batch_of_any_dataset(
     assert all(torch.equal(image, batches[0][2]) for _, _, image in batches)
     rows = list(csv.DictReader((tmp_path / "run/csv/metrics.csv").open()))
     assert [row["step"] for row in rows if row["val/iou/img/set"]] == ["1", "3", "4"]
+
+
+def test_misspelt_objective_is_reported(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert train(compose(*FAST, "iterations=2", "test=false", "objective=val/iou/img/sets")) is None
+    line = "objective=val/iou/img/sets was never logged; did you mean 'val/iou/img/set'?"
+    assert [record.getMessage() for record in caplog.records].count(line) == 1
+    # Pictures without masks have no scores, and nobody asked for the default objective.
+    logged = {"val/images": 4.0, "train/loss/mask": 1.0}
+    compose()
+    assert read_objective("val/iou/img/set", logged) is None
+    assert caplog.text.count("was never logged") == 1
+    compose("objective=train/loss/masks")
+    assert read_objective("train/loss/masks", logged) is None
+    assert caplog.text.count("was never logged") == 2
+    assert read_objective("train/loss/mask", logged) == 1
+
+
+@pytest.mark.slow
+def test_misspelt_objective_ends_a_sweep(tmp_path: Path) -> None:
+    done = run(
+        ["python", ROOT / "src/train.py", "-m", *FAST, "iterations=2", "test=false", "seed=0,1",
+         "objective=val/iuo", "hydra.sweep.dir=sweep"],
+        cwd=tmp_path, limit=60,
+    )  # fmt: skip
+    assert done.code == 2, done.err
+    assert "error: objective=val/iuo was never logged" in done.err
+    assert "Traceback" not in done.err
+    assert not (tmp_path / "sweep/1").exists()
 
 
 def test_monitored_score_selects_the_tested_checkpoint(

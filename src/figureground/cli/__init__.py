@@ -15,6 +15,7 @@ from figureground.core.errors import (
     ConfigError,
     FiguregroundError,
     StoppedBySignalError,
+    SweepError,
     WriteError,
     exit_code_of,
 )
@@ -85,6 +86,9 @@ def _as_job(task: Callable[[Any], Any], config_name: str) -> Callable[[Any], Any
         except StoppedBySignalError as error:
             sys.stderr.write(f"error: {error}\n")
             sys.exit(error.code)  # Stops a whole sweep: Hydra collects ordinary errors only.
+        except SweepError as error:
+            sys.stderr.write(f"error: {error}\n")
+            sys.exit(error.exit_code)
         except Exception as error:
             if is_alone:  # Leaving here keeps Hydra from adding lines of its own.
                 sys.exit(_report(error, config_name))

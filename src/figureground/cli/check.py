@@ -65,6 +65,12 @@ def check_job(config: DictConfig) -> None:
         check_run_directory(Path(config.paths.output_dir), to_plain(config))
 
 
+def is_typed(option: str) -> bool:
+    """Whether `option` stands on the command line, rather than in a file."""
+    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return any(each.lstrip("+").startswith(f"{option}=") for each in typed)
+
+
 def check_run_directory(folder: Path, plain: dict[str, Any]) -> None:
     """Refuse to run where another run lives, or to continue it with other settings."""
     parent = next(p for p in (folder, *folder.parents) if p.exists())

@@ -7,11 +7,10 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from figureground.cli import run
-from figureground.cli.check import check_job
+from figureground.cli.check import check_job, is_typed
 from figureground.core.errors import UserError
 from figureground.core.peers import is_first_process
 
@@ -74,7 +73,7 @@ def _fit_data(config: DictConfig, method: Any, path: str, datamodule: Any) -> An
     from figureground.core.config import build
 
     resolution = getattr(method, "resolution", config.data.resolution)
-    if resolution != config.data.resolution and _is_typed("data.resolution"):
+    if resolution != config.data.resolution and is_typed("data.resolution"):
         raise UserError(
             f"{path} works at {resolution} pixels, data.resolution={config.data.resolution} was "
             f"given; leave it out or use data.resolution={resolution}"
@@ -83,14 +82,6 @@ def _fit_data(config: DictConfig, method: Any, path: str, datamodule: Any) -> An
         config.data.resolution = resolution
         datamodule = build(config.data)
     return datamodule
-
-
-def _is_typed(option: str) -> bool:
-    """Whether `option` stands on the command line."""
-    if not HydraConfig.initialized():
-        return False
-    typed = HydraConfig.get().overrides.task
-    return any(each.lstrip("+").startswith(f"{option}=") for each in typed)
 
 
 def _summarise(runs: list[dict[str, float]]) -> dict[str, dict[str, float]]:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from figureground.cli import run
 from figureground.cli.check import RESOLVED, check_job
+from figureground.cli.objective import read_objective
 from figureground.core.peers import is_first_process
 
 if TYPE_CHECKING:
@@ -77,11 +78,11 @@ def train(config: DictConfig) -> float | None:
         _log_hyperparameters(trainer, method, plain)
         ckpt = _resolve_ckpt(plain["ckpt"], folder)
         trainer.fit(method, datamodule, ckpt_path=ckpt, weights_only=True)
-        objective = trainer.callback_metrics.get(plain["objective"])
+        objective = read_objective(plain["objective"], trainer.callback_metrics)
         if plain["test"] and "test" in getattr(datamodule, "datasets", {}):
             _test(trainer, method, datamodule)
     _say_where_to_look(folder)
-    return None if objective is None else float(objective)
+    return objective
 
 
 def build_method(config: DictConfig) -> Method:

@@ -49,6 +49,10 @@ class WriteError(FiguregroundError):
     exit_code = 5
 
 
+class SweepError(ConfigError):
+    """An option is wrong that all jobs of a sweep share, so none of them needs to run."""
+
+
 class StoppedBySignalError(FiguregroundError):
     """The run was asked to stop and has saved its state.
 

@@ -1,0 +1,40 @@
+"""The score that sweeps optimise: read after training, and missed where it should be there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from figureground.cli.check import is_typed
+from figureground.core.config import nearest
+from figureground.core.errors import SweepError
+from figureground.core.peers import is_first_process
+
+logger = logging.getLogger(__name__)
+
+
+def read_objective(name: str | None, logged: Mapping[str, Any]) -> float | None:
+    """Find the objective `name` among what was `logged`; None if pictures had no truth to score.
+
+    Raises:
+        SweepError: There are scores but none of that name, and a sweep wants to compare them.
+    """
+    if name is None:
+        return None
+    if name in logged:
+        return float(logged[name])
+    if not logged:  # A run that was finished already.
+        return None
+    scores = sorted(each for each in logged if each.startswith("val/"))
+    if set(scores) <= {"val/images"} and not is_typed("objective"):
+        return None  # The default cannot be measured without masks, and nobody asked for it.
+    message = f"objective={name} was never logged{nearest(name, scores or sorted(logged))}"
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise SweepError(message)
+    if is_first_process():
+        logger.warning("%s", message)
+    return None
