@@ -1,0 +1,142 @@
+"""Scores of pictures taken apart into objects: adjusted Rand index, and classes of pixels.
+
+ARI compares two partitions of pixels and asks for no names: rows of its table are true objects,
+columns found ones. It is averaged over pictures. `ari/fg` looks at pixels of true objects only.
+"""
+
+from __future__ import annotations
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torchmetrics import Metric
+
+from figureground.core.bounds import PositiveInt
+
+
+class ObjectScores(Metric):
+    """ARI, ARI of the foreground, and IoU of instances.
+
+    Labels are index maps of any values below `num_labels`, 0 = background.
+
+    Args:
+        num_labels: More than any object number.
+    """
+
+    full_state_update = False
+    ari: Tensor
+    ari_foreground: Tensor
+    iou: Tensor
+    count: Tensor
+
+    def __init__(self, num_labels: PositiveInt = 16) -> None:
+        super().__init__()
+        self.num_labels = num_labels
+        for name in ("ari", "ari_foreground", "iou", "count"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, found: Tensor, filled: Tensor, truth: Tensor) -> None:
+        """Take in a batch of maps, int64 (B, H, W) each.
+
+        Args:
+            found: Objects found, 0 where none is.
+            filled: The same with every pixel given to some object, for `ari/fg`.
+            truth: True objects.
+        """
+        table = count_pairs(truth, found, self.num_labels)
+        self.ari += adjusted_rand_index(table).sum()
+        inside = count_pairs(truth, filled, self.num_labels)
+        inside[:, 0] = 0  # pixels of the true background
+        self.ari_foreground += adjusted_rand_index(inside).sum()
+        self.iou += _instance_iou(table).sum()
+        self.count += len(found)
+
+    def compute(self) -> dict[str, Tensor]:
+        """`ari`, `ari/fg`, `miou/instance`."""
+        return {
+            "ari": self.ari / self.count,
+            "ari/fg": self.ari_foreground / self.count,
+            "miou/instance": self.iou / self.count,
+        }
+
+
+class PixelClassScores(Metric):
+    """Accuracy and IoU of classes of pixels, over the whole set, under the best matching.
+
+    Found classes are matched to true ones one to one such that most pixels agree.
+
+    Args:
+        num_classes: Classes, the background included.
+    """
+
+    full_state_update = False
+    confusion: Tensor
+
+    def __init__(self, num_classes: PositiveInt) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.add_state(
+            "confusion",
+            torch.zeros(num_classes, num_classes, dtype=torch.float64),
+            dist_reduce_fx="sum",
+        )
+
+    def update(self, found: Tensor, truth: Tensor) -> None:
+        """Take in maps of classes, int64 (B, H, W) each, 0 = background."""
+        self.confusion += count_pairs(truth, found, self.num_classes).sum(dim=0)
+
+    def compute(self) -> dict[str, Tensor]:
+        """`acc`, `macc`, `miou`, and the same under `/fg` without background row and column."""
+        scores = _score_classes(self.confusion)
+        inner = _score_classes(self.confusion[1:, 1:])
+        return scores | {f"{name}/fg": value for name, value in inner.items()}
+
+
+def count_pairs(truth: Tensor, found: Tensor, num_labels: int) -> Tensor:
+    """Pixels of each (true, found) pair of labels in each picture, (B, N, N) float64."""
+    highest = int(torch.maximum(truth.max(), found.max()))
+    if highest >= num_labels:
+        raise ValueError(f"label {highest} is out of range, expected less than {num_labels}")
+    offset = torch.arange(len(truth), device=truth.device).view(-1, 1) * num_labels**2
+    codes = (truth * num_labels + found).flatten(1) + offset
+    counts = torch.bincount(codes.flatten(), minlength=len(truth) * num_labels**2)
+    return counts.view(len(truth), num_labels, num_labels).double()
+
+
+def adjusted_rand_index(table: Tensor) -> Tensor:
+    """ARI (B,) of tables (B, N, M) (Hubert and Arabie 1985); 1 if both partitions are trivial."""
+    pairs = _pairs(table).sum(dim=(1, 2))
+    rows, columns = _pairs(table.sum(dim=2)).sum(dim=1), _pairs(table.sum(dim=1)).sum(dim=1)
+    expected = rows * columns / _pairs(table.sum(dim=(1, 2))).clamp(min=1)
+    spread = (rows + columns) / 2 - expected
+    score = (pairs - expected) / torch.where(spread == 0, 1, spread)
+    return torch.where(spread == 0, torch.ones_like(score), score)
+
+
+def _pairs(count: Tensor) -> Tensor:
+    return count * (count - 1) / 2
+
+
+def _instance_iou(table: Tensor) -> Tensor:
+    """Mean IoU (B,) over true objects, each matched to one found object; 1 without any."""
+    union = table.sum(dim=2, keepdim=True) + table.sum(dim=1, keepdim=True) - table
+    iou = (table / union.clamp(min=1))[:, 1:, 1:]
+    present = table.sum(dim=2)[:, 1:] > 0
+    scores = torch.ones(len(table), dtype=table.dtype, device=table.device)
+    for number, (scored, exists) in enumerate(zip(iou, present, strict=True)):
+        if exists.any():
+            rows, columns = linear_sum_assignment(scored[exists].cpu().numpy(), maximize=True)
+            scores[number] = scored[exists][rows, columns].sum() / exists.sum()
+    return scores
+
+
+def _score_classes(confusion: Tensor) -> dict[str, Tensor]:
+    _, columns = linear_sum_assignment(confusion.cpu().numpy(), maximize=True)
+    matched = confusion[:, torch.as_tensor(columns, device=confusion.device)]
+    hits, rows = matched.diagonal(), matched.sum(dim=1)
+    union = rows + matched.sum(dim=0) - hits
+    return {
+        "acc": hits.sum() / matched.sum(),
+        "macc": (hits / rows).mean(),
+        "miou": torch.nan_to_num(hits / union).mean(),
+    }
