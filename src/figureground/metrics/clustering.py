@@ -41,13 +41,13 @@ class ClusteringScores(Metric):
         """
         num_classes, num_clusters = self.confusion.shape
         for name, values, count in (
-            ("cluster", cluster, num_clusters),
-            ("class", label, num_classes),
+            ("clusters", cluster, num_clusters),
+            ("classes", label, num_classes),
         ):
             if len(values) and not 0 <= int(values.min()) <= int(values.max()) < count:
                 raise ValueError(
-                    f"{name} {int(values.max())} is out of range, expected 0 to {count - 1}; set "
-                    f"method.metrics.clustering.num_{'clusters' if name == 'cluster' else 'classes'}"
+                    f"{name} go up to {int(values.max())}, expected at most {count - 1}; set "
+                    f"method.metrics.clustering.num_{name}"
                 )
         codes = label.long() * num_clusters + cluster.long()
         counts = torch.bincount(codes, minlength=self.confusion.numel())
@@ -83,5 +83,5 @@ def _mutual_information(confusion: Tensor) -> Tensor:
     counts = confusion[label, cluster]
     labels = (cluster.repeat_interleave(counts), label.repeat_interleave(counts))
     # torch warns where this is left open.
-    with torch.sparse.check_sparse_tensor_invariants(enable=False):
+    with torch.sparse.check_sparse_tensor_invariants(enable=False):  # type: ignore[no-untyped-call]
         return normalized_mutual_info_score(*labels, "arithmetic")
