@@ -7,8 +7,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from figureground.data.datasets.multi_objects import MultiObjects, Scenes, index_masks, shape_bytes
+from figureground.data.rendering import render
 from figureground.data.samples import Pixels
-from figureground.data.solids import CUBE, Solids, View, count_visible, render, rotation
+from figureground.data.solids import CUBE, Solids, View, count_visible, rotation
 from figureground.data.tfrecord import Example
 
 FloatArray = npt.NDArray[np.floating]
@@ -85,7 +86,7 @@ class CLEVR6(MultiObjects):
         return Scenes(picture[None], instances[None], classes[None])
 
 
-def draw_clevr6(rng: np.random.Generator, count: int, num_samples: int = 3) -> Scenes:
+def draw_clevr6(rng: np.random.Generator, count: int, num_samples: int = 2) -> Scenes:
     """Draw pictures in the manner of CLEVR.
 
     Args:
@@ -101,9 +102,14 @@ def draw_clevr6(rng: np.random.Generator, count: int, num_samples: int = 3) -> S
     camera = rotation(_ANGLES)
     scale = (_CROP[0].stop - _CROP[0].start) / SIDE
     view = _make_view(SIDE, SIDE, scale, _CROP[1].start, _CROP[0].start)
-    parts = [slice(first, first + _BATCH) for first in range(0, count, _BATCH)]
-    rendered = [render(_choose(scenes, part), view, camera, num_samples) for part in parts]
-    return Scenes(*(np.concatenate(maps) for maps in zip(*rendered, strict=True)))
+    size = (count, SIDE, SIDE)
+    result = Scenes(*(np.empty(shape, np.uint8) for shape in ((*size, 3), size, size)))
+    for first in range(0, count, _BATCH):
+        part = slice(first, first + _BATCH)
+        rendered = render(_choose(scenes, part), view, camera, num_samples)
+        for target, pixels in zip(result, rendered, strict=True):
+            target[part] = pixels
+    return result
 
 
 def draw_scenes(rng: np.random.Generator, count: int) -> Solids:
