@@ -378,10 +378,11 @@ def _find_layers(solids: Solids) -> Ints:
 def _turn(place: Floats, solids: Solids, cos: Floats, sin: Floats) -> Vector:
     """Places (M, 3) in the frames of solids, by coordinate."""
     x, y = place[:, 0] - solids.x, place[:, 1] - solids.y
-    across: Floats = (cos * x + sin * y) / solids.half
-    along: Floats = (cos * y - sin * x) / solids.half
-    height: Floats = place[:, 2] / solids.half - 1
-    return across, along, height
+    return (
+        np.asarray((cos * x + sin * y) / solids.half, np.float32),
+        np.asarray((cos * y - sin * x) / solids.half, np.float32),
+        place[:, 2] / solids.half - 1,
+    )
 
 
 def _find_outline(center: Bools, width: Ints) -> Ints:

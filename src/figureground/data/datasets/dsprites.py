@@ -21,6 +21,7 @@ CENTERS = (16, 47)
 #: Lengths in pixels at scale 1, measured on published samples: side of the square, full axes of
 #: the ellipse, width of the heart.
 SQUARE, ELLIPSE, HEART = 18.2, (24.5, 13.6), 20.7
+_HEART_UNIT = HEART / 0.98  # Unit of the heart's own numbers, in which it is 0.98 wide.
 _REACH = 13  # No sprite goes farther from its centre.
 
 
@@ -112,7 +113,7 @@ def covers(shape: str, x: FloatArray, y: FloatArray) -> npt.NDArray[np.bool_]:
         return np.asarray(np.maximum(np.abs(x), np.abs(y)) <= SQUARE / 2)
     if shape == "ellipse":
         return np.asarray((2 * x / ELLIPSE[0]) ** 2 + (2 * y / ELLIPSE[1]) ** 2 <= 1)
-    x, y = np.abs(x) / HEART, y / HEART
+    x, y = np.abs(x) / _HEART_UNIT, y / _HEART_UNIT
     lobe = (x - 0.23) ** 2 + (y + 0.2) ** 2 <= 0.26**2
     # Half of the polygon (0, 0.5), (0.432, -0.037), (0, -0.2): below one edge, above the other.
     polygon = (y >= -0.2 + x * (0.163 / 0.432)) & (y <= 0.5 - x * (0.537 / 0.432))
