@@ -83,10 +83,9 @@ class RecordReader:
         self._file.close()
         self._raw.close()
 
-    def complain(self, problem: str) -> DataError:
+    def error(self, problem: str) -> DataError:
         """Return an error about the record read last: `problem` says what is wrong with it."""
-        self.number -= 1
-        return self._error(problem)
+        return self._error(problem, self.number - 1)
 
     def _next(self) -> bytes | None:
         """Data of the next record with its checksum."""
@@ -107,8 +106,9 @@ class RecordReader:
             raise self._error(f"is cut off: {len(data)} of {size} bytes are left")
         return data
 
-    def _error(self, problem: str) -> DataError:
-        return DataError(f"{self.path}: record {self.number} {problem}; {self.advice}")
+    def _error(self, problem: str, number: int | None = None) -> DataError:
+        number = self.number if number is None else number
+        return DataError(f"{self.path}: record {number} {problem}; {self.advice}")
 
 
 class Example:

@@ -486,13 +486,26 @@ def test_damaged_records_are_named(records: Path) -> None:
         read_all(records)
 
 
+def test_pictures_before_damage_can_still_be_read(records: Path) -> None:
+    first = Tetrominoes("train", 3, "tfrecord", str(records.parent))[0].image
+    damage(records, len(gzip.decompress(records.read_bytes())) // 3 + 5000)
+    data = Tetrominoes("train", 3, "tfrecord", str(records.parent))
+    for index in (1, 2):
+        with pytest.raises(DataError, match="record 1 is damaged"):
+            data[index]
+    assert np.array_equal(data[0].image, first)
+
+
 def test_records_of_another_set_are_refused(tmp_path: Path) -> None:
     scenes = draw_dsprites(rng(), 1)
     record = encode(features_of(scenes, 0, 6, entities_last=True))
-    write_records(tmp_path / Tetrominoes.file_name, [record])
-    data = Tetrominoes("train", 1, "tfrecord", str(tmp_path))
+    pieces = draw_tetrominoes(rng(), 1)
+    good = encode(features_of(pieces, 0, 4))
+    write_records(tmp_path / Tetrominoes.file_name, [record, good])
+    data = Tetrominoes("train", 2, "tfrecord", str(tmp_path))
     with pytest.raises(DataError, match="record 0 has 12288 bytes of image instead of 35x35x3"):
         data[0]
+    assert np.array_equal(data[1].image, pieces.images[0])
 
 
 # The authors' folders.

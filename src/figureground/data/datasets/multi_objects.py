@@ -61,7 +61,7 @@ class MultiObjects(ImageDataset):
     The splits `val` and `test` hold 320 pictures that `train` lacks. Drawn ones are made from
     another stream. Of the authors' folders they are the last but one and the last 320 (a tenth
     each of small sets). Of the records they follow the training pictures, `test` first. Records
-    can be read in order only: keep the data module's cache on.
+    can be read in order only: keep the data module's cache on, best on disk (`data.cache=disk`).
 
     Args:
         split: Which part.
@@ -108,7 +108,9 @@ class MultiObjects(ImageDataset):
         self.keys = [self._key(number) for number in self.numbers]
         self._last: tuple[int, Scenes] | None = None  # Chunk or record number and its pictures.
         self._reader: RecordReader | None = None
-        self._reader_place = (0, 0)  # Process that opened the reader, number of the next picture.
+        self._process = 0  # That opened the reader.
+        self._place = 0  # Picture that the reader stands at.
+        self._broken: tuple[int, DataError] | None = None  # From which picture on, and why.
 
     @staticmethod
     @abstractmethod
@@ -248,30 +250,47 @@ class MultiObjects(ImageDataset):
 
     def _read(self, number: int) -> Scenes:
         """Read on, or from the beginning, to the record that is picture `number`."""
-        reader, place = self._reader, self._reader_place[1]
-        # A process forked from ours shares its place in the file, so it opens its own.
-        if reader is None or self._reader_place[0] != os.getpid() or number < place:
-            path = self._record_file()
-            reader = RecordReader(path, f"get it again from {_RECORDS_PAGE}")
-            self._reader, place = reader, 0
-        has_all = type(self).belongs == MultiObjects.belongs
-        while has_all and place < number and reader.skip():
-            place += 1
+        if self._broken is not None and number >= self._broken[0]:
+            raise self._broken[1]
+        reader = self._open(number)
         try:
-            while data := reader.read():
-                example = Example(data)
-                if not self.belongs(example):
-                    continue
-                place += 1
-                if place == number + 1:
-                    self._reader_place = os.getpid(), place
-                    return self.decode(example)
+            example = self._advance(reader, number)
+        except DataError as error:
+            # Where the reader stands is unknown now, and nothing behind can be told apart.
+            self._reader, self._broken = None, (self._place, error)
+            raise
+        try:
+            return self.decode(example)
         except ValueError as error:
-            self._reader = None
-            raise reader.complain(str(error)) from error
-        self._reader = None
+            raise reader.error(str(error)) from error
+
+    def _open(self, number: int) -> RecordReader:
+        """A reader that stands at picture `number` or before."""
+        # A process forked from ours shares its place in the file, so it opens its own.
+        is_ours = self._process == os.getpid()
+        if self._reader is None or not is_ours or number < self._place:
+            if self._reader is not None and is_ours:
+                self._reader.close()
+            self._reader = RecordReader(self._record_file(), f"get it again from {_RECORDS_PAGE}")
+            self._process, self._place = os.getpid(), 0
+        return self._reader
+
+    def _advance(self, reader: RecordReader, number: int) -> Example:
+        """Read up to picture `number` and return its record."""
+        has_all = type(self).belongs == MultiObjects.belongs
+        while has_all and self._place < number and reader.skip():
+            self._place += 1
+        while (data := reader.read()) is not None:
+            try:
+                example = Example(data)
+                if self.belongs(example):
+                    self._place += 1
+                    if self._place > number:
+                        return example
+            except ValueError as error:
+                raise reader.error(str(error)) from error
         raise DataError(
-            f"{reader.path} ends after {reader.number} records with {place} pictures, before "
+            f"{reader.path} ends after {reader.number} records with {self._place} pictures, before "
             f"number {number}; {reader.advice}, or lower count"
         )
 
