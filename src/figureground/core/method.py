@@ -18,11 +18,16 @@ from torchmetrics import Metric
 from figureground import __version__
 from figureground.core.checkpoint import check_fits
 from figureground.core.errors import DataError, NumericalError
-from figureground.core.protocols import Clusterer, Segmenter
+from figureground.core.protocols import Clusterer, ObjectFinder, Segmenter
 from figureground.core.types import Batch
 
 CHECKPOINT_FORMAT = 1
-_CAPABILITY = {"segmentation": Segmenter, "clustering": Clusterer}
+_CAPABILITY = {
+    "segmentation": Segmenter,
+    "clustering": Clusterer,
+    "objects": ObjectFinder,
+    "pixel_classes": ObjectFinder,
+}
 
 
 class Average(Protocol):
@@ -49,8 +54,8 @@ class Method(LightningModule, ABC):
     """Base of all methods: manual optimisation, evaluation by capability, checkpoint section.
 
     Args:
-        metrics: One metric for each group the method is scored by, `segmentation` or
-            `clustering`; its `compute` returns a dict from metric id to scalar.
+        metrics: One metric for each group the method is scored by (`segmentation`, `clustering`,
+            `objects` or `pixel_classes`); its `compute` returns a dict from metric id to scalar.
 
     Attributes:
         num_streams: Independently shuffled draws of the training set in each step; with more
@@ -206,6 +211,22 @@ class Method(LightningModule, ABC):
         scores = self._scores.get(f"{prefix}clustering")
         if scores is not None and batch.label is not None and isinstance(self, Clusterer):
             scores.update(self.cluster(batch.image), batch.label)
+        self._update_objects(prefix, batch)
+
+    def _update_objects(self, prefix: str, batch: Batch) -> None:
+        objects = self._scores.get(f"{prefix}objects")
+        classes = self._scores.get(f"{prefix}pixel_classes")
+        if (
+            batch.mask is None
+            or not isinstance(self, ObjectFinder)
+            or (objects is None and classes is None)
+        ):
+            return
+        maps = self.find_objects(batch.image)
+        if objects is not None:
+            objects.update(maps.found, maps.filled, batch.mask)
+        if classes is not None and batch.class_mask is not None:
+            classes.update(maps.classes, batch.class_mask)
 
     def _log_scores(self, stage: str) -> None:
         count = torch.tensor(float(self._num_scored), device=self.device)

@@ -6,7 +6,7 @@ function. The base class `Method` must never define one of them.
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -29,6 +29,29 @@ class Decomposer(Protocol):
 
     def decompose(self, image: Tensor) -> Layers:
         """Layers whose composite approximates `image` (B, 3, H, W)."""
+        ...
+
+
+class ObjectMaps(NamedTuple):
+    """Objects found in pictures, all int64 (B, H, W).
+
+    Attributes:
+        found: Number of the object at each pixel from 1 on, 0 where none is.
+        filled: The same with every pixel given to some object.
+        classes: Class of the object at each pixel from 1 on, 0 where none is.
+    """
+
+    found: Tensor
+    filled: Tensor
+    classes: Tensor
+
+
+@runtime_checkable
+class ObjectFinder(Protocol):
+    """Tells apart the objects of a picture."""
+
+    def find_objects(self, image: Tensor) -> ObjectMaps:
+        """Maps of the objects in `image` (B, 3, H, W)."""
         ...
 
 

@@ -56,12 +56,23 @@ class Batch(TensorRecord):
         mask: (B, H, W) int64, 0 = background, or None. Never present in training, except for
             methods that learn from given masks.
         label: (B,) int64 or None.
+        classes: Class of each object 1, 2, ... of the mask, (B, N) int64, 0 where there is no such
+            object; or None.
     """
 
     image: Tensor
     key: tuple[str, ...]
     mask: Tensor | None = None
     label: Tensor | None = None
+    classes: Tensor | None = None
+
+    @property
+    def class_mask(self) -> Tensor | None:
+        """Class of each pixel, (B, H, W) int64, 0 = background; None without classes."""
+        if self.mask is None or self.classes is None:
+            return None
+        table = torch.nn.functional.pad(self.classes, (1, 0))  # Object 0 is the background.
+        return table.gather(1, self.mask.flatten(1)).view_as(self.mask)
 
 
 @dataclass(slots=True)

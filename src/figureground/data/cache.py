@@ -24,7 +24,7 @@ from rich.progress import track
 from figureground.core.errors import DataError, WriteError
 from figureground.core.io import atomic_write
 from figureground.core.signals import watching
-from figureground.data.samples import ImageDataset, Pixels, Sample
+from figureground.data.samples import MAX_OBJECTS, ImageDataset, Pixels, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ Transform = Callable[[Sample], Sample]
 CacheMode = Literal["auto", "disk", "memory", "off"]
 _Arrays = dict[str, npt.NDArray[Any]]  # By part, as in `_layout`.
 
-_FORMAT = 3
+_FORMAT = 4
 _NO_LABEL = -1
 _CHUNK = 64  # Pictures decoded between two looks at the signals.
 
@@ -46,6 +46,7 @@ class PixelStore:
         masks: uint8 (N, S, S), or None if no picture has a mask.
         labels: int64 (N,), -1 where there is none.
         has_mask: bool (N,).
+        classes: uint8 (N, MAX_OBJECTS), all 0 where objects have no classes.
     """
 
     def __init__(
@@ -55,9 +56,11 @@ class PixelStore:
         masks: Pixels | None,
         labels: npt.NDArray[np.int64],
         has_mask: npt.NDArray[np.bool_],
+        classes: Pixels,
     ) -> None:
         self.keys, self.images, self.masks, self.labels = keys, images, masks, labels
-        self.has_mask = has_mask
+        self.has_mask, self.classes = has_mask, classes
+        self._has_classes = bool(classes.any())
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -71,6 +74,7 @@ class PixelStore:
             self.keys[index],
             None if masks is None else np.asarray(masks[index]),
             None if label == _NO_LABEL else label,
+            tuple(self.classes[index].tolist()) if self._has_classes else None,
         )
 
 
@@ -161,7 +165,9 @@ def _header(count: int, resolution: int) -> dict[str, int]:
 def _make_store(dataset: ImageDataset, arrays: _Arrays) -> PixelStore:
     has_mask = np.asarray(arrays["has_mask"])
     masks = arrays["masks"] if has_mask.any() else None
-    return PixelStore(dataset.keys, arrays["images"], masks, arrays["labels"], has_mask)
+    return PixelStore(
+        dataset.keys, arrays["images"], masks, arrays["labels"], has_mask, arrays["classes"]
+    )
 
 
 def _build(
@@ -238,6 +244,7 @@ def _layout(count: int, resolution: int) -> dict[str, tuple[type[np.generic], tu
         "images": (np.uint8, (*shape, 3)),
         "labels": (np.int64, (count,)),
         "has_mask": (np.bool_, (count,)),
+        "classes": (np.uint8, (count, MAX_OBJECTS)),
         "masks": (np.uint8, shape),  # No file if no picture has one.
     }
 
@@ -267,6 +274,8 @@ def _fill(dataset: ImageDataset, transform: Transform | None, arrays: _Arrays, n
         arrays["labels"][index] = _NO_LABEL if sample.label is None else sample.label
         if sample.mask is not None:
             arrays["masks"][index], arrays["has_mask"][index] = sample.mask, True
+        if sample.classes is not None:
+            arrays["classes"][index, : len(sample.classes)] = sample.classes
 
     # Pillow decodes outside Python's lock. Pictures drawn in Python gain nothing from threads.
     threads = min(os.cpu_count() or 1, 8) if dataset.files(0) else 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from figureground.core.types import Batch
 from figureground.data.cache import CacheMode, LazyStore, PixelStore, Transform, open_store
 from figureground.data.index import exclude_unreadable, verify_unchanged
 from figureground.data.sampler import Draw, EndlessBatchSampler
-from figureground.data.samples import ImageDataset, Sample, refuse_uniform
+from figureground.data.samples import MAX_OBJECTS, ImageDataset, Sample, refuse_uniform
 from figureground.data.transforms import Augment
 
 logger = logging.getLogger(__name__)
@@ -264,12 +265,19 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """Stack samples of one size into a batch; masks and labels only if all have them."""
     masks = [sample.mask for sample in samples if sample.mask is not None]
     labels = [sample.label for sample in samples if sample.label is not None]
+    classes = [sample.classes for sample in samples if sample.classes is not None]
     return Batch(
         image=to_float(np.stack([sample.image for sample in samples])),
         key=tuple(sample.key for sample in samples),
         mask=_to_long(np.stack(masks)) if len(masks) == len(samples) else None,
         label=torch.tensor(labels) if len(labels) == len(samples) else None,
+        classes=_stack_classes(classes) if len(classes) == len(samples) else None,
     )
+
+
+def _stack_classes(classes: Sequence[tuple[int, ...]]) -> Tensor:
+    """Tables of equal length, (B, MAX_OBJECTS)."""
+    return torch.tensor([list(row) + [0] * (MAX_OBJECTS - len(row)) for row in classes])
 
 
 def to_float(images: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
@@ -319,7 +327,7 @@ class _TrainingReader(Dataset[Any]):
             return sample
         seed = mix_seed(self.seed, draw.stream, draw.epoch, draw.number) & 0xFFFFFFFF
         image, mask = self.augment(sample.image, sample.mask if self.with_masks else None, seed)
-        return Sample(image, sample.key, mask, sample.label)
+        return replace(sample, image=image, mask=mask)
 
 
 class _EvaluationReader(Dataset[Any]):

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from figureground.core.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
+MAX_OBJECTS = 16  # Objects of one picture whose classes can be kept.
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,15 @@ class Sample:
         key: Name that stays the same between runs.
         mask: uint8 (H, W), 0 = background, or None.
         label: Class or None.
+        classes: Class of each object 1, 2, ... of the mask, from 1 on (0: no such object), where
+            the mask tells apart objects; or None.
     """
 
     image: Pixels
     key: str
     mask: Pixels | None = None
     label: int | None = None
+    classes: tuple[int, ...] | None = None
 
 
 class ImageDataset(Dataset[Sample]):

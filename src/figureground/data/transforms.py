@@ -7,6 +7,7 @@ that depends on (seed, epoch, index) only, so the number of workers does not cha
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -58,7 +59,7 @@ class ResizeCrop:
         image = self._apply(sample.image, _FILTERS[self.interpolation])
         if mask is not None:
             mask = self._apply(mask, Image.Resampling.NEAREST)
-        return Sample(image, sample.key, mask, sample.label)
+        return replace(sample, image=image, mask=mask)
 
     def _apply(self, pixels: Pixels, resampling: Image.Resampling) -> Pixels:
         height, width = pixels.shape[:2]

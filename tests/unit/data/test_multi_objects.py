@@ -362,7 +362,7 @@ def test_records_pass_through_a_file_gzipped_or_plain(tmp_path: Path) -> None:
 def test_pictures_are_read_from_records(
     tmp_path: Path, kind: type[MultiObjects], entities: int
 ) -> None:
-    scenes = kind.draw(rng(), 4)
+    scenes = kind("train", 4).draw(rng(), 4)
     last = kind is DSprites
     records = [encode(features_of(scenes, row, entities, last)) for row in range(4)]
     write_records(tmp_path / kind.file_name, records)

@@ -53,8 +53,7 @@ class CLEVR6(MultiObjects):
     num_classes = len(SHAPES) * len(MATERIALS)
     chunk = 64
 
-    @staticmethod
-    def draw(rng: np.random.Generator, count: int) -> Scenes:
+    def draw(self, rng: np.random.Generator, count: int) -> Scenes:
         """Draw `count` pictures; see `draw_clevr6`."""
         return draw_clevr6(rng, count)
 

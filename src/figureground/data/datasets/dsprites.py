@@ -39,8 +39,7 @@ class DSprites(MultiObjects):
     num_classes = len(SHAPES)
     chunk = 128
 
-    @staticmethod
-    def draw(rng: np.random.Generator, count: int) -> Scenes:
+    def draw(self, rng: np.random.Generator, count: int) -> Scenes:
         """Draw `count` pictures; see `draw_dsprites`."""
         return draw_dsprites(rng, count)
 

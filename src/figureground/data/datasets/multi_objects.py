@@ -19,7 +19,7 @@ from figureground.core.bounds import Count, PositiveInt
 from figureground.core.errors import DataError
 from figureground.data.datasets.toy import SPLITS, Split
 from figureground.data.reading import read_image, read_mask
-from figureground.data.samples import ImageDataset, Pixels, Sample
+from figureground.data.samples import MAX_OBJECTS, ImageDataset, Pixels, Sample
 from figureground.data.splits import check_files
 from figureground.data.tfrecord import Example, RecordReader
 
@@ -112,9 +112,8 @@ class MultiObjects(ImageDataset):
         self._place = 0  # Picture that the reader stands at.
         self._broken: tuple[int, DataError] | None = None  # From which picture on, and why.
 
-    @staticmethod
     @abstractmethod
-    def draw(rng: np.random.Generator, count: int) -> Scenes:
+    def draw(self, rng: np.random.Generator, count: int) -> Scenes:
         """Draw `count` pictures."""
 
     @classmethod
@@ -136,9 +135,13 @@ class MultiObjects(ImageDataset):
             picture, mask, _ = self._paths(index)
             image = read_image(picture)
             height, width = image.shape[:2]
-            return Sample(image, self.keys[index], read_mask(mask, (width, height)))
+            instances = read_mask(mask, (width, height))
+            table = tabulate_classes(instances, self.classes(index))
+            return Sample(image, self.keys[index], instances, classes=table)
         scenes, row = self._find(index)
-        return Sample(scenes.images[row], self.keys[index], scenes.instances[row])
+        instances = scenes.instances[row]
+        table = tabulate_classes(instances, scenes.classes[row])
+        return Sample(scenes.images[row], self.keys[index], instances, classes=table)
 
     def classes(self, index: int) -> Pixels:
         """Class map of picture `index`, uint8 (H, W); 0 is background.
@@ -311,3 +314,10 @@ def shape_bytes(example: Example, name: str, shape: tuple[int, ...]) -> Pixels:
         size = "x".join(map(str, shape))
         raise ValueError(f"has {len(values)} bytes of {name} instead of {size}")
     return values.reshape(shape)
+
+
+def tabulate_classes(instances: Pixels, classes: Pixels) -> tuple[int, ...]:
+    """Class of each object 1, 2, ... of a map (H, W), 0 for numbers that do not occur."""
+    table = np.zeros(MAX_OBJECTS + 1, np.uint8)
+    table[instances.ravel()] = classes.ravel()  # All pixels of an object say the same.
+    return tuple(table[1 : int(instances.max()) + 1].tolist())

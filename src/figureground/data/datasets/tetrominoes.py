@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import numpy.typing as npt
 
-from figureground.data.datasets.multi_objects import MultiObjects, Scenes, index_masks, shape_bytes
+from figureground.core.bounds import Bounds, Count, PositiveInt
+from figureground.data.datasets.multi_objects import (
+    MultiObjects,
+    Scenes,
+    Source,
+    index_masks,
+    shape_bytes,
+)
+from figureground.data.datasets.toy import Split
 from figureground.data.tfrecord import Example
 
 SIDE, BLOCK, PIECES = 35, 5, 3
@@ -23,6 +33,8 @@ _DRAWINGS = {
     "J": ("#../###", "##/#./#.", "###/..#", ".#/.#/##"),
     "L": ("..#/###", "#./#./##", "###/#..", "##/.#/.#"),
 }
+LETTERS = "".join(_DRAWINGS)
+_LETTERS = [letter for letter, drawings in _DRAWINGS.items() for _ in drawings]  # Of each shape.
 #: (19, 4, 2): row and column of the blocks of each piece, in blocks, sorted.
 SHAPES = np.array(
     [
@@ -48,8 +60,13 @@ _PIXELS = (BEVEL[..., None, None] * np.array(list(COLORS.values())).T * 255).rou
 class Tetrominoes(MultiObjects):
     """35x35 pictures of three pieces of 19 classes in 6 colours.
 
-    See `MultiObjects` for the options. Instances are 1..3; of drawn pictures and of records classes
-    follow the order of `SHAPES`, from 1 on. The collection speaks of 17 shapes; there are 19.
+    Instances are 1..3; of drawn pictures and of records classes follow the order of `SHAPES`, from
+    1 on. The collection speaks of 17 shapes; there are 19.
+
+    Args:
+        split: As for `MultiObjects`, like all options not named here.
+        num_pieces: Pieces per drawn picture.
+        letters: Kinds of pieces that are drawn, such as `IOS`, each in all its rotations.
     """
 
     name = "tetrominoes"
@@ -59,10 +76,37 @@ class Tetrominoes(MultiObjects):
     num_classes = len(SHAPES)
     chunk = 256
 
+    def __init__(
+        self,
+        split: Split,
+        count: PositiveInt | None = None,
+        source: Source = "generate",
+        root: str = "data",
+        seed: Count = 0,
+        transductive: bool = False,
+        num_pieces: Annotated[int, Bounds(1, PIECES)] = PIECES,
+        letters: str = LETTERS,
+    ) -> None:
+        if problems := self.check_options(letters=letters):
+            raise ValueError("; ".join(problems))
+        self.num_pieces, self.letters = num_pieces, letters
+        super().__init__(split, count, source, root, seed, transductive)
+
     @staticmethod
-    def draw(rng: np.random.Generator, count: int) -> Scenes:
+    def check_options(*, letters: str, **_: object) -> list[str]:
+        """Problems of options that types do not show."""
+        if letters and set(letters) <= set(LETTERS):
+            return []
+        return [f"letters={letters}: expected some of {LETTERS}"]
+
+    def fingerprint(self) -> str:
+        """What the pictures depend on."""
+        return f"{super().fingerprint()}-{self.num_pieces}-{self.letters}"
+
+    def draw(self, rng: np.random.Generator, count: int) -> Scenes:
         """Draw `count` pictures; see `draw_tetrominoes`."""
-        return draw_tetrominoes(rng, count)
+        chosen = [number for number, letter in enumerate(_LETTERS) if letter in self.letters]
+        return draw_tetrominoes(rng, count, self.num_pieces, np.array(chosen))
 
     @classmethod
     def decode(cls, example: Example) -> Scenes:
@@ -78,8 +122,13 @@ class Tetrominoes(MultiObjects):
         return Scenes(image[None], instances[None], table[instances][None].astype(np.uint8))
 
 
-def draw_tetrominoes(rng: np.random.Generator, count: int) -> Scenes:
-    """Draw pictures of three pieces that do not overlap.
+def draw_tetrominoes(
+    rng: np.random.Generator,
+    count: int,
+    num_pieces: int = PIECES,
+    chosen: npt.NDArray[np.int64] | None = None,
+) -> Scenes:
+    """Draw pictures of pieces that do not overlap.
 
     Shapes and colours are drawn first, then positions until nothing overlaps: drawing shapes anew
     as well would favour compact ones.
@@ -87,12 +136,16 @@ def draw_tetrominoes(rng: np.random.Generator, count: int) -> Scenes:
     Args:
         rng: Source of chance.
         count: Pictures N.
+        num_pieces: Pieces per picture, 3 at most.
+        chosen: Numbers of the shapes to draw from, or None for all.
 
     Returns:
         Pictures (N, 35, 35), instances 1..3, classes 1..19 in the order of `SHAPES`.
     """
-    shapes = rng.integers(len(SHAPES), size=(count, PIECES))
-    colors = rng.integers(len(COLORS), size=(count, PIECES))
+    if chosen is None:
+        chosen = np.arange(len(SHAPES))
+    shapes = chosen[rng.integers(len(chosen), size=(count, num_pieces))]
+    colors = rng.integers(len(COLORS), size=(count, num_pieces))
     corners = _place(rng, shapes)
     blocks = corners[:, :, None] + BLOCK * SHAPES[shapes]  # (N, 3, 4, 2)
     offsets = np.arange(BLOCK)[:, None] * SIDE + np.arange(BLOCK)
@@ -102,7 +155,7 @@ def draw_tetrominoes(rng: np.random.Generator, count: int) -> Scenes:
     instances, classes = (np.zeros(count * SIDE**2, np.uint8) for _ in range(2))
     painted = _PIXELS.astype(np.uint8).transpose(3, 0, 1, 2)  # (6, 5, 5, 3)
     images[pixels] = painted[colors][:, :, None]
-    instances[pixels] = np.arange(1, PIECES + 1)[:, None, None, None]
+    instances[pixels] = np.arange(1, num_pieces + 1)[:, None, None, None]
     classes[pixels] = (shapes + 1)[..., None, None, None]
     size = (count, SIDE, SIDE)
     return Scenes(images.reshape(*size, 3), instances.reshape(size), classes.reshape(size))
@@ -112,7 +165,7 @@ def _place(rng: np.random.Generator, shapes: npt.NDArray[np.int64]) -> npt.NDArr
     """Draw top left corners (N, 3, 2) of pieces (N, 3) inside the picture without overlap."""
     corners = np.empty((*shapes.shape, 2), np.int64)
     left = np.arange(len(shapes))
-    first, second = np.triu_indices(PIECES, 1)
+    first, second = np.triu_indices(shapes.shape[1], 1)
     while len(left):
         pieces = shapes[left]
         drawn = rng.integers(SIDE + 1 - _EXTENTS[pieces])

@@ -31,10 +31,16 @@ from figureground.core.bounds import (
     Width,
 )
 from figureground.core.method import Method
+from figureground.core.protocols import ObjectMaps
 from figureground.core.types import Batch, Layers, check_image
 from figureground.data.pictures import accepts_pictures
 from figureground.methods.dti_sprites.networks import Scene, SceneModel
-from figureground.methods.dti_sprites.pictures import scene_grids
+from figureground.methods.dti_sprites.pictures import (
+    fill_background,
+    instance_map,
+    scene_grids,
+    semantic_map,
+)
 from figureground.methods.dti_sprites.schedules import Milestones, check_setup, count_owners
 from figureground.methods.dti_sprites.sprites import (
     NUM_PICTURES,
@@ -232,6 +238,13 @@ class DTISprites(Method):
         """Background and L layers with what is seen of each."""
         scene = self.analyze(image)
         return Layers(scene.stack() * 2 - 1, scene.shares().unsqueeze(2))
+
+    def find_objects(self, image: Tensor) -> ObjectMaps:
+        """Layers and sprites seen at each pixel of `image` (B, 3, S, S)."""
+        scene = self.analyze(image)
+        found = instance_map(scene)
+        filled = fill_background(scene, found, (image + 1) / 2)
+        return ObjectMaps(found, filled, semantic_map(scene, self.model.num_choices))
 
     def cluster(self, image: Tensor) -> Tensor:
         """Sprite of the first layer, int64 (B,)."""
