@@ -6,8 +6,8 @@ import argparse
 import csv
 import json
 import logging
-import re
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
