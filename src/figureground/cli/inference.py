@@ -35,10 +35,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def load(ckpt: str, device: str) -> Method:
-    """Load the method in checkpoint `ckpt`."""
+    """Load the method in checkpoint `ckpt`, in the memory format that convolves fastest."""
+    import torch
+
     from figureground.core.checkpoint import load_method
 
-    return load_method(ckpt, choose_device(device))
+    return load_method(ckpt, choose_device(device)).to(memory_format=torch.channels_last)
 
 
 def find_pictures(inputs: str | Sequence[str]) -> list[tuple[Path, Path]]:
