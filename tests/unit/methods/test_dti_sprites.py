@@ -1,0 +1,205 @@
+"""DTI-Sprites beyond the authors' numbers: searches against brute force, options, re-assignment."""
+
+from __future__ import annotations
+
+import itertools
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from figureground.core.types import Batch
+from figureground.methods.dti_sprites import DTISprites
+from figureground.methods.dti_sprites.composition import (
+    compose,
+    order_by_depth,
+    score_all,
+    search_greedily,
+    split_choice,
+)
+from figureground.methods.dti_sprites.sprites import SpriteBank
+from figureground.methods.dti_sprites.transforms import parse_sequence, soft_clamp
+
+TINY: dict[str, Any] = {
+    "resolution": 20, "num_sprites": 3, "encoder": "default", "hidden_width": 8,
+    "sprite_transform": "color_affine", "background_transform": "color",
+}  # fmt: skip
+
+
+def scene(layers: int = 3, sprites: int = 4, batch: int = 2) -> tuple[Tensor, ...]:
+    image = torch.rand(batch, 3, 6, 5)
+    color = torch.rand(layers, batch, sprites, 3, 6, 5)
+    mask = torch.rand(layers, batch, sprites, 1, 6, 5)
+    occlusion = torch.rand(batch, layers, layers) * (1 - torch.eye(layers))
+    return image, color, mask, torch.rand(batch, 3, 6, 5), occlusion
+
+
+def composite(
+    color: Tensor, mask: Tensor, ground: Tensor, occlusion: Tensor, choice: list[int], b: int
+) -> Tensor:
+    """One composite by loops over pixels' layers, empty where the choice is -1."""
+    layers = [ground[b]] + [color[i, b, k] for i, k in enumerate(choice)]
+    masks = [torch.ones(1, 6, 5)]
+    masks += [mask[i, b, k] if k >= 0 else torch.zeros(1, 6, 5) for i, k in enumerate(choice)]
+    total = torch.zeros(3, 6, 5)
+    for i, (layer, own) in enumerate(zip(layers, masks, strict=True)):
+        seen = own.clone()
+        for j, other in enumerate(masks):
+            hides = (
+                0.0 if j == 0 or j == i else 1.0 if i == 0 else float(occlusion[b, j - 1, i - 1])
+            )
+            seen = seen * (1 - hides * other)
+        total += seen * layer
+    return total
+
+
+@pytest.mark.parametrize("sweeps", [1, 3])
+def test_greedy_search_equals_composing_every_candidate(sweeps: int) -> None:
+    image, color, mask, ground, occlusion = scene()
+    penalty = torch.tensor([0.01, 0.01, 0.01, 0.0])
+    found, changes = search_greedily(
+        image, color, mask, ground, occlusion, num_sweeps=sweeps, penalty=penalty
+    )
+    for b in range(2):
+        choice = [-1, -1, -1]
+        for _ in range(sweeps):
+            for layer in range(3):
+                errors = []
+                for k in range(4):
+                    choice[layer] = k
+                    made = composite(color, mask, ground, occlusion, choice, b)
+                    errors.append(float((made - image[b]).square().mean() + penalty[k]))
+                choice[layer] = errors.index(min(errors))
+        assert found[b].tolist() == choice
+    assert changes[0] == 1.0
+    assert len(changes) <= sweeps
+
+
+def test_exhaustive_search_numbers_combinations_as_documented() -> None:
+    image, color, mask, _, occlusion = scene(2, 3)
+    grounds = torch.rand(2, 2, 3, 6, 5)
+    errors = score_all(image, color, mask, grounds, occlusion)
+    assert errors.shape == (2, 2 * 9)
+    for number, (m, *choice) in enumerate(itertools.product(range(2), range(3), range(3))):
+        for b in range(2):
+            made = composite(color, mask, grounds[m], occlusion, choice, b)
+            assert_close(errors[b, number], (made - image[b]).square().mean())
+        ground, sprites = split_choice(torch.tensor([number]), 3, 2)
+        assert (int(ground), sprites[0].tolist()) == (m, choice)
+
+
+def test_depths_give_orders_without_circles() -> None:
+    occlusion = order_by_depth(torch.tensor([[3.0, -3.0, 0.0]]))[0]
+    assert_close(occlusion + occlusion.mT, 1 - torch.eye(3))
+    assert (occlusion > 0.5).tolist() == [[False, True, True], [False, False, False],
+                                          [False, True, False]]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "fragment"),
+    [
+        ({"num_layers": 3, "num_sprites": 19}, "selection=exhaustive would try 6859 combinations"),
+        ({"selection": "greedy", "num_backgrounds": 2}, "knows one background"),
+        ({"sprite_size": [8, 8]}, "layer_transform must place sprites"),
+        ({"sprite_size": [8]}, "expected height and width"),
+        ({"sprite_milestones": [10, 20]}, "names 2 transformations, but color_affine has 1"),
+        ({"sprite_transform": "color_twist"}, "there is no transformation 'twist'"),
+        ({"sprite_transform": "color_morpho"}, "works on single-channel pictures"),
+        (
+            {"sprite_transform": "color_affine_tps", "sprite_milestones": [20, 10]},
+            "expected increasing iterations",
+        ),
+    ],
+)
+def test_options_that_cannot_work_are_refused(options: dict[str, Any], fragment: str) -> None:
+    with pytest.raises(ValueError, match=fragment.replace("[", r"\[")):
+        DTISprites(**(TINY | options))
+
+
+def test_short_names_are_known() -> None:
+    assert parse_sequence("col_homography_thinplatespline") == ["color", "projective", "tps"]
+
+
+def test_soft_clamp_keeps_a_slope() -> None:
+    x = torch.tensor([-1.0, 0.5, 3.0])
+    assert_close(soft_clamp(x), torch.tensor([-0.01, 0.5, 1.02]))
+
+
+@pytest.mark.parametrize(
+    "init", ["constant", "random", "random_color", "gaussian", "mean", "sample", "kmeans"]
+)
+def test_sprites_start_from_what_was_asked_for(init: Any) -> None:
+    bank = SpriteBank(3, (8, 8), 1, (16, 16), color_init=init, background_init=init)
+    pictures = torch.rand(20, 3, 16, 16)
+    bank.reset_parameters(pictures)
+    assert bank.needs_pictures == (init in {"mean", "sample", "kmeans"})
+    if init == "mean":
+        assert_close(bank.background[0].detach(), pictures.mean(dim=0))
+    if init == "constant":
+        assert_close(bank.color.detach(), torch.full((3, 3, 8, 8), 0.9))
+    if init == "random_color":
+        assert_close(bank.color[..., :1, :1].expand_as(bank.color), bank.color)
+    for mask_init in ("constant", "random"):
+        assert SpriteBank(2, (8, 8), 0, (8, 8), mask_init=mask_init).mask.max() <= 1  # type: ignore[arg-type]
+
+
+def test_unused_sprites_take_over_everything_of_the_most_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    method = DTISprites(**TINY, reassign_threshold=0.1)
+    optimizers = method.configure_optimizers()
+    method.model(torch.rand(4, 3, 20, 20)).composite().sum().backward()
+    for optimizer in optimizers:
+        optimizer.step()
+    logged: dict[str, float] = {}
+    strategy = SimpleNamespace(broadcast=lambda x: x, reduce=lambda x, reduce_op: x)
+    trainer: Any = SimpleNamespace(strategy=strategy, optimizers=optimizers)
+    monkeypatch.setattr(method, "_trainer", trainer)
+    monkeypatch.setattr(DTISprites, "trainer", trainer)
+    monkeypatch.setattr(method, "log", lambda name, value: logged.update({name: value}))
+    method.usage.update(torch.tensor([[1]] * 9 + [[0]] * 4))
+    method._reassign()
+    assert logged["train/reassigned"] == 1
+    sprites = method.model.sprites
+    assert_close(sprites.mask[2], sprites.mask[1])
+    assert_close(sprites.color[2], sprites.color[1], atol=1e-2, rtol=0)
+    for stack in method.model.sprite_group.regressors.values():
+        for parameter in stack.parameters():
+            assert_close(parameter[2], parameter[1])
+            moments = optimizers[1].state[parameter]
+            assert_close(moments["exp_avg"][2], moments["exp_avg"][1])
+    assert int(method.usage.chosen.sum()) == 0
+
+
+def test_objects_and_samples_have_their_shapes() -> None:
+    method = DTISprites(
+        **(TINY | {"num_layers": 2, "selection": "greedy", "empty_sprite": True,
+                   "occlusion": "depth"})
+    ).eval()  # fmt: skip
+    image = torch.rand(3, 3, 20, 20) * 2 - 1
+    maps = method.find_objects(image)
+    assert maps.found.shape == maps.filled.shape == maps.classes.shape == (3, 20, 20)
+    assert int(maps.filled.min()) >= 1
+    assert int(maps.found.max()) <= 2
+    assert method.segment(image).shape == (3, 3, 20, 20)
+    assert method.cluster(image).shape == (3,)
+    assert method.sample(2).composite.shape == (2, 3, 20, 20)
+    grids = method.pictures(Batch(image, ("a", "b", "c")))
+    assert {len(grid) % 3 for grid in grids.values()} == {0}
+
+
+def test_rates_drop_by_group() -> None:
+    method = DTISprites(**TINY, milestones=(10,), sprite_gamma=1.0, predictor_gamma=0.1)
+    optimizers = method.configure_optimizers()
+    for iteration, expected in ((10, 1e-3), (11, 1e-4), (11, 1e-4)):
+        method.rates.apply(optimizers, iteration)
+        assert optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3)
+        assert optimizers[1].param_groups[0]["lr"] == pytest.approx(expected)
+
+
+def test_composition_without_layers_in_front_is_the_layer() -> None:
+    color = torch.rand(2, 1, 3, 4, 4)
+    assert_close(compose(color, torch.ones(2, 1, 1, 4, 4), torch.zeros(2, 1, 1)), color[:, 0])
