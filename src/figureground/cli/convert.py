@@ -46,7 +46,8 @@ def convert(config: DictConfig) -> Path:
     check_job(config)  # Anything may stand in a file.
     method = build_method(config)
     state = method.state_dict()
-    missing_keys = [key for key in state if key not in found.state_dict]
+    # What has no elements (backgrounds of a model without any) is in no file.
+    missing_keys = [k for k, v in state.items() if k not in found.state_dict and v.numel()]
     absent = sorted({key.partition(".")[0] for key in missing_keys})
     if partial := [name for name in absent if name in found.networks]:
         example = next(key for key in missing_keys if key.startswith(f"{partial[0]}."))

@@ -15,6 +15,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -34,6 +35,21 @@ LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
 _RECORDS = 8  # Kept in a manifest: the file's own, and those of files it may still find in place.
 _OWN_KEYS = ("format", "version", "restarts", "skipped")  # Of the section, not of `origin`.
+
+
+@dataclass(frozen=True)
+class ConvertedWeights:
+    """What a foreign file holds, in our terms.
+
+    Attributes:
+        options: Constructor arguments of the method that the file determines.
+        state_dict: Part of its state dict.
+        networks: Our names of the networks that were in the file.
+    """
+
+    options: dict[str, Any]
+    state_dict: dict[str, Tensor]
+    networks: list[str]
 
 
 class VerifiedCheckpointIO(CheckpointIO):

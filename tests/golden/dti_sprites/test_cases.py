@@ -15,8 +15,11 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.testing import assert_close
 
+from figureground import load_method
+from figureground.cli.convert import convert
+from figureground.core.errors import CheckpointError
 from figureground.methods.dti_sprites.composition import score_all
-from figureground.methods.dti_sprites.convert import convert_state
+from figureground.methods.dti_sprites.convert import convert_checkpoint, convert_state
 from figureground.methods.dti_sprites.module import DTISprites
 from figureground.methods.dti_sprites.pictures import (
     fill_background,
@@ -215,3 +218,39 @@ def test_frozen_phase_matches(
     loss.backward()
     assert case.method.model.sprites.color.grad is None
     assert case.method.model.sprites.mask.grad is None
+
+
+@pytest.mark.parametrize("name", ["multi", "tetro", "cluster"])
+def test_files_are_converted_and_explain_alike(
+    golden: Callable[[str], Path], tmp_path: Path, compose: Callable[..., Any], name: str
+) -> None:
+    folder = golden("dti_sprites")
+    settings = json.loads((folder / "cases.json").read_text())[name]
+    case = Case(folder, name)
+    state = take(case.tensors, "sd.")
+    # As they are saved: by a data-parallel wrapper, with the encoder under its owners' names too.
+    state |= {f"layer_transformer.{k}": v for k, v in state.items() if k.startswith("encoder.")}
+    state = {f"module.{k}": v for k, v in state.items()}
+    file = tmp_path / "model.pkl"
+    torch.save({"epoch": 3, "model_kwargs": settings["model"], "model_state": state}, file)
+    output = tmp_path / "dti.ckpt"
+    size = f"data.resolution={settings['img_size'][0]}"
+    config = compose(
+        "method=dti_sprites", f"weights={file}", f"output={output}", size, config_name="convert"
+    )
+    convert(config)
+    method = load_method(str(output))
+    image = case.tensors["input"]
+    with torch.no_grad():
+        theirs = case.method.eval().analyze(image * 2 - 1)
+        mine = method.analyze(image * 2 - 1)
+    assert torch.equal(mine.choice, theirs.choice)
+    assert_close(mine.composite(), theirs.composite())
+
+
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
+    for number, content in enumerate(({}, [1], {"model_kwargs": {}, "model_state": {}})):
+        file = tmp_path / f"{number}.pkl"
+        torch.save(content, file)
+        with pytest.raises(CheckpointError, match=r"expected the authors' model\.pkl"):
+            convert_checkpoint(file)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from figureground.core.checkpoint import ConvertedWeights
 from figureground.core.errors import CheckpointError
 
 _ENCODER = "encoder.encoder."
@@ -29,6 +32,70 @@ _GROUPS = {
     "bkg_transformer": "background_group",
 }
 _OCCLUSION = re.compile(r"occ_predictor\.(\d+)\.(weight|bias)")
+
+
+#: Their option -> ours, where the value is the same.
+_OPTIONS = {
+    "n_sprites": "num_sprites", "n_objects": "num_layers", "n_backgrounds": "num_backgrounds",
+    "transformation_sequence": "sprite_transform",
+    "transformation_sequence_bkg": "background_transform",
+    "transformation_sequence_layer": "layer_transform", "inject_noise": "mask_noise",
+    "greedy_algo_iter": "greedy_sweeps", "add_empty_sprite": "empty_sprite",
+    "lambda_empty_sprite": "empty_penalty", "gaussian_weights_std": "mask_std",
+    "grid_size": "grid_size", "kernel_size": "kernel_size",
+}  # fmt: skip
+_DEFAULTS: dict[str, Any] = {
+    "n_objects": 1, "n_backgrounds": 0, "transformation_sequence_layer": "identity",
+    "transformation_sequence_bkg": "identity",
+}  # fmt: skip
+
+
+def convert_checkpoint(path: Path) -> ConvertedWeights:
+    """Read one of the authors' `model.pkl`; nothing in it is run.
+
+    All transformations are taken for active, as they are at the end of a training.
+
+    Raises:
+        CheckpointError: Not such a file, or its keys are unknown.
+    """
+    expected = "expected the authors' model.pkl with model_kwargs and model_state"
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not a file; {expected}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # Of damaged or foreign files torch raises nearly anything.
+        raise CheckpointError(
+            f"{path} is not one of the authors' DTI-Sprites files, or it holds more than weights "
+            "and options; it was refused and nothing in it was run"
+        ) from error
+    if not isinstance(content, Mapping) or not {"model_kwargs", "model_state"} <= set(content):
+        raise CheckpointError(f"{path} is not a DTI-Sprites file; {expected}")
+    theirs, state = content["model_kwargs"], content["model_state"]
+    if not isinstance(theirs, Mapping) or not isinstance(state, Mapping):
+        raise CheckpointError(f"{path} has no plain options and weights; {expected}")
+    try:
+        options = _read_options(theirs)
+        converted = convert_state(state, options["num_sprites"] + options["empty_sprite"])
+        options["hidden_width"] = next(
+            tensor.shape[-1] for key, tensor in converted.items() if key.endswith("biases.0")
+        )
+    except (KeyError, StopIteration, RuntimeError) as error:
+        raise CheckpointError(f"{path} lacks {error}; {expected}") from error
+    return ConvertedWeights(options, converted, ["model"])
+
+
+def _read_options(theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """Our options from the model section of their configuration."""
+    given = _DEFAULTS | dict(theirs)
+    options = {ours: given[name] for name, ours in _OPTIONS.items() if name in given}
+    options.setdefault("empty_sprite", False)
+    options["encoder"] = given.get("encoder_name", "resnet20")
+    pool = given.get("with_pool", True)
+    options["encoder_pool"] = list(pool) if isinstance(pool, list | tuple) else [1, 1]
+    options["sprite_size"] = list(given["sprite_size"]) if "sprite_size" in given else None
+    options["occlusion"] = "predicted" if given.get("pred_occlusion") else "fixed"
+    options["selection"] = "greedy" if given.get("estimate_minimum") else "exhaustive"
+    return options
 
 
 def convert_state(state: Mapping[str, Tensor], num_choices: int) -> dict[str, Tensor]:

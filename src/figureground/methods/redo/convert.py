@@ -12,7 +12,6 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from figureground.core.checkpoint import ConvertedWeights
 from figureground.core.errors import CheckpointError
 
 #: Their network -> ours.
@@ -82,21 +82,6 @@ TABLE: dict[str, tuple[tuple[str, str], ...]] = {
 #: Within an attention block: their letters -> our words.
 _ATTENTION = {"gamma": "gate", "f": "query", "g": "key", "h": "value", "o": "output"}
 _NORMALISED = "parametrizations.weight"
-
-
-@dataclass(frozen=True)
-class ConvertedWeights:
-    """What a foreign file holds, in our terms.
-
-    Attributes:
-        options: Constructor arguments of `ReDO` that the file determines.
-        state_dict: Part of the state dict of `ReDO`.
-        networks: Our names of the networks that were in the file.
-    """
-
-    options: dict[str, Any]
-    state_dict: dict[str, Tensor]
-    networks: list[str]
 
 
 def convert_checkpoint(path: Path) -> ConvertedWeights:
