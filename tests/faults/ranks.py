@@ -29,7 +29,8 @@ class FailOnRank(Callback):
         if self.what == "raise-known":
             raise NumericalError("one process fails")
         if self.what == "poison":
-            batch[0].image.fill_(torch.nan)
+            first = batch[0] if isinstance(batch, tuple | list) else batch
+            first.image.fill_(torch.nan)
         if self.what == "signal":
             os.kill(os.getpid(), signal.SIGTERM)
         if self.what == "exit":

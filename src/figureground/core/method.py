@@ -77,6 +77,7 @@ class Method(LightningModule, ABC):
         self.patience = 10
         self.skipped: Counter[str] = Counter()  # Consecutive skipped steps of each player.
         self.last_losses: dict[str, Tensor] = {}
+        self._last_statistics: list[tuple[Tensor, Tensor]] = []  # Buffers, and before this batch.
         self.restarts: list[dict[str, Any]] = []  # One record for each collapse restart.
         self._scores: dict[str, Metric] = {}
         self._num_scored = 0  # Pictures of this process since scores were last logged.
@@ -113,7 +114,8 @@ class Method(LightningModule, ABC):
     ) -> bool:
         """Step down `loss`: zero gradients, backward, clip, step every optimizer.
 
-        A non-finite loss or gradient leaves the weights alone and is counted under `player`.
+        A non-finite loss or gradient leaves the weights alone and is counted under `player`;
+        running statistics that it made non-finite go back to what they were before the batch.
 
         Args:
             loss: Scalar.
@@ -149,6 +151,9 @@ class Method(LightningModule, ABC):
     def _skip(self, player: str, optimizers: tuple[Optimizer, ...]) -> None:
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
+        for buffer, before in self._last_statistics:
+            if not buffer.isfinite().all():
+                buffer.copy_(before)
         self.skipped[player] += 1
         self.log(f"train/skipped/{player}", float(self.skipped[player]))
         if self.skipped[player] >= self.patience:
@@ -173,6 +178,16 @@ class Method(LightningModule, ABC):
                 keys = [key for key, bad in zip(part.key, broken.tolist(), strict=True) if bad]
                 raise DataError(f"pictures with non-finite pixels: {', '.join(keys[:10])}")
         return batch
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Remember running statistics: a batch that is skipped may have made them non-finite."""
+        self._last_statistics = [
+            (buffer, buffer.clone())
+            for module in self.modules()
+            if not isinstance(module, Metric)
+            for buffer in module.buffers(recurse=False)
+            if buffer.is_floating_point()
+        ]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Update the metrics of every group the batch has truth for."""
