@@ -85,6 +85,14 @@ class _SmallResNet(nn.Sequential):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
 
+    def forward(self, image: Tensor) -> Tensor:
+        # So few channels are convolved and normed faster on CPUs when they lie side by side.
+        if image.device.type == "cpu":
+            image = image.contiguous(memory_format=torch.channels_last)
+        for module in self:
+            image = module(image)
+        return image
+
 
 def _build_stage(num_in: int, num_out: int, num_blocks: int, stride: int) -> nn.Sequential:
     first = _BasicBlock(num_in, num_out, stride)

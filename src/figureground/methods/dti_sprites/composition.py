@@ -8,6 +8,8 @@ by everything, hiding nothing.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -83,7 +85,8 @@ def search_greedily(
 
     With the other layers fixed, a composite is affine in the candidate: I_k = A + m_k (V c_k - R)
     with V what the others leave of the layer, A the composite without the layer, and R what the
-    layer would hide of it. So a layer costs one composition and one pass over its candidates.
+    layer would hide of it. So a layer costs one composition and one pass over its candidates. It is
+    tried again only if another one changed since.
 
     Args:
         image: (B, 3, H, W).
@@ -99,58 +102,93 @@ def search_greedily(
         changed, in [0, 1].
     """
     num_layers, count = color.shape[:2]
-    chosen_color = image.new_zeros(count, num_layers, *image.shape[1:])
-    chosen_mask = image.new_zeros(count, num_layers, 1, *image.shape[2:])
+    paint = mask * color
+    chosen = _Chosen(image, background, occlusion)
     choice = torch.full((count, num_layers), -1, device=image.device)
+    rows = torch.arange(count, device=image.device)
     changes: list[float] = []
+    settled = 0  # Layers in a row, the last one tried included, that are the best for the others.
     for _ in range(num_sweeps):
-        before = choice.clone()
+        changed = 0
         for layer in range(num_layers):
-            parts = _affine_parts(layer, chosen_color, chosen_mask, background, occlusion)
-            best = _best_candidate(image, color[layer], mask[layer], parts, penalty)
-            choice[:, layer] = best
-            rows = torch.arange(count, device=image.device)
-            chosen_color[:, layer] = color[layer][rows, best]
-            chosen_mask[:, layer] = mask[layer][rows, best]
-        changes.append(float((choice != before).float().mean()))
-        if changes[-1] == 0:
+            if settled == num_layers:
+                break
+            parts = chosen.without(layer)
+            best = _best_candidate(image, paint[layer], mask[layer], parts, penalty)
+            moved = int((best != choice[:, layer]).sum())
+            settled, changed = 1 if moved else settled + 1, changed + moved
+            if moved:
+                choice[:, layer] = best
+                chosen.put(layer, paint[layer][rows, best], mask[layer][rows, best])
+        changes.append(changed / choice.numel())
+        if not changed:
             break
     return choice, changes
 
 
-def _affine_parts(
-    layer: int, color: Tensor, mask: Tensor, background: Tensor | None, occlusion: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """A and R (B, 3, H, W) and V (B, 1, H, W) of `search_greedily` for one layer."""
-    num_layers = mask.shape[1]
-    others = [j for j in range(num_layers) if j != layer]
-    # Hidden by all but the layer itself, whose own part enters by R.
-    seen, hide = mask, occlusion[..., None, None, None]
-    for j in others:
-        seen = seen * (1 - hide[:, j] * mask[:, j : j + 1])
-    shown = seen * color
-    rest = shown[:, others].sum(dim=1)
-    hidden = (hide[:, layer, others] * shown[:, others]).sum(dim=1)
-    free, back = torch.ones_like(mask[:, 0]), torch.ones_like(mask[:, 0])
-    for j in others:
-        free = free * (1 - hide[:, j, layer] * mask[:, j])
-        back = back * (1 - mask[:, j])
-    if background is not None:
-        rest, hidden = rest + back * background, hidden + back * background
-    return rest, hidden, free
+def join_changes(parts: Sequence[tuple[int, Sequence[float]]]) -> list[float]:
+    """Shares of changed choices over all pictures, from numbers of pictures with their shares.
+
+    Pictures whose search ended early changed nothing in later sweeps.
+    """
+    total = sum(count for count, _ in parts)
+    sweeps = zip_longest(*(changes for _, changes in parts), fillvalue=0.0)
+    return [
+        sum(count * share for (count, _), share in zip(parts, shares, strict=True)) / total
+        for shares in sweeps
+    ]
+
+
+class _Chosen:
+    """The layers of a search so far; the background, if there is one, is the first.
+
+    Args:
+        image: (B, 3, H, W).
+        background: (B, 3, H, W) or None.
+        occlusion: (B or 1, L, L) without the background.
+    """
+
+    def __init__(self, image: Tensor, background: Tensor | None, occlusion: Tensor) -> None:
+        num_layers, self.first = occlusion.shape[1], int(background is not None)
+        hides = occlusion if background is None else add_background(occlusion)[:, 1:]
+        self.hides = hides[..., None, None, None]  # by layers (B or 1, L, 1, 1, 1) of all
+        size = num_layers + self.first
+        self.paint = image.new_zeros(len(image), size, *image.shape[1:])
+        if background is not None:
+            self.paint[:, 0] = background
+        # What each layer leaves of every other.
+        self.left = image.new_ones(num_layers, len(image), size, 1, *image.shape[2:])
+
+    def put(self, layer: int, paint: Tensor, mask: Tensor) -> None:
+        """Set a layer to colour times mask (B, 3, H, W) and mask (B, 1, H, W)."""
+        self.paint[:, layer + self.first] = paint
+        torch.mul(self.hides[:, layer], mask.unsqueeze(1), out=self.left[layer])
+        self.left[layer].neg_().add_(1)
+
+    def without(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """A and R (B, 3, H, W) and V (B, 1, H, W) of `search_greedily` for one layer."""
+        own = layer + self.first
+        seen = torch.ones_like(self.left[0])
+        for other in range(len(self.left)):
+            if other != layer:
+                seen.mul_(self.left[other])
+        free = seen[:, own].clone()
+        seen[:, own] = 0
+        shown = seen * self.paint
+        return shown.sum(dim=1), shown.mul_(self.hides[:, layer]).sum(dim=1), free
 
 
 def _best_candidate(
     image: Tensor,
-    color: Tensor,
+    paint: Tensor,
     mask: Tensor,
     parts: tuple[Tensor, Tensor, Tensor],
     penalty: Tensor | None,
 ) -> Tensor:
     """Candidate of least error for each picture, (B,), from (B, K, ...) candidates."""
     rest, hidden, free = (part.unsqueeze(1) for part in parts)
-    difference = mask * (free * color - hidden) + (rest - image.unsqueeze(1))
-    error = difference.square().mean(dim=(2, 3, 4))
+    difference = torch.addcmul(rest - image.unsqueeze(1), free, paint)
+    error = difference.addcmul_(mask, hidden, value=-1).square_().mean(dim=(2, 3, 4))
     if penalty is not None:
         error = error + penalty
     return error.argmin(dim=1)

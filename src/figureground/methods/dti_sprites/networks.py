@@ -17,12 +17,14 @@ from figureground.methods.dti_sprites.composition import (
     compose,
     fill_occlusion,
     fixed_occlusion,
+    join_changes,
     order_by_depth,
     score_all,
     search_greedily,
     split_choice,
     visibility,
 )
+from figureground.methods.dti_sprites.parts import Betas, Part, run_parts, split_batch
 from figureground.methods.dti_sprites.sprites import SpriteBank
 from figureground.methods.dti_sprites.transforms import (
     Padding,
@@ -32,8 +34,6 @@ from figureground.methods.dti_sprites.transforms import (
 )
 from figureground.nn.encoders import Encoder
 from figureground.nn.precision import widen
-
-Betas = dict[int, Tensor]
 
 
 @dataclass(slots=True)
@@ -95,6 +95,25 @@ class Scene:
         if ground is None:
             ground = torch.zeros_like(self.color[:, 0])
         return torch.cat([ground.unsqueeze(1), self.color], dim=1)
+
+
+@dataclass(slots=True)
+class Fit:
+    """What training keeps of a scene: its layers, many times larger, are gone.
+
+    Attributes:
+        choice: As in `Scene`.
+        changes: As in `Scene`.
+        made: The composite (B, 3, H, W).
+    """
+
+    choice: Tensor
+    changes: list[float]
+    made: Tensor
+
+    def composite(self) -> Tensor:
+        """The picture that was made, (B, 3, H, W)."""
+        return self.made
 
 
 class SceneModel(nn.Module):
@@ -178,13 +197,16 @@ class SceneModel(nn.Module):
         skipped = {id(p) for part in (self.sprites, self.encoder) for p in part.parameters()}
         return [p for p in self.parameters() if id(p) not in skipped]
 
-    def forward(self, image: Tensor, iteration: int | None = None) -> Scene:
+    def forward(self, image: Tensor, iteration: int | None = None) -> Scene | Fit:
         """Find the best scene for `image` (B, 3, H, W) in [0, 1].
 
         Args:
             image: Pictures.
             iteration: In training, decides what is active and frozen and adds noise to the masks;
                 None is after training.
+
+        Returns:
+            In training what the loss needs, otherwise the whole scene.
         """
         features = self.encoder(image)
         frozen = iteration is not None and iteration <= self.frozen_until
@@ -194,10 +216,24 @@ class SceneModel(nn.Module):
         grounds = self._render_backgrounds(betas["background"], len(image))
         with torch.no_grad():
             choice, ground, changes = self._choose(image, betas, grounds, occlusion, noise, frozen)
-        color, mask = self._render_chosen(betas, choice, noise, frozen)
         rows = torch.arange(len(image), device=image.device)
         background = None if grounds is None else grounds[ground, rows]
-        return Scene(choice, ground, color, mask, background, occlusion, changes)
+        stack = self.sprites.stack(
+            with_canvas=noise is not None, with_empty=self.has_empty, frozen=frozen
+        )
+
+        def build(part: Part) -> Scene:
+            color, mask = self._render_chosen(part.of(betas), stack, part.rows(choice), noise)
+            return Scene(
+                part.rows(choice), part.rows(ground), color, mask,
+                None if background is None else part.rows(background),
+                part.rows(occlusion), changes,
+            )  # fmt: skip
+
+        if iteration is None:
+            return build(Part(0, len(image)))
+        parts = split_batch(image, 4 * self.num_layers * (self.num_layers + 2))
+        return Fit(choice, changes, run_parts(lambda part: build(part).composite(), parts))
 
     def candidates(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """All transformed sprites: colours (L, B, K, 3, H, W), masks (L, B, K, 1, H, W)."""
@@ -235,14 +271,14 @@ class SceneModel(nn.Module):
         return rendered
 
     def _render(
-        self, betas: dict[str, dict[int, Tensor]], stack: Tensor, noise: Tensor | None = None
+        self, betas: dict[str, Betas], stack: Tensor, noise: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Transform sprites (*N, K, C, h, w) to colours and masks (L, B, K, ., H, W)."""
         stack = stack if stack.dim() > 4 else stack[None, None]
         stack = self.layer_group(self.sprite_group(stack, betas["sprite"]), betas["layer"])
         color, mask = stack[..., :3, :, :], stack[..., 3:4, :, :]
         if noise is not None:
-            mask = self.sprites.clamp(mask + stack[..., 4:, :, :] * noise)
+            mask = self.sprites.clamp(torch.addcmul(mask, stack[..., 4:, :, :], noise))
         return color, mask
 
     def _draw_noise(self, image: Tensor) -> Tensor | None:
@@ -255,7 +291,7 @@ class SceneModel(nn.Module):
     def _choose(
         self,
         image: Tensor,
-        betas: dict[str, dict[int, Tensor]],
+        betas: dict[str, Betas],
         grounds: Tensor | None,
         occlusion: Tensor,
         noise: Tensor | None,
@@ -268,13 +304,31 @@ class SceneModel(nn.Module):
         if count == 1 and (grounds is None or len(grounds) == 1):
             return ground.unsqueeze(1).expand(-1, self.num_layers), ground, []
         stack = self.sprites.stack(with_canvas=noise is not None, with_empty=may_be_empty)
-        some = {
-            name: {n: beta[:, :, :count] for n, beta in group.items()}
-            if name == "sprite"
-            else group
-            for name, group in betas.items()
-        }
-        color, mask = self._render(some, stack, None if noise is None else noise[:count])
+        noise = None if noise is None else noise[:count]
+        betas = {**betas, "sprite": {n: b[:, :, :count] for n, b in betas["sprite"].items()}}
+        choices, chosen_grounds, changes = [], [], []
+        for part in split_batch(image, 12 * self.num_layers * count):
+            color, mask = self._render(part.of(betas), stack, noise)
+            own = None if grounds is None else grounds[:, part.begin : part.end]
+            choice, ground, changed = self._search(
+                part.rows(image), color, mask, own, part.rows(occlusion), may_be_empty
+            )
+            choices.append(choice)
+            chosen_grounds.append(ground)
+            changes.append((len(choice), changed))
+        return torch.cat(choices), torch.cat(chosen_grounds), join_changes(changes)
+
+    def _search(
+        self,
+        image: Tensor,
+        color: Tensor,
+        mask: Tensor,
+        grounds: Tensor | None,
+        occlusion: Tensor,
+        may_be_empty: bool,
+    ) -> tuple[Tensor, Tensor, list[float]]:
+        """As `_choose`, for some pictures with their candidates."""
+        count = color.shape[2]
         if self.selection == "exhaustive":
             errors = score_all(image, color, mask, grounds, occlusion)
             ground, choice = split_choice(errors.argmin(dim=1), count, self.num_layers)
@@ -287,19 +341,12 @@ class SceneModel(nn.Module):
             image, color, mask, None if grounds is None else grounds[0], occlusion,
             num_sweeps=self.num_sweeps, penalty=penalty,
         )  # fmt: skip
-        return choice, ground, changes
+        return choice, torch.zeros_like(choice[:, 0]), changes
 
     def _render_chosen(
-        self,
-        betas: dict[str, dict[int, Tensor]],
-        choice: Tensor,
-        noise: Tensor | None,
-        frozen: bool,
+        self, betas: dict[str, Betas], stack: Tensor, choice: Tensor, noise: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Colours (B, L, 3, H, W) and masks (B, L, 1, H, W) of the chosen sprites alone."""
-        stack = self.sprites.stack(
-            with_canvas=noise is not None, with_empty=self.has_empty, frozen=frozen
-        )
         chosen = choice.mT  # (L, B)
         index = chosen[..., None, None]
         sprite = {

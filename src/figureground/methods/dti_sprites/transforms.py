@@ -33,7 +33,7 @@ NUM_PARAMETERS = {
 
 def soft_clamp(x: Tensor, slope: float = 0.01) -> Tensor:
     """Clamp to [0, 1] with a gradient of `slope` outside."""
-    return x.clamp(0, 1) + slope * (x.clamp(max=0) + (x - 1).clamp(min=0))
+    return torch.lerp(x.clamp(0, 1), x, slope)
 
 
 def parse_sequence(text: str) -> list[str]:
