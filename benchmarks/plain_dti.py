@@ -133,17 +133,15 @@ class PlainDTI(nn.Module):
         sprites = torch.cat([_clamp(self.color), self.mask, torch.ones_like(self.mask)], dim=1)
         if num_choices > len(sprites):
             sprites = torch.cat([sprites, torch.zeros_like(sprites[:1])])
-        layers, masks = [], []
+        placed = []
         for of_sprite, of_layer in zip(self.of_sprites, self.of_layers, strict=True):
             own = [
                 transform(sprite.expand(count, -1, -1, -1), features)
                 for transform, sprite in zip(of_sprite, sprites, strict=True)
             ]
-            placed = of_layer(torch.cat(own), features).unflatten(0, (num_choices, count))
-            color, mask, canvas = placed.split([3, 1, 1], dim=2)
-            layers.append(color)
-            masks.append(_clamp(mask + canvas * noise.unsqueeze(1)))
-        return torch.stack(layers), torch.stack(masks)
+            placed.append(of_layer(torch.cat(own), features).unflatten(0, (num_choices, count)))
+        layers, masks, canvas = torch.stack(placed).split([3, 1, 1], dim=3)
+        return layers, _clamp(masks + canvas * noise.unsqueeze(1))
 
     def _transform_background(self, features: Tensor, count: int) -> Tensor | None:
         if not self.of_backgrounds:

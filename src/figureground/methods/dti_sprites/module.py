@@ -289,6 +289,8 @@ class DTISprites(Method):
         image, iteration = (batch.image + 1) / 2, self.iteration
         optimizers: list[Optimizer] = self.optimizers()  # type: ignore[assignment]  # three
         self.rates.apply(optimizers, iteration)
+        for optimizer in optimizers:  # Before the layers need the memory of old gradients.
+            optimizer.zero_grad(set_to_none=True)
         scene = self.model(image, iteration)
         loss = F.mse_loss(widen(scene.composite()), image)
         self.log_losses({"reconstruction": loss})

@@ -213,22 +213,20 @@ class SceneModel(nn.Module):
         noise = self._draw_noise(image) if iteration is not None else None
         betas = self._predict(features, iteration)
         occlusion = self._occlude(features)
-        grounds = self._render_backgrounds(betas["background"], len(image))
         with torch.no_grad():
-            choice, ground, changes = self._choose(image, betas, grounds, occlusion, noise, frozen)
-        rows = torch.arange(len(image), device=image.device)
-        background = None if grounds is None else grounds[ground, rows]
+            choice, ground, changes = self._choose(image, betas, occlusion, noise, frozen)
         stack = self.sprites.stack(
             with_canvas=noise is not None, with_empty=self.has_empty, frozen=frozen
         )
 
         def build(part: Part) -> Scene:
-            color, mask = self._render_chosen(part.of(betas), stack, part.rows(choice), noise)
-            return Scene(
-                part.rows(choice), part.rows(ground), color, mask,
-                None if background is None else part.rows(background),
-                part.rows(occlusion), changes,
-            )  # fmt: skip
+            own, found, which = part.of(betas), part.rows(choice), part.rows(ground)
+            color, mask = self._render_chosen(own, stack, found, noise)
+            grounds = self._render_backgrounds(own["background"], len(found))
+            background = None
+            if grounds is not None:
+                background = grounds[which, torch.arange(len(found), device=image.device)]
+            return Scene(found, which, color, mask, background, part.rows(occlusion), changes)
 
         if iteration is None:
             return build(Part(0, len(image)))
@@ -292,7 +290,6 @@ class SceneModel(nn.Module):
         self,
         image: Tensor,
         betas: dict[str, Betas],
-        grounds: Tensor | None,
         occlusion: Tensor,
         noise: Tensor | None,
         frozen: bool,
@@ -301,17 +298,18 @@ class SceneModel(nn.Module):
         ground = torch.zeros(len(image), dtype=torch.long, device=image.device)
         may_be_empty = self.has_empty and not frozen
         count = len(self.sprites) + may_be_empty
-        if count == 1 and (grounds is None or len(grounds) == 1):
+        if count == 1 and len(self.sprites.background) <= 1:
             return ground.unsqueeze(1).expand(-1, self.num_layers), ground, []
         stack = self.sprites.stack(with_canvas=noise is not None, with_empty=may_be_empty)
         noise = None if noise is None else noise[:count]
         betas = {**betas, "sprite": {n: b[:, :, :count] for n, b in betas["sprite"].items()}}
         choices, chosen_grounds, changes = [], [], []
         for part in split_batch(image, 12 * self.num_layers * count):
-            color, mask = self._render(part.of(betas), stack, noise)
-            own = None if grounds is None else grounds[:, part.begin : part.end]
+            own, pictures = part.of(betas), part.rows(image)
+            color, mask = self._render(own, stack, noise)
+            grounds = self._render_backgrounds(own["background"], len(pictures))
             choice, ground, changed = self._search(
-                part.rows(image), color, mask, own, part.rows(occlusion), may_be_empty
+                pictures, color, mask, grounds, part.rows(occlusion), may_be_empty
             )
             choices.append(choice)
             chosen_grounds.append(ground)
