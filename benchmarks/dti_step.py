@@ -253,6 +253,8 @@ def main() -> None:
     result: dict[str, Any] = {
         "rounds": options.rounds,
         "device": "cpu",
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -15,11 +15,13 @@ from figureground.core.types import Batch
 from figureground.methods.dti_sprites import DTISprites
 from figureground.methods.dti_sprites.composition import (
     compose,
+    join_changes,
     order_by_depth,
     score_all,
     search_greedily,
     split_choice,
 )
+from figureground.methods.dti_sprites.parts import BYTES_AT_ONCE
 from figureground.methods.dti_sprites.sprites import SpriteBank
 from figureground.methods.dti_sprites.transforms import parse_sequence, soft_clamp
 
@@ -56,7 +58,7 @@ def composite(
     return total
 
 
-@pytest.mark.parametrize("sweeps", [1, 3])
+@pytest.mark.parametrize("sweeps", [1, 3, 8])
 def test_greedy_search_equals_composing_every_candidate(sweeps: int) -> None:
     image, color, mask, ground, occlusion = scene()
     penalty = torch.tensor([0.01, 0.01, 0.01, 0.0])
@@ -76,6 +78,33 @@ def test_greedy_search_equals_composing_every_candidate(sweeps: int) -> None:
         assert found[b].tolist() == choice
     assert changes[0] == 1.0
     assert len(changes) <= sweeps
+
+
+def test_shares_of_changes_join_over_pictures() -> None:
+    assert join_changes([(3, [1.0, 0.0]), (1, [1.0, 0.4, 0.2, 0.0])]) == [1.0, 0.1, 0.05, 0.0]
+
+
+@pytest.mark.parametrize("selection", ["greedy", "exhaustive"])
+def test_parts_of_a_batch_change_nothing(monkeypatch: pytest.MonkeyPatch, selection: str) -> None:
+    method = DTISprites(
+        **(TINY | {"num_layers": 2, "selection": selection, "empty_sprite": True,
+                   "occlusion": "predicted", "greedy_sweeps": 3})
+    ).double()  # fmt: skip
+    with torch.no_grad():
+        for parameter in [*method.model.predictors(), method.model.sprites.color]:
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    noise = torch.rand(4, 1, 20, 20, dtype=torch.float64) - 0.5
+    monkeypatch.setattr(method.model, "_draw_noise", lambda image: noise)
+    image = torch.rand(3, 3, 20, 20, dtype=torch.float64)
+    found = []
+    for size in (2**25, 1):
+        monkeypatch.setitem(BYTES_AT_ONCE, "cpu", size)
+        method.zero_grad()
+        fit = method.model(image, 1)
+        (fit.composite() - image).square().mean().backward()
+        gradients = [p.grad for p in method.model.parameters()]
+        found.append((fit.choice, fit.changes, fit.composite(), gradients))
+    assert_close(found[0], found[1])
 
 
 def test_exhaustive_search_numbers_combinations_as_documented() -> None:
