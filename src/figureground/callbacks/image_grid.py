@@ -58,9 +58,12 @@ class ImageGrid(Callback):
     @torch.no_grad()
     def draw(self, trainer: Trainer, module: LightningModule) -> None:
         """Draw, write and log the grids now."""
-        self._drawn_at = done = _batches_done(trainer)
-        if not trainer.is_global_zero or not isinstance(module, Method):
-            return
+        done = _batches_done(trainer)
+        if trainer.is_global_zero and isinstance(module, Method):
+            self._write(trainer, module, done)
+        self._drawn_at = done  # Only now: what fails is drawn again by the resumed run.
+
+    def _write(self, trainer: Trainer, module: Method, done: int) -> None:
         if self._batch is None:
             self._batch = self._choose(trainer)
         grids = _draw_apart(module, self._batch.to(module.device))

@@ -97,7 +97,7 @@ class ImageDataModule(LightningDataModule):
         folders = (cache_dir, fallback_cache_dir)
         self.cache_dirs = [Path(folder) for folder in folders if folder is not None]
         self.allow_unannotated = allow_unannotated
-        self._stores: dict[str, PixelStore | LazyStore] = {}
+        self._stores: dict[tuple[str, bool], PixelStore | LazyStore] = {}
         self._opened: dict[str, ImageDataset] = {}  # Without what was left out as broken.
 
     def setup(self, stage: str) -> None:
@@ -105,22 +105,25 @@ class ImageDataModule(LightningDataModule):
         stage = getattr(stage, "value", stage)  # Lightning's enumeration prints its own name.
         wanted = {"fit": ("train", "val"), "validate": ("val",)}.get(stage, (stage,))
         for split in wanted:
-            if split in self.datasets and split not in self._stores:
+            if split in self.datasets:
                 self.store(split)
 
     def store(self, split: str) -> PixelStore | LazyStore:
         """Pictures of `split` at training size, from the cache where one is kept."""
-        if split not in self._stores:
+        with_masks = split != "train" or self._learns_from_masks()
+        if (split, with_masks) not in self._stores:
             if split not in self.datasets:
                 known = ", ".join(self.datasets)
                 raise DataError(f"data={self.name} has no {split} split (it has: {known})")
             dataset = self.datasets[split]
+            if not with_masks:  # Broken ones then do no harm.
+                dataset = dataset.without_masks()
             verify_unchanged(dataset, self.cache_dirs, self.name)
             if self.on_error == "skip":
                 dataset = exclude_unreadable(dataset, self.cache_dirs, self.name)
             self._opened[split] = dataset
             mode = self.cache if self.cache_dirs or self.cache != "auto" else "memory"
-            self._stores[split] = open_store(
+            self._stores[split, with_masks] = open_store(
                 dataset,
                 self.transform,
                 self.resolution,
@@ -128,14 +131,14 @@ class ImageDataModule(LightningDataModule):
                 self.cache_dirs,
                 f"{self.name}-{split}",
             )
-        return self._stores[split]
+        return self._stores[split, with_masks]
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches without end, from where the trainer's counter stands."""
         store = self.store("train")
         module = self.trainer.lightning_module if self.trainer else None
         num_streams = int(getattr(module, "num_streams", 1))
-        with_masks = bool(getattr(module, "learns_from_masks", False))
+        with_masks = self._learns_from_masks()
         sampler = EndlessBatchSampler(
             len(store),
             self.batch_size,
@@ -238,6 +241,10 @@ class ImageDataModule(LightningDataModule):
             generator=torch.Generator().manual_seed(self.seed),
             **workers,
         )
+
+    def _learns_from_masks(self) -> bool:
+        module = self.trainer.lightning_module if self.trainer else None
+        return bool(getattr(module, "learns_from_masks", False))
 
     def _batches_done(self) -> int:
         if self.trainer is None:

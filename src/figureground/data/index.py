@@ -121,6 +121,10 @@ class Subset(ImageDataset):
         """Files of the sample in the other dataset."""
         return self.dataset.files(self.indices[index])
 
+    def without_masks(self) -> Subset:
+        """The same samples of the other dataset without its masks."""
+        return Subset(self.dataset.without_masks(), self.indices)
+
     def unannotated(self) -> list[int]:
         """Those samples without a mask that are left."""
         missing = set(self.dataset.unannotated())

@@ -82,6 +82,13 @@ class ImageDataset(Dataset[Sample]):
         """Numbers of the samples without a mask in a set that has masks otherwise."""
         return []
 
+    def without_masks(self) -> ImageDataset:
+        """The same pictures for training, where a broken mask must do no harm.
+
+        Itself unless masks are files of the user's own, which may not fit their pictures.
+        """
+        return self
+
     def check_counts(self) -> list[str]:
         """Problems with the number of samples or the split list, for `prepare`."""
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections import Counter
 from pathlib import Path
@@ -84,6 +85,12 @@ class Folder(ImageDataset):
         """The picture and its mask, if it has one."""
         mask = self._masks.get(self.keys[index])
         return (self.paths[index],) if mask is None else (self.paths[index], mask)
+
+    def without_masks(self) -> Folder:
+        """The same pictures; their masks are not looked at."""
+        bare = copy.copy(self)
+        bare._masks = {}
+        return bare
 
     def unannotated(self) -> list[int]:
         """Numbers of the pictures without a mask."""
