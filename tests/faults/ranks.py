@@ -33,6 +33,9 @@ class FailOnRank(Callback):
             first.image.fill_(torch.nan)
         if self.what == "signal":
             os.kill(os.getpid(), signal.SIGTERM)
+        if self.what == "interrupt twice":
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
         if self.what == "exit":
             os._exit(9)
 

@@ -16,8 +16,17 @@ from typing import Any
 
 import pytest
 import torch
+from crafted import DAMAGES, Payload, truncate
 from pytorch_lightning import LightningDataModule
-from tiny import Rows, Run, TinyData, TinyGAN, save_quietly
+from tiny import (
+    Run,
+    TinyData,
+    TinyGAN,
+    assert_equal_to,
+    break_off,
+    merged,
+    save_quietly,
+)
 
 from faults import METHODS, At, assert_same_checkpoint, build_tiny, fail, run
 from figureground.core.checkpoint import (
@@ -43,29 +52,6 @@ pytestmark = pytest.mark.filterwarnings(
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The uninterrupted run."""
     return Run(tmp_path_factory.mktemp("whole")).start()
-
-
-def break_off(directory: Path, hook: str, count: int, **settings: Any) -> Run:
-    """Train until an exception in `hook` after `count` steps."""
-    first = Run(directory, At(hook, count, fail()), **settings)
-    with pytest.raises(RuntimeError, match="injected"):
-        first.start()
-    return first
-
-
-def assert_equal_to(whole: Run, *parts: Run) -> None:
-    assert_same_checkpoint(whole.last, parts[-1].last)
-    assert merged(*(part.rows for part in parts)) == whole.rows.rows
-
-
-def merged(*logs: Rows) -> list[tuple[int, dict[str, float]]]:
-    """Rows of successive logs; where a log starts again, the rows it repeats are dropped."""
-    rows: list[tuple[int, dict[str, float]]] = []
-    for log in logs:
-        first = log.rows[0][0] if log.rows else 0
-        rows = [row for row in rows if row[0] < first or (row[0] == first and row not in log.rows)]
-        rows += log.rows
-    return rows
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 7, 8, 11])
@@ -109,25 +95,6 @@ def test_f06_workers_change_nothing(tmp_path: Path, method: str) -> None:
     with pytest.raises(RuntimeError, match="injected"):
         first.start()
     assert_equal_to(whole, first, Run(tmp_path / "parts", make=make, **settings).start(first.last))
-
-
-def test_f03_run_stopped_between_two_players_resumes_from_the_last_save(
-    tmp_path: Path, whole: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    descend = TinyGAN.descend
-
-    def broken(self: TinyGAN, *args: Any, player: str, **kwargs: Any) -> bool:
-        if player == "critic" and self.iteration == 7:
-            raise RuntimeError("injected")
-        return descend(self, *args, player=player, **kwargs)
-
-    monkeypatch.setattr(TinyGAN, "descend", broken)
-    first = Run(tmp_path)
-    with pytest.raises(RuntimeError, match="injected"):
-        first.start()
-    monkeypatch.setattr(TinyGAN, "descend", descend)
-    assert iteration_of(read_checkpoint(first.last)) == 4
-    assert_equal_to(whole, first, Run(tmp_path).start(first.last))
 
 
 @pytest.mark.parametrize("hook", ["on_validation_batch_end", "on_validation_end"])
@@ -185,11 +152,12 @@ from figureground.core.io import remove_stale
 directory, path = Path("checkpoints"), Path("checkpoints/last.ckpt")
 payload = torch.zeros(1 << 20)
 
+real = torch.load(sys.argv[2], weights_only=True)  # Of a method, and a large tensor besides.
+
 def state(iteration):
     counters = {"epoch_loop.batch_progress": {"total": {"processed": iteration}}}
-    section = {"format": 1, "method": {}}
-    return {"state_dict": {"x": payload + iteration}, "loops": {"fit_loop": counters},
-            "figureground": section}
+    weights = real["state_dict"] | {"x": payload + iteration}
+    return real | {"state_dict": weights, "loops": {"fit_loop": counters}}
 
 def write_for_ever(start, done):
     for iteration in range(start, 10**9):
@@ -226,32 +194,15 @@ print("stale files removed:", stale)
 
 
 @pytest.mark.slow
-def test_f07_kill_during_save_never_costs_a_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_f07_kill_during_save_never_costs_a_checkpoint(
+    tmp_path: Path, finished: Callable[[str], Run], method: str
+) -> None:
     seed = random.randrange(10**6)
-    result = run(["python", "-c", _WRITER, str(seed)], cwd=tmp_path, limit=120)
+    real = finished(method).last
+    result = run(["python", "-c", _WRITER, str(seed), real], cwd=tmp_path, limit=120)
     assert result.code == 0, f"seed {seed}: {result.err}"
     assert "stale files removed" in result.out
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def randomise(path: Path) -> None:
-    path.write_bytes(random.Random(0).randbytes(path.stat().st_size))
-
-
-def flip_a_byte_of_a_tensor(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(bytes(content))
-
-
-DAMAGES = [truncate, empty, randomise, flip_a_byte_of_a_tensor]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -304,56 +255,6 @@ def test_f09_checkpoint_of_another_width_is_refused_untouched(tmp_path: Path, wh
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
 
-def test_f09_checkpoint_of_another_method_is_refused(tmp_path: Path, whole: Run) -> None:
-    checkpoint = read_checkpoint(whole.last)
-    checkpoint["state_dict"] = {"encoder.weight": torch.zeros(2)}
-    path = save_quietly(checkpoint, tmp_path / "other.ckpt")
-    with pytest.raises(CheckpointError, match=r"mask_net\.0\.weight is missing"):
-        Run(tmp_path).start(path)
-
-
-@pytest.mark.parametrize(
-    ("edit", "fragment"),
-    [
-        (lambda c: c["figureground"].update(format=99, version="9.0"), "pip install --upgrade"),
-        (lambda c: c["figureground"].update(format="x"), "unreadable format"),
-        (lambda c: c.pop("figureground"), "src/convert.py"),
-        (lambda c: c.pop("state_dict"), "not a checkpoint of this suite"),
-        (lambda c: c["figureground"].pop("method"), "how its method was built"),
-    ],
-)
-def test_f10_other_formats_end_in_one_line_with_the_next_step(
-    tmp_path: Path, whole: Run, edit: Callable[[dict[str, Any]], object], fragment: str
-) -> None:
-    checkpoint = read_checkpoint(whole.last)
-    edit(checkpoint)
-    path = save_quietly(checkpoint, tmp_path / "edited.ckpt")
-    with pytest.raises(CheckpointError, match=fragment) as caught:
-        load_method(path)
-    assert "edited.ckpt" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_f12_deleted_directory_is_made_anew(
-    tmp_path: Path, whole: Run, caplog: pytest.LogCaptureFixture
-) -> None:
-    checkpoints = tmp_path / "checkpoints"
-    delete = At("on_train_batch_end", 6, lambda: shutil.rmtree(checkpoints))
-    second = Run(tmp_path, delete).start()
-    assert "was deleted while training" in caplog.text
-    assert_same_checkpoint(whole.last, second.last)
-
-
-def test_f13_directory_in_use_is_refused(tmp_path: Path) -> None:
-    tmp_path.joinpath("checkpoints").mkdir()
-    lock = tmp_path / "checkpoints" / "run.lock"
-    lock.write_text(f"{os.getppid()} {socket.gethostname()}")
-    with pytest.raises(UserError, match=f"in use by pid {os.getppid()}") as caught:
-        Run(tmp_path, iterations=1).start()
-    assert caught.value.exit_code == 2
-    assert lock.is_file()
-
-
 @pytest.mark.parametrize("host", [socket.gethostname(), "another-machine"])
 def test_f13_lock_of_a_dead_process_is_taken_over(tmp_path: Path, host: str) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
@@ -372,16 +273,6 @@ def test_f14_order_is_by_iteration_whatever_the_clock_says(tmp_path: Path, whole
     (tmp_path / "last.ckpt").rename(tmp_path / "best.ckpt")
     (tmp_path / "last.ckpt.json").rename(tmp_path / "best.ckpt.json")
     assert find_resumable(tmp_path) == tmp_path / "best.ckpt"
-
-
-class Payload:
-    """Creates a file when unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.path),)
 
 
 @pytest.mark.parametrize("section", ["state_dict", "callbacks", "hyper_parameters", "optimizer"])

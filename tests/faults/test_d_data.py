@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from broken_pictures import bomb, empty, text, truncate
 from PIL import Image
 
 from archives import disc, picture, write_folder
@@ -36,30 +35,6 @@ def make(root: Path, **options: object) -> ImageDataModule:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "mine", 24)
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:200])
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def text(path: Path) -> None:
-    path.write_text("not a picture")
-
-
-def directory(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def bomb(path: Path) -> None:
-    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
-    chunk = b"IHDR" + header
-    crc = struct.pack(">I", zlib.crc32(chunk))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + crc)
 
 
 @pytest.mark.parametrize("breaks", [truncate, empty, text, bomb])

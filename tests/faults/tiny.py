@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from pytorch_lightning import Callback, LightningDataModule, Trainer
 from pytorch_lightning.loggers import Logger
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from torchmetrics import Metric
 
+from faults import At, assert_same_checkpoint, fail
 from figureground.callbacks.checkpoints import Checkpoints
 from figureground.callbacks.guard import NumericalGuard
 from figureground.callbacks.loggers import CsvLogger
@@ -203,3 +205,27 @@ def save_quietly(checkpoint: dict[str, Any], path: Path) -> Path:
     """Write a checkpoint with a manifest, as a run would."""
     VerifiedCheckpointIO().save_checkpoint(checkpoint, path)
     return path
+
+
+def break_off(directory: Path, hook: str, count: int, **settings: Any) -> Run:
+    """Train until an exception in `hook` after `count` steps."""
+    first = Run(directory, At(hook, count, fail()), **settings)
+    with pytest.raises(RuntimeError, match="injected"):
+        first.start()
+    return first
+
+
+def assert_equal_to(whole: Run, *parts: Run) -> None:
+    """`parts`, each going on from the one before, must leave what `whole` left, rows included."""
+    assert_same_checkpoint(whole.last, parts[-1].last)
+    assert merged(*(part.rows for part in parts)) == whole.rows.rows
+
+
+def merged(*logs: Rows) -> list[tuple[int, dict[str, float]]]:
+    """Rows of successive logs; where a log starts again, the rows it repeats are dropped."""
+    rows: list[tuple[int, dict[str, float]]] = []
+    for log in logs:
+        first = log.rows[0][0] if log.rows else 0
+        rows = [row for row in rows if row[0] < first or (row[0] == first and row not in log.rows)]
+        rows += log.rows
+    return rows

@@ -13,7 +13,7 @@ from tiny import Run, TinyGAN
 from torch import Tensor
 
 import figureground.callbacks.run_card as run_card_module
-from faults import At, assert_same_run, build_tiny, fail, kill
+from faults import At, build_tiny, fail, kill
 from figureground.callbacks.image_grid import ImageGrid
 from figureground.callbacks.run_card import RunCard
 from figureground.core.errors import StoppedBySignalError, WriteError
@@ -97,20 +97,6 @@ def test_modes_and_random_numbers_are_left_as_found(tmp_path: Path, fails: bool)
         assert names(tmp_path / "images") == ["inputs.png", "inputs_000000.png"]
     assert [m.training for m in method.modules()] == before
     assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_f04_failure_while_drawing_resumes_exactly(tmp_path: Path) -> None:
-    def start(name: str, *callbacks: Any) -> Run:
-        grid = ImageGrid(str(tmp_path / name / "images"), every=4)
-        return Run(tmp_path / name, *callbacks, grid, iterations=8, make=redo)
-
-    start("whole").start()
-    broken = start("parts")
-    broken.method.pictures = lambda batch: fail()()
-    with pytest.raises(RuntimeError, match="injected"):
-        broken.start()
-    start("parts").start(broken.last)
-    assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
 def card(directory: Path, **options: Any) -> RunCard:

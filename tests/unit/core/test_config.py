@@ -110,6 +110,39 @@ def test_f47_every_number_of_every_method_has_a_range(
     assert [key for key in numbers if f"method.{key}=" not in found] == []
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_f46_misspelt_option_of_every_method_is_named_with_the_nearest(
+    compose: Compose, method: str
+) -> None:
+    options = yaml.safe_load((Path(config_dir()) / f"method/{method}.yaml").read_text())
+    keys = [key for key in options if key != "_target_"]
+    config = compose(f"method={method}")
+    for key in keys:
+        OmegaConf.update(config, f"method.{key}{key[-1]}", 1, force_add=True)
+    found = check(config, TrainSettings)
+    for key in keys:
+        (line,) = [line for line in found if f"method.{key}{key[-1]}" in line.split(":")[0]]
+        assert f"did you mean '{key}'?" in line
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_f48_unset_and_circular_options_of_every_method_are_named(
+    compose: Compose, method: str
+) -> None:
+    options = yaml.safe_load((Path(config_dir()) / f"method/{method}.yaml").read_text())
+    unset, missing, circular = [key for key, value in options.items() if type(value) is int][:3]
+    config = compose(f"method={method}")
+    config.method[unset] = "???"
+    found = "\n".join(check(config, TrainSettings))
+    assert f"method.{unset} is not set; add method.{unset}=..." in found
+    config = compose(f"method={method}")
+    config.method[missing] = "${nothing.here}"
+    assert f"method.{missing}" in "\n".join(check(config, TrainSettings))
+    config = compose(f"method={method}")
+    config.method[circular] = f"${{method.{circular}}}"
+    assert f"method.{circular}" in "\n".join(check(config, TrainSettings))
+
+
 def test_require_valid_raises_one_error(compose: Compose) -> None:
     config = compose("seed=-1")
     with pytest.raises(ConfigError, match="seed=-1"):
