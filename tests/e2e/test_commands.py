@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from archives import picture, write_flowers, write_folder
-from faults import ROOT, build_tiny, command, run, tiny_overrides
+from faults import ROOT, build_tiny, run, tiny_overrides
 from figureground import load_method
 from figureground.cli import COMMANDS
 from figureground.cli.convert import convert
@@ -485,34 +485,6 @@ def test_sweep_over_datasets_runs_all_jobs(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.code == 0, done.err
     assert sum(name.endswith("metrics.json") for name in done.files) == 4
-
-
-@pytest.mark.slow
-def test_f63_odd_terminals_change_nothing(tmp_path: Path) -> None:
-    for number, env in enumerate(
-        (
-            {"LANG": "C", "NO_COLOR": "1"},
-            {"COLUMNS": "20", "TERM": "dumb", "PYTHONIOENCODING": "ascii"},
-        )
-    ):
-        line = " ".join(map(str, command("redo", tmp_path / str(number), "iterations=2")))
-        shell = line.replace("python", __import__("sys").executable, 1)
-        done = run(["bash", "-c", f"{shell} >&-"], cwd=tmp_path, env=env)
-        assert done.code == 0, done.err
-
-
-@pytest.mark.slow
-def test_f64_another_directory_gives_the_same_weights(tmp_path: Path) -> None:
-    from figureground.core.checkpoint import read_checkpoint
-
-    states = []
-    for name in ("one", "two"):
-        place = tmp_path / name
-        place.mkdir()
-        done = run(command("redo", place / "run", "iterations=2"), cwd=place)
-        assert done.code == 0, done.err
-        states.append(read_checkpoint(place / "run/checkpoints/last.ckpt")["state_dict"])
-    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
 
 
 @pytest.mark.slow

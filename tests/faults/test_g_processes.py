@@ -1,9 +1,11 @@
-"""Several processes, other directories, an installed package: F60 and F64 of the fault matrix."""
+"""Whole commands: several processes (F60), odd terminals (F63), places (F64), names (F46)."""
 
 from __future__ import annotations
 
 import csv
 import json
+import resource
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -13,7 +15,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from faults import METHODS, ROOT, Result, command, run
+from faults import METHODS, ROOT, Result, command, flat_options, read_rows, run
 from figureground.core.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -75,18 +77,25 @@ def test_f60_signal_to_one_process_stops_both_at_the_same_batch(
     assert [p.name for p in (tmp_path / "run/checkpoints").glob("*.ckpt")].count("last.ckpt") == 1
 
 
-def test_f64_installed_wheel_trains_like_the_checkout_and_writes_nothing_into_itself(
-    tmp_path: Path,
-) -> None:
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as its wheel installs it, where nothing can be written."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    site = tmp_path / "site"
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        wheel.extractall(site)
-    before = sorted(site.rglob("*"))
-    for file in before:
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        wheel.extractall(folder / "site")
+    for file in (folder / "site").rglob("*"):
         file.chmod(0o555)
-    options = command("redo", tmp_path / "run", "iterations=3", "test=true")[2:]
+    return folder / "site"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_f64_wheel_trains_like_the_checkout_from_anywhere_and_writes_nothing_into_itself(
+    tmp_path: Path, site: Path, method: str
+) -> None:
+    before = sorted(site.rglob("*"))
+    options = command(method, tmp_path / "run", "iterations=3", "test=true")[2:]
     entry = "import figureground.cli as c; print(c.__file__); c.main()"
     env = {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
     elsewhere = tmp_path / "elsewhere"
@@ -96,9 +105,58 @@ def test_f64_installed_wheel_trains_like_the_checkout_and_writes_nothing_into_it
     assert str(site) in done.out
     assert sorted(site.rglob("*")) == before
     other = tmp_path / "other"
-    done = run(command("redo", other, "iterations=3", "test=true"), cwd=tmp_path, limit=120)
+    done = run(command(method, other, "iterations=3", "test=true"), cwd=tmp_path, limit=120)
     assert done.code == 0, done.err
     mine, theirs = (
         json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "run", other)
     )
-    assert mine["test/iou/img/set"] == theirs["test/iou/img/set"]
+    scores = [key for key in theirs if key.startswith("test/") and "images" not in key]
+    assert scores
+    assert {key: mine[key] for key in scores} == {key: theirs[key] for key in scores}
+    mine, theirs = (
+        read_checkpoint(folder / "checkpoints/last.ckpt")["state_dict"]
+        for folder in (tmp_path / "run", other)
+    )
+    assert all(torch.equal(value, theirs[key]) for key, value in mine.items())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_f63_odd_terminals_change_nothing(tmp_path: Path, method: str) -> None:
+    odd = [
+        {"LANG": "C", "NO_COLOR": "1"},
+        {"COLUMNS": "20", "TERM": "dumb", "PYTHONIOENCODING": "ascii"},
+    ]
+    rows = []
+    for number, env in enumerate(odd):
+        folder = tmp_path / str(number)
+        line = command(method, folder, "iterations=2")[1:]
+        shell = shlex.join([sys.executable, *map(str, line)])
+        done = run(["bash", "-c", f"{shell} >&-"], cwd=tmp_path, env=env)  # No stdout at all.
+        assert done.code == 0, done.err
+        assert "Traceback" not in done.err
+        rows.append(read_rows(folder / "csv/metrics.csv"))
+    assert rows[0] == rows[1]
+    assert [row["step"] for row in rows[0][:2]] == ["0", "1"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_f46_misspelt_names_end_within_seconds_and_leave_nothing(
+    tmp_path: Path, method: str
+) -> None:
+    option = flat_options(method)[1]
+    group, key = option.split(".")[:2]
+    for arguments, fragment in (
+        ([f"method={method}x"], f"did you mean '{method}'"),
+        ([f"method={method}", f"{group}.{key}x=1"], f"did you mean '{group}.{key}'"),
+        ([f"method={method}", "+typo=1"], "typo: there is no such option"),
+    ):
+        used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        done = run(["python", ROOT / "src/train.py", *arguments], cwd=tmp_path)
+        assert done.code == 2, done.err
+        assert fragment in done.err
+        assert "Traceback" not in done.err
+        # Of computing: on a busy machine waiting adds to it.
+        used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used
+        assert used < 5
+        assert done.files == ()
+        assert not (tmp_path / "outputs").exists()
