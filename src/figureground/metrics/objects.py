@@ -137,6 +137,6 @@ def _score_classes(confusion: Tensor) -> dict[str, Tensor]:
     union = rows + matched.sum(dim=0) - hits
     return {
         "acc": hits.sum() / matched.sum(),
-        "macc": (hits / rows).mean(),
+        "macc": (hits / rows).nanmean(),  # Of the classes that occur.
         "miou": torch.nan_to_num(hits / union).mean(),
     }

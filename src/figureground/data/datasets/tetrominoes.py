@@ -61,7 +61,8 @@ class Tetrominoes(MultiObjects):
     """35x35 pictures of three pieces of 19 classes in 6 colours.
 
     Instances are 1..3; of drawn pictures and of records classes follow the order of `SHAPES`, from
-    1 on. The collection speaks of 17 shapes; there are 19.
+    1 on, skipping shapes that `letters` leaves out. The collection speaks of 17 shapes; there are
+    19.
 
     Args:
         split: As for `MultiObjects`, like all options not named here.
@@ -140,11 +141,12 @@ def draw_tetrominoes(
         chosen: Numbers of the shapes to draw from, or None for all.
 
     Returns:
-        Pictures (N, 35, 35), instances 1..3, classes 1..19 in the order of `SHAPES`.
+        Pictures (N, 35, 35), instances 1..3, classes from 1 on in the order of `chosen`.
     """
     if chosen is None:
         chosen = np.arange(len(SHAPES))
-    shapes = chosen[rng.integers(len(chosen), size=(count, num_pieces))]
+    kinds = rng.integers(len(chosen), size=(count, num_pieces))
+    shapes = chosen[kinds]
     colors = rng.integers(len(COLORS), size=(count, num_pieces))
     corners = _place(rng, shapes)
     blocks = corners[:, :, None] + BLOCK * SHAPES[shapes]  # (N, 3, 4, 2)
@@ -156,7 +158,7 @@ def draw_tetrominoes(
     painted = _PIXELS.astype(np.uint8).transpose(3, 0, 1, 2)  # (6, 5, 5, 3)
     images[pixels] = painted[colors][:, :, None]
     instances[pixels] = np.arange(1, num_pieces + 1)[:, None, None, None]
-    classes[pixels] = (shapes + 1)[..., None, None, None]
+    classes[pixels] = (kinds + 1)[..., None, None, None]
     size = (count, SIDE, SIDE)
     return Scenes(images.reshape(*size, 3), instances.reshape(size), classes.reshape(size))
 
