@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import yaml  # type: ignore[import-untyped]  # comes with omegaconf
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from figureground import __version__
 from figureground.core.bounds import Count
@@ -45,17 +46,30 @@ class RunCard(Callback):
         self._seconds = 0.0
         self._began: float | None = None
         self._metrics: dict[str, float] = {}
+        self._losses: dict[str, Tensor] = {}  # Sums since the latest validation.
+        self._num_summed = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._began = time.monotonic()
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Add up the losses."""
+        for name, value in getattr(pl_module, "last_losses", {}).items():
+            self._losses[name] = self._losses.get(name, 0) + value
+        self._num_summed += 1
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the latest scores."""
+        """Keep the latest scores and the mean losses since the ones before."""
         self._take(trainer, "val/")
+        if not trainer.sanity_checking:
+            self._average_losses()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what is known so far."""
+        self._average_losses()
         self._write(trainer, pl_module, "finished")
 
     def on_exception(
@@ -84,15 +98,30 @@ class RunCard(Callback):
         self._metrics = best | last
 
     def state_dict(self) -> dict[str, Any]:
-        """Seconds spent so far, over all parts of a run."""
-        return {"seconds": self._elapsed(), "metrics": dict(self._metrics)}
+        """Seconds spent so far, over all parts of a run, and losses not averaged yet."""
+        return {
+            "seconds": self._elapsed(),
+            "metrics": dict(self._metrics),
+            "losses": {name: value.cpu() for name, value in self._losses.items()},
+            "num_summed": self._num_summed,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
         self._seconds, self._metrics = state_dict["seconds"], dict(state_dict["metrics"])
+        self._losses = dict(state_dict.get("losses", {}))
+        self._num_summed = state_dict.get("num_summed", 0)
 
     def _elapsed(self) -> float:
         return self._seconds + (0.0 if self._began is None else time.monotonic() - self._began)
+
+    def _average_losses(self) -> None:
+        """Training losses by which runs can be compared without labels."""
+        self._metrics |= {
+            f"train/loss/{name}": float(value) / self._num_summed
+            for name, value in self._losses.items()
+        }
+        self._losses, self._num_summed = {}, 0
 
     def _take(self, trainer: Trainer, prefix: str) -> None:
         found = trainer.callback_metrics.items()
@@ -171,7 +200,11 @@ class RunCard(Callback):
         return ["Started with:", "", f"    {command}"]
 
     def _rows(self) -> list[str]:
-        names = {name.removeprefix("last/").partition("/")[2] for name in self._metrics}
+        names = {
+            name.removeprefix("last/").partition("/")[2]
+            for name in self._metrics
+            if not name.startswith("train/")
+        }
         rows = []
         stages = ("val", "test", *(("last/val", "last/test") if self.monitor else ()))
         for name in sorted(names):

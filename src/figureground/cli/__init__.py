@@ -68,7 +68,19 @@ def run(task: Callable[[Any], Any], config_name: str) -> None:
     try:
         command(_as_job(task, config_name))()
     except Exception as error:
-        sys.exit(_report(_explain_directory(error), config_name))
+        code = _report(_explain_directory(error), config_name)
+    else:
+        code = 0
+    _finish_sweep()
+    if code:
+        sys.exit(code)
+
+
+def _finish_sweep() -> None:
+    """Write the table of a sweep, whether or not jobs have failed."""
+    module = sys.modules.get("figureground.cli.sweep_table")  # Loaded by Hydra, for sweeps alone.
+    if module is not None:
+        module.finish()
 
 
 def _as_job(task: Callable[[Any], Any], config_name: str) -> Callable[[Any], Any]:
