@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -94,4 +95,56 @@ def write_lfw(root: Path, per_split: int = 24) -> Path:
                 labels[disc()] = (0, 255, 0)
                 Image.fromarray(labels).save(parts / f"{name}.ppm")
         (root / f"{split}.txt").write_text("".join(lines))
+    return root
+
+
+def write_gtsrb8(root: Path, tracks: int = 5) -> Path:
+    """GTSRB: train/<class>/<track>_<frame>.ppm, with the lists and other classes it comes with."""
+    for number in (3, 7, 9, 11, 17, 18, 25, 35, 36):
+        folder = root / "train" / (f"{number:05d}" if number % 2 else str(number))
+        folder.mkdir(parents=True)
+        (folder / f"GT-{number:05d}.csv").write_text("Filename;Width\n")
+        for track in range(tracks):
+            for frame in range(2):
+                seed = 100 * number + 2 * track + frame
+                ending = "ppm" if track else "png"
+                picture(seed, (30 + track, 25)).save(folder / f"{track:05d}_{frame:05d}.{ending}")
+    return root
+
+
+def write_svhn(root: Path, counts: tuple[int, int, int] = (30, 12, 8)) -> dict[str, str]:
+    """SVHN: three .mat files of test, train and extra; returns their checksums."""
+    root.mkdir(parents=True)
+    checksums = {}
+    for part, count in zip(("test", "train", "extra"), counts, strict=True):
+        rng = np.random.default_rng(count)
+        content = {
+            "X": rng.integers(0, 256, (32, 32, 3, count), dtype=np.uint8),
+            "y": (np.arange(count, dtype=np.uint8) % 10 + 1)[:, None],
+        }
+        path = root / f"{part}_32x32.mat"
+        savemat(path, content)
+        checksums[part] = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    return checksums
+
+
+def write_horses(root: Path, count: int = 20, same_names: bool = True) -> Path:
+    """Weizmann Horses: images/*.jpg and masks/*.png of 0 and 255."""
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for index in range(count):
+        size = (40 + index % 7, 30 + index % 5)
+        picture(index, size).save(root / f"images/horse{index:03d}.jpg")
+        mask = Image.fromarray(np.where(disc(size), 255, 0).astype(np.uint8))
+        mask.save(root / f"masks/{'horse' if same_names else 'mask'}{index:03d}.png")
+    return root
+
+
+def write_instagram(root: Path, tag: str = "santaphoto", val: int = 3) -> Path:
+    """A hashtag's pictures: <tag>/train/ and <tag>/val/."""
+    for split, count in (("train", 6), ("val", val)):
+        for index in range(count):
+            path = root / tag / split / f"{index:04d}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture(index, (50, 40 + index)).save(path)
     return root

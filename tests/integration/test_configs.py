@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from omegaconf import DictConfig
+from torchvision.datasets import SVHN
 
-from archives import write_cub, write_flowers, write_folder, write_lfw
+from archives import (
+    write_cub,
+    write_flowers,
+    write_folder,
+    write_gtsrb8,
+    write_horses,
+    write_instagram,
+    write_lfw,
+    write_svhn,
+)
 from figureground.cli.settings import TrainSettings
 from figureground.core.config import build, check
 
@@ -23,14 +33,21 @@ def names(group: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """All datasets laid out as their archives."""
     root = tmp_path_factory.mktemp("data")
     write_flowers(root / "flowers")
     write_cub(root / "cub")
     write_lfw(root / "lfw")
     write_folder(root / "folder", 120)
-    return root
+    write_gtsrb8(root / "GTSRB")
+    checksums = write_svhn(root / "svhn")
+    write_horses(root / "weizmann_horse")
+    write_instagram(root / "instagram")
+    with pytest.MonkeyPatch.context() as patch:
+        published = {part: ["", f"{part}_32x32.mat", sum_] for part, sum_ in checksums.items()}
+        patch.setattr(SVHN, "split_list", published)
+        yield root
 
 
 def with_data(data_dir: Path, data: str) -> list[str]:
@@ -55,18 +72,19 @@ def test_every_pair_composes_and_is_valid(
 @pytest.mark.parametrize("data", names("data"))
 def test_every_dataset_is_built_and_read(compose: Compose, data_dir: Path, data: str) -> None:
     splits = compose(*with_data(data_dir, data)).data
-    small = [f"data.{s}.count=3" for s in ("train", "val", "test") if "count" in splits[s]]
+    named = ("train", "val", "test", "test_transductive")
+    small = [f"data.{s}.count=3" for s in named if "count" in (splits.get(s) or ())]
     config = compose(*with_data(data_dir, data), *small, "data.resolution=32", "data.num_workers=0")
     if data == "toy_digits":
         config.data.resolution = 128
     module = build(config.data)
     module.setup("fit")
-    for split in ("train", "val", "test"):
+    assert {"train", "val"} <= set(module.datasets)
+    for split, dataset in module.datasets.items():
         batch = module.batch(split, [0, 1])
-        assert batch.image.shape[0] == 2
+        assert batch.image.shape == (2, 3, module.resolution, module.resolution)
         assert batch.image.abs().max() <= 1
-        has_masks = split != "train" or "lfw" not in data
-        assert (batch.mask is not None) == has_masks
+        assert (batch.mask is not None) == dataset.annotated
 
 
 @pytest.mark.parametrize("group", ["trainer", "logger", "debug"])

@@ -21,14 +21,14 @@ from figureground.core.errors import DataError
 from figureground.core.seeds import mix_seed
 from figureground.core.types import Batch
 from figureground.data.cache import CacheMode, LazyStore, PixelStore, Transform, open_store
-from figureground.data.index import exclude_unreadable, verify_unchanged
+from figureground.data.index import Subset, exclude_unreadable, verify_unchanged
 from figureground.data.sampler import Draw, EndlessBatchSampler
 from figureground.data.samples import MAX_OBJECTS, ImageDataset, Sample, refuse_uniform
 from figureground.data.transforms import Augment
 
 logger = logging.getLogger(__name__)
 
-_STORES = ("train", "val", "test", "predict")
+_STORES = ("train", "val", "test", "predict", "test_transductive")
 
 
 class ImageDataModule(LightningDataModule):
@@ -48,6 +48,9 @@ class ImageDataModule(LightningDataModule):
         val: Validation set.
         test: Test set.
         predict: Set for prediction.
+        test_transductive: Training pictures that are scored beside `test`, under names of their
+            own: papers often report such figures. What is not in `train` is left out, and all if
+            they are the pictures of `test` anyway.
         transform: Fixed transform to `resolution`, or None if samples have that size.
         augment: Random transform of training pictures.
         eval_batch_size: Pictures per evaluation batch; `batch_size` if None.
@@ -72,6 +75,7 @@ class ImageDataModule(LightningDataModule):
         val: ImageDataset | None = None,
         test: ImageDataset | None = None,
         predict: ImageDataset | None = None,
+        test_transductive: ImageDataset | None = None,
         transform: Transform | None = None,
         augment: Augment | None = None,
         eval_batch_size: PositiveInt | None = None,
@@ -87,9 +91,11 @@ class ImageDataModule(LightningDataModule):
         self.resolution, self.root = resolution, root
         self.batch_size, self.num_workers = batch_size, num_workers
         self.eval_batch_size = eval_batch_size or batch_size
+        seen = _find_seen(test_transductive, train, test)
+        given = (train, val, test, predict, seen)
         self.datasets = {
             split: dataset
-            for split, dataset in zip(_STORES, (train, val, test, predict), strict=True)
+            for split, dataset in zip(_STORES, given, strict=True)
             if dataset is not None and len(dataset)
         }
         self.transform, self.augment, self.seed = transform, augment, seed
@@ -154,9 +160,12 @@ class ImageDataModule(LightningDataModule):
         """All validation pictures in order; none if there is no validation set."""
         return self._evaluation_loader("val") if "val" in self.datasets else []
 
-    def test_dataloader(self) -> DataLoader[Any]:
-        """All test pictures in order."""
-        return self._evaluation_loader("test")
+    def test_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """All test pictures in order; then training pictures, if some are scored as well."""
+        held_out = self._evaluation_loader("test")
+        if "test_transductive" not in self.datasets:
+            return held_out
+        return [held_out, self._evaluation_loader("test_transductive")]
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """All pictures to predict in order."""
@@ -211,6 +220,8 @@ class ImageDataModule(LightningDataModule):
         self, split: str, store: PixelStore | LazyStore, indices: Sequence[int]
     ) -> None:
         """Refuse a split without any object or ground, reading no further than to the first."""
+        if not self._opened[split].annotated:
+            return
         count, has_ground, has_object = 0, False, False
         for index in indices:
             mask = store.load(index).mask
@@ -296,6 +307,17 @@ def to_float(images: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
 
 def _to_long(masks: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
     return torch.from_numpy(np.require(masks, requirements=["C", "W"])).long()
+
+
+def _find_seen(
+    wanted: ImageDataset | None, train: ImageDataset | None, test: ImageDataset | None
+) -> ImageDataset | None:
+    """What of `wanted` is in `train`; None without `test`, or if it is the same pictures."""
+    if wanted is None or train is None or test is None or list(wanted.keys) == list(test.keys):
+        return None
+    known = set(train.keys)
+    kept = [number for number, key in enumerate(wanted.keys) if key in known]
+    return wanted if len(kept) == len(wanted) else Subset(wanted, kept)
 
 
 class _TrainingReader(Dataset[Any]):

@@ -125,6 +125,13 @@ class Subset(ImageDataset):
         """The same samples of the other dataset without its masks."""
         return Subset(self.dataset.without_masks(), self.indices)
 
+    def fingerprint(self) -> str:
+        """Hash of the files that are left; of drawn samples, of what they depend on."""
+        if not len(self) or self.files(0):
+            return super().fingerprint()
+        text = f"{self.dataset.fingerprint()} {self.indices}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
     def unannotated(self) -> list[int]:
         """Those samples without a mask that are left."""
         missing = set(self.dataset.unannotated())

@@ -17,7 +17,9 @@ from figureground.core.bounds import Bounds, Fraction, PositiveInt
 from figureground.core.errors import DataError
 from figureground.data.samples import Pixels, Sample
 
-_FILTERS = {
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+
+_FILTERS: dict[str, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -39,7 +41,7 @@ class ResizeCrop:
     def __init__(
         self,
         resolution: PositiveInt,
-        interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "lanczos",
+        interpolation: Interpolation = "lanczos",
     ) -> None:
         self.resolution, self.interpolation = resolution, interpolation
 
@@ -50,12 +52,7 @@ class ResizeCrop:
 
     def __call__(self, sample: Sample) -> Sample:
         """Return `sample` at R x R."""
-        mask = sample.mask
-        if mask is not None and mask.shape != sample.image.shape[:2]:
-            raise DataError(
-                f"the mask of {sample.key} is {mask.shape[1]}x{mask.shape[0]} but its picture is "
-                f"{sample.image.shape[1]}x{sample.image.shape[0]}; both must have the same size"
-            )
+        mask = _check_mask(sample)
         image = self._apply(sample.image, _FILTERS[self.interpolation])
         if mask is not None:
             mask = self._apply(mask, Image.Resampling.NEAREST)
@@ -71,6 +68,35 @@ class ResizeCrop:
             pixels = np.asarray(picture if short == side else picture.resize(size, resampling))
         top, left = (round((length - side) / 2) for length in pixels.shape[:2])
         return np.ascontiguousarray(pixels[top : top + side, left : left + side])
+
+
+class Stretch:
+    """Resize to a square whatever the aspect; masks always by nearest neighbour.
+
+    Args:
+        resolution: Side R of the result.
+        interpolation: Filter for images, anti-aliased unless `nearest`.
+    """
+
+    def __init__(self, resolution: PositiveInt, interpolation: Interpolation = "bilinear") -> None:
+        self.resolution, self.interpolation = resolution, interpolation
+
+    @property
+    def fingerprint(self) -> str:
+        """What the result depends on, as text."""
+        return f"stretch-{self.resolution}-{self.interpolation}"
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Return `sample` at R x R."""
+        mask = _check_mask(sample)
+        image = self._apply(sample.image, _FILTERS[self.interpolation])
+        if mask is not None:
+            mask = self._apply(mask, Image.Resampling.NEAREST)
+        return replace(sample, image=image, mask=mask)
+
+    def _apply(self, pixels: Pixels, resampling: Image.Resampling) -> Pixels:
+        size = self.resolution, self.resolution
+        return np.asarray(Image.fromarray(pixels).resize(size, resampling))
 
 
 class Augment:
@@ -118,3 +144,14 @@ class Augment:
             return self._compose(image=image)["image"], None
         changed = self._compose(image=image, mask=mask)
         return changed["image"], changed["mask"]
+
+
+def _check_mask(sample: Sample) -> Pixels | None:
+    """Mask of `sample`, if it has one, which must be as large as the picture."""
+    mask = sample.mask
+    if mask is not None and mask.shape != sample.image.shape[:2]:
+        raise DataError(
+            f"the mask of {sample.key} is {mask.shape[1]}x{mask.shape[0]} but its picture is "
+            f"{sample.image.shape[1]}x{sample.image.shape[0]}; both must have the same size"
+        )
+    return mask

@@ -1,0 +1,130 @@
+"""Weizmann Horses: one horse in each picture, the co-segmentation set of the DTI-Sprites paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from figureground.core.errors import DataError
+from figureground.data.reading import open_picture, read_image
+from figureground.data.samples import ImageDataset, Pixels, Sample
+from figureground.data.splits import check_files
+
+_TREE = """  {root}/images/*.jpg
+  {root}/masks/*.png      (0 background, 255 horse; same names, or the same order)"""
+_PAGE = (
+    "the Weizmann Horse Database (Borenstein and Ullman), or by the authors' script "
+    "(github.com/monniert/dti-sprites, download_data.sh),"
+)
+_COUNTS = (327, 328)  # Sources differ; the authors take every file.
+_NUM_VAL = 30
+_SHOWN = 5
+
+Grey = Literal["refuse", "background"]
+
+
+class WeizmannHorse(ImageDataset):
+    """Horses with masks; the one class of objects is 1.
+
+    Args:
+        root: Folder with `images/` and `masks/`.
+        split: `train`, `val` (the first 30 pictures) or `test`.
+        transductive: All pictures are for training and for the test, as the authors have it;
+            otherwise `val` and the 30 pictures that follow, which are `test`, are held out.
+        grey: What a mask value other than 0 and 255 means: `refuse` it, or take it for
+            `background`, as the authors' code does without saying so.
+
+    Raises:
+        DataError: Files are missing, or it is unclear which mask belongs to which picture.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        split: Literal["train", "val", "test"],
+        transductive: bool = True,
+        grey: Grey = "refuse",
+    ) -> None:
+        self.root, self.split = Path(root), split
+        self.transductive, self.grey = transductive, grey
+        pairs = _pair_files(self.root)
+        size = min(_NUM_VAL, len(pairs) // 5)  # Fewer of small sets.
+        if size == 0:
+            raise DataError(
+                f"{root} has {len(pairs)} pictures, too few to evaluate on some; expected at "
+                f"least 5. Get them from {_PAGE.rstrip(',')}"
+            )
+        if split == "val":
+            self.pairs = pairs[:size]
+        elif transductive:
+            self.pairs = pairs
+        else:
+            self.pairs = pairs[2 * size :] if split == "train" else pairs[size : 2 * size]
+        self.keys = [picture.stem for picture, _ in self.pairs]
+
+    def __getitem__(self, index: int) -> Sample:
+        picture, path = self.pairs[index]
+        mask = _read_mask(path, self.grey)
+        return Sample(read_image(picture), self.keys[index], mask, classes=(1,))
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The picture and its mask."""
+        return self.pairs[index]
+
+    def fingerprint(self) -> str:
+        """Hash of the files and of how masks are read."""
+        return f"{super().fingerprint()}-{self.grey}"
+
+    def check_counts(self) -> list[str]:
+        """Compare with the published numbers."""
+        if self.split != "train" or not self.transductive or len(self) in _COUNTS:
+            return []
+        return [f"weizmann_horse has {len(self)} pictures, expected {_COUNTS[0]} or {_COUNTS[1]}"]
+
+
+def _pair_files(root: Path) -> list[tuple[Path, Path]]:
+    """Pictures and their masks: by name, or in sorted order where no names agree.
+
+    Raises:
+        DataError: There are none, or some but not all names agree, or the numbers differ.
+    """
+    folders = root / "images", root / "masks"
+    check_files("weizmann_horse", list(folders), _TREE.format(root=root), _PAGE)
+    pictures, masks = (
+        {path.stem: path for path in sorted(folder.glob(f"*.{ending}"))}
+        for folder, ending in zip(folders, ("jpg", "png"), strict=True)
+    )
+    if pictures.keys() == masks.keys():
+        return [(path, masks[stem]) for stem, path in pictures.items()]
+    if pictures.keys() & masks.keys() or len(pictures) != len(masks):
+        alone = sorted(str(p) for p in _outside(pictures, masks) + _outside(masks, pictures))
+        raise DataError(
+            f"{root} has {len(pictures)} pictures (images/*.jpg) and {len(masks)} masks "
+            f"(masks/*.png) that do not belong together: {', '.join(alone[:_SHOWN])} without "
+            "partner; expected one mask for each picture, of the same name"
+        )
+    return list(zip(pictures.values(), masks.values(), strict=True))
+
+
+def _outside(files: dict[str, Path], others: dict[str, Path]) -> list[Path]:
+    return [path for stem, path in files.items() if stem not in others]
+
+
+def _read_mask(path: Path, grey: Grey) -> Pixels:
+    """Read a mask of 0 and 255 as 0 and 1.
+
+    Raises:
+        DataError: It has other values, and `grey` is `refuse`; or it cannot be read.
+    """
+    values = np.asarray(open_picture(path).convert("L"))
+    levels = np.unique(values)
+    strange = levels[(levels != 0) & (levels != 255)]
+    if len(strange) and grey == "refuse":
+        raise DataError(
+            f"mask {path} has values from {strange[0]} to {strange[-1]}; expected 0 and 255 only: "
+            "put the original there, or set data.train.grey=background to score such pixels as "
+            "background, as the authors' code does"
+        )
+    return np.asarray(values == 255, np.uint8)
