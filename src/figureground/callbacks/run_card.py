@@ -84,8 +84,9 @@ class RunCard(Callback):
             logger.warning("%s", error)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the test scores."""
+        """Add the test scores, those of training pictures too."""
         self._take(trainer, "test/")
+        self._take(trainer, "test_transductive/")
         self._write(trainer, pl_module, "finished")
 
     def set_last_aside(self, best: dict[str, float]) -> None:
@@ -179,9 +180,7 @@ class RunCard(Callback):
             f"{record['seed']}: {record['reason']}."
             for record in method.restarts
         ]
-        head = "| score | validation | test |"
-        if self.monitor:
-            head = "| score | best: validation | best: test | last: validation | last: test |"
+        head = f"| {' | '.join(['score', *self._columns().values()])} |"
         lines += ["", head, re.sub(r"[^|]+", "---", head), *self._rows()]
         pictures = sorted((self.directory / "images").glob("*.png"))
         latest = [path for path in pictures if not path.stem[-6:].isdigit()]
@@ -199,6 +198,16 @@ class RunCard(Callback):
         command = shlex.join(["python", "src/train.py", *map(str, overrides)])
         return ["Started with:", "", f"    {command}"]
 
+    def _columns(self) -> dict[str, str]:
+        """Headings of the table by the prefix of their scores."""
+        columns = {"val": "validation", "test": "test"}
+        if any(name.startswith("test_transductive/") for name in self._metrics):
+            columns["test_transductive"] = "training pictures (transductive)"
+        if not self.monitor:
+            return columns
+        best = {stage: f"best: {title}" for stage, title in columns.items()}
+        return best | {f"last/{stage}": f"last: {title}" for stage, title in columns.items()}
+
     def _rows(self) -> list[str]:
         names = {
             name.removeprefix("last/").partition("/")[2]
@@ -206,7 +215,7 @@ class RunCard(Callback):
             if not name.startswith("train/")
         }
         rows = []
-        stages = ("val", "test", *(("last/val", "last/test") if self.monitor else ()))
+        stages = self._columns()
         for name in sorted(names):
             cells = [self._metrics.get(f"{stage}/{name}") for stage in stages]
             # Counts are whole numbers, scores are not.

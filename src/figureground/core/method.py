@@ -22,6 +22,8 @@ from figureground.core.protocols import Clusterer, ObjectFinder, Segmenter
 from figureground.core.types import Batch
 
 CHECKPOINT_FORMAT = 1
+#: Names of what the test loaders hold: pictures held out, and training pictures.
+_TESTS = ("test", "test_transductive")
 _CAPABILITY = {
     "segmentation": Segmenter,
     "clustering": Clusterer,
@@ -56,6 +58,7 @@ class Method(LightningModule, ABC):
     Args:
         metrics: One metric for each group the method is scored by (`segmentation`, `clustering`,
             `objects` or `pixel_classes`); its `compute` returns a dict from metric id to scalar.
+            None turns off a group that is on by default.
 
     Attributes:
         num_streams: Independently shuffled draws of the training set in each step; with more
@@ -69,7 +72,7 @@ class Method(LightningModule, ABC):
 
     num_streams: ClassVar[int] = 1
 
-    def __init__(self, *, metrics: Mapping[str, Metric] | None = None) -> None:
+    def __init__(self, *, metrics: Mapping[str, Metric | None] | None = None) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.origin: dict[str, Any] = {}
@@ -80,11 +83,13 @@ class Method(LightningModule, ABC):
         self._last_statistics: list[tuple[Tensor, Tensor]] = []  # Buffers, and before this batch.
         self.restarts: list[dict[str, Any]] = []  # One record for each collapse restart.
         self._scores: dict[str, Metric] = {}
-        self._num_scored = 0  # Pictures of this process since scores were last logged.
+        self._num_scored: Counter[str] = Counter()  # Pictures of this process, not yet logged.
         for group, metric in (metrics or {}).items():
+            if metric is None:
+                continue
             if group not in _CAPABILITY or not isinstance(self, _CAPABILITY[group]):
                 raise ValueError(f"{type(self).__name__} cannot be scored by {group!r} metrics")
-            for name in (f"{s}/{v}{group}" for s in ("val", "test") for v in ("", "raw/")):
+            for name in (f"{s}/{v}{group}" for s in ("val", *_TESTS) for v in ("", "raw/")):
                 self._scores[name] = metric.clone()
                 self.add_module("scores_" + name.replace("/", "_"), self._scores[name])
 
@@ -193,17 +198,19 @@ class Method(LightningModule, ABC):
         """Update the metrics of every group the batch has truth for."""
         self._update_scores("val", batch)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Update the metrics of every group the batch has truth for."""
-        self._update_scores("test", batch)
+        self._update_scores(_TESTS[dataloader_idx], batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the whole validation set."""
         self._log_scores("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log the scores of the whole test set."""
-        self._log_scores("test")
+        """Log the scores of the whole test set, and of training pictures if there were any."""
+        for stage in _TESTS:
+            if self._num_scored[stage]:
+                self._log_scores(stage)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Most probable region of each pixel, (B, H, W) int64."""
@@ -213,7 +220,7 @@ class Method(LightningModule, ABC):
         return self.segment(batch.image).max(dim=1).indices
 
     def _update_scores(self, stage: str, batch: Batch) -> None:
-        self._num_scored += len(batch)
+        self._num_scored[stage] += len(batch)
         self._update_variant(f"{stage}/", batch)
         if self.ema is not None:
             with self.ema.bypassed():
@@ -244,9 +251,9 @@ class Method(LightningModule, ABC):
             classes.update(maps.classes, batch.class_mask)
 
     def _log_scores(self, stage: str) -> None:
-        count = torch.tensor(float(self._num_scored), device=self.device)
+        count = torch.tensor(float(self._num_scored[stage]), device=self.device)
         self.log(f"{stage}/images", self.trainer.strategy.reduce(count, reduce_op="sum"))
-        self._num_scored = 0
+        self._num_scored[stage] = 0
         for name, scores in self._scores.items():
             if not name.startswith(f"{stage}/"):
                 continue

@@ -154,7 +154,7 @@ class DTISprites(Method):
         sprite_optimizer: OptimizerFactory | None = None,
         predictor_optimizer: OptimizerFactory | None = None,
         encoder_optimizer: OptimizerFactory | None = None,
-        metrics: Mapping[str, Metric] | None = None,
+        metrics: Mapping[str, Metric | None] | None = None,
     ) -> None:
         super().__init__(metrics=metrics)
         given = {name: value for name, value in locals().items() if name != "self"}

@@ -122,7 +122,7 @@ class ReDO(Method):
         generator_optimizer: OptimizerFactory | None = None,
         discriminator_optimizer: OptimizerFactory | None = None,
         encoder_optimizer: OptimizerFactory | None = None,
-        metrics: Mapping[str, Metric] | None = None,
+        metrics: Mapping[str, Metric | None] | None = None,
     ) -> None:
         super().__init__(metrics=metrics)
         if problems := self.check_options(

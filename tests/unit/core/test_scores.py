@@ -1,0 +1,61 @@
+"""Scores of held-out pictures and of training pictures come out of one test, apart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pytorch_lightning import Trainer
+
+from figureground.callbacks.run_card import RunCard
+from figureground.data.datamodule import ImageDataModule
+from figureground.data.datasets.tetrominoes import Tetrominoes
+from figureground.methods.dti_sprites import DTISprites
+from figureground.metrics.objects import ObjectScores, PixelClassScores
+
+
+def run_test(folder: Path, transductive: bool) -> list[dict[str, float]]:
+    data = ImageDataModule(
+        name="tetrominoes",
+        resolution=35,
+        batch_size=4,
+        train=Tetrominoes("train", 12, transductive=transductive),
+        test=Tetrominoes("test", 6, transductive=transductive),
+        test_transductive=Tetrominoes("train", 6, transductive=transductive),
+    )
+    method = DTISprites(
+        resolution=35, num_sprites=2, encoder="default", hidden_width=8, sprite_size=(24, 24),
+        sprite_transform="identity", layer_transform="color_position",
+        background_transform="color",
+        metrics={
+            "segmentation": None,
+            "objects": ObjectScores(), "pixel_classes": PixelClassScores(20),
+        },
+    )  # fmt: skip
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[RunCard(str(folder))],
+    )  # fmt: skip
+    return [dict(found) for found in trainer.test(method, data, verbose=False)]
+
+
+def test_both_protocols_are_scored_in_one_test(tmp_path: Path) -> None:
+    found = {name: value for each in run_test(tmp_path, False) for name, value in each.items()}
+    assert found["test/images"] == found["test_transductive/images"] == 6
+    for name in ("ari", "ari/fg", "miou"):
+        assert f"test/{name}" in found
+        assert f"test_transductive/{name}" in found
+    assert found["test/ari"] != found["test_transductive/ari"]
+    assert not any("iou/img" in name for name in found)
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert written["test_transductive/ari"] == found["test_transductive/ari"]
+    card = (tmp_path / "card.md").read_text()
+    assert "| score | validation | test | training pictures (transductive) |" in card
+    assert "| `images` |  | 6 | 6 |" in card
+
+
+def test_one_protocol_is_scored_once(tmp_path: Path) -> None:
+    (found,) = run_test(tmp_path, True)
+    assert found["test/images"] == 6
+    assert not any(name.startswith("test_transductive") for name in found)
+    assert "transductive" not in (tmp_path / "card.md").read_text()
