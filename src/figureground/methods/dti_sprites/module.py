@@ -244,7 +244,9 @@ class DTISprites(Method):
         scene = self.analyze(image)
         found = instance_map(scene)
         filled = fill_background(scene, found, (image + 1) / 2)
-        return ObjectMaps(found, filled, semantic_map(scene, self.model.num_choices))
+        # Of all choices the empty sprite, the last one, is never seen.
+        num_sprites = self.model.num_choices - self.model.has_empty
+        return ObjectMaps(found, filled, semantic_map(scene, num_sprites))
 
     def cluster(self, image: Tensor) -> Tensor:
         """Sprite of the first layer, int64 (B,)."""
