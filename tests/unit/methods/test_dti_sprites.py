@@ -134,6 +134,9 @@ def test_depths_give_orders_without_circles() -> None:
         ({"selection": "greedy", "num_backgrounds": 2}, "knows one background"),
         ({"sprite_size": [8, 8]}, "layer_transform must place sprites"),
         ({"sprite_size": [8]}, "expected height and width"),
+        ({"sprite_size": [8, 8], "layer_transform": "color"}, "layer_transform must place sprites"),
+        ({"background_transform": "morphological"}, "works on single-channel pictures"),
+        ({"layer_milestones": [5]}, "names 1 transformations, but identity has 0"),
         ({"sprite_milestones": [10, 20]}, "names 2 transformations, but color_affine has 1"),
         ({"sprite_transform": "color_twist"}, "there is no transformation 'twist'"),
         ({"sprite_transform": "color_morpho"}, "works on single-channel pictures"),
@@ -149,6 +152,7 @@ def test_options_that_cannot_work_are_refused(options: dict[str, Any], fragment:
 
 
 def test_short_names_are_known() -> None:
+    assert DTISprites(**(TINY | {"sprite_size": [8, 8], "layer_transform": "col_pos"})) is not None
     assert parse_sequence("col_homography_thinplatespline") == ["color", "projective", "tps"]
 
 

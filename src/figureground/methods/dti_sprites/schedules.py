@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from figureground.methods.dti_sprites.transforms import parse_sequence
 
 _MOST_COMBINATIONS = 64  # Compositions per picture that the exhaustive search may try.
-_RESIZING = ("affine", "position", "similarity", "projective", "tps")
+_RESIZING = {"affine", "position", "similarity", "projective", "tps"}
 
 
 class Milestones:
@@ -92,12 +92,19 @@ def check_setup(
     differs = sprite_size is not None and list(sprite_size) != [resolution, resolution]
     if sprite_size is not None and len(sprite_size) != 2:
         problems.append(f"sprite_size={list(sprite_size)}: expected height and width")
-    elif differs and not any(name in layer_transform for name in _RESIZING):
+    elif differs and not _RESIZING & set(_names_of(layer_transform)):
         problems.append(
             f"sprite_size={list(sprite_size or ())} differs from resolution={resolution}, so "
             "layer_transform must place sprites on the picture; expected one such as color_position"
         )
     return problems
+
+
+def _names_of(text: str) -> list[str]:
+    try:
+        return parse_sequence(text)
+    except ValueError:
+        return []  # Which `_check_sequence` has reported.
 
 
 def _check_sequence(name: str, text: str, milestones: Sequence[int]) -> list[str]:
