@@ -108,6 +108,8 @@ class PrepareSettings(Settings):
 
     data: Mapping[str, Any] = field(default_factory=dict)
     on_error: Literal["raise", "skip"] = "raise"
+    source: Literal["generate"] | None = None
+    count: PositiveInt | None = None
 
 
 SETTINGS: dict[str, type[Settings]] = {

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from figureground.core.errors import DataError
+from figureground.core.errors import DataError, UserError, WriteError
 from figureground.data.datasets import dsprites, tetrominoes
 from figureground.data.datasets.clevr6 import CLEVR6, draw_clevr6, draw_scenes
 from figureground.data.datasets.dsprites import DSprites, draw_dsprites
@@ -550,3 +550,107 @@ def test_missing_files_are_listed_with_the_tree(tmp_path: Path) -> None:
     small = write_layout(tmp_path / "small", draw_dsprites(rng(), 5))
     with pytest.raises(DataError, match="too few to hold some out"):
         DSprites("test", None, "files", str(small))
+
+
+def test_pictures_of_one_class_keep_its_number(tmp_path: Path) -> None:
+    scenes = draw_tetrominoes(rng(), 12, chosen=np.array([6]))
+    data = Tetrominoes("train", None, "files", str(write_layout(tmp_path / "one", scenes)))
+    assert set(np.unique(data.classes(0))) == {0, 7}
+    assert data[0].classes == (7, 7, 7)
+
+
+@pytest.mark.parametrize("part", ["images", "masks", "sem_masks"])
+def test_folders_of_different_counts_are_refused(tmp_path: Path, part: str) -> None:
+    root = write_layout(tmp_path / "tetrominoes", draw_tetrominoes(rng(), 12))
+    (root / part / "11.png").unlink()
+    with pytest.raises(DataError, match=f"1 of 1 files are missing, such as .*{part}/11.png"):
+        Tetrominoes("train", None, "files", str(root))
+
+
+def test_maps_of_other_kinds_are_refused(tmp_path: Path) -> None:
+    root = write_layout(tmp_path / "tetrominoes", draw_tetrominoes(rng(), 12))
+    data = Tetrominoes("train", None, "files", str(root))
+    path = root / "sem_masks/0.png"
+    for image, fragment in (
+        (Image.new("L", (35, 35), 20), r"values up to 20; expected 8-bit grey values .* to 19"),
+        (Image.new("RGB", (35, 35)), "has RGB; expected 8-bit grey"),
+        (Image.new("L", (35, 30)), "is 35x30 but its picture is 35x35"),
+    ):
+        image.save(path)
+        with pytest.raises(DataError, match=fragment):
+            data[0]
+
+
+# Drawn pictures on disk.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_written_pictures_are_read_back_as_drawn(tmp_path: Path, kind: type[MultiObjects]) -> None:
+    root = str(tmp_path / "set")
+    drawn = kind("train", 70, root=root, seed=3)
+    assert drawn.write()
+    read = kind("train", None, "files", root, transductive=True)
+    assert len(read) == 70
+    for index in range(70):
+        for one, other in zip(drawn.maps(index), read.maps(index), strict=True):
+            assert np.array_equal(one, other)
+        assert read[index].classes == drawn[index].classes
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
+    assert read.files(0) == ()
+    assert np.array_equal(pickle.loads(pickle.dumps(read))[5].image, drawn[5].image)
+    held_out = kind("test", None, "files", root)
+    assert list(held_out.numbers) == list(range(63, 70))
+    assert held_out.fingerprint() != read.fingerprint()
+
+
+def test_written_pictures_are_known_again(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    few = Tetrominoes("train", 12, root=str(root))
+    assert few.write()
+    assert not few.write()
+    more = Tetrominoes("train", 15, root=str(root))
+    with pytest.raises(UserError, match="holds other pictures; add overwrite=true"):
+        more.write()
+    assert more.write(overwrite=True)
+    assert len(Tetrominoes("train", None, "files", str(root), transductive=True)) == 15
+    (root / "tetrominoes_train.tfrecords").write_bytes(b"")
+    with pytest.raises(UserError, match="holds tetrominoes_train.tfrecords, which is not of"):
+        few.write(overwrite=True)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_nothing_half_written_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    root = str(tmp_path / "set")
+    if before:
+        Tetrominoes("train", 12, root=root).write()
+
+    def fail(self: Tetrominoes, index: int) -> object:
+        if index == 9:
+            raise OSError(28, "No space left on device")
+        return MultiObjects.maps(self, index)
+
+    monkeypatch.setattr(Tetrominoes, "maps", fail)
+    with pytest.raises(WriteError, match="No space left on device"):
+        Tetrominoes("train", 15, root=root).write(overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == (["set"] if before else [])
+    if before:
+        assert len(Tetrominoes("train", None, "files", root, transductive=True)) == 12
+
+
+def test_damaged_arrays_are_refused(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    Tetrominoes("train", 12, root=str(root)).write()
+    with pytest.raises(DataError, match="expected at most 3; is it another set"):
+        DSprites("train", None, "files", str(root))[0]
+    path = root / "masks.npy"
+    content = path.read_bytes()
+    path.write_bytes(content[:-100])
+    with pytest.raises(DataError, match="is not a complete generated set .* overwrite=true"):
+        Tetrominoes("train", None, "files", str(root))
+    np.save(path, np.zeros((11, 35, 35), np.uint8))
+    with pytest.raises(DataError, match="for 12 pictures, which do not belong together"):
+        Tetrominoes("train", None, "files", str(root))
+    assert Tetrominoes("train", 12, root=str(root)).write(overwrite=True)
+    assert path.read_bytes() == content

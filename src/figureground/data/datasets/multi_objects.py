@@ -17,8 +17,9 @@ import numpy as np
 
 from figureground.core.bounds import Count, PositiveInt
 from figureground.core.errors import DataError
+from figureground.data.arrays import PARTS, open_arrays, write_arrays
 from figureground.data.datasets.toy import SPLITS, Split
-from figureground.data.reading import read_image, read_mask
+from figureground.data.reading import open_picture, read_image
 from figureground.data.samples import MAX_OBJECTS, ImageDataset, Pixels, Sample
 from figureground.data.splits import check_files
 from figureground.data.tfrecord import Example, RecordReader
@@ -28,11 +29,13 @@ Source = Literal["generate", "files", "tfrecord"]
 #: Pictures of `val` and `test`, and how many of the training pictures the authors evaluate on.
 HELD_OUT = 320
 
-_PARTS = ("images", "masks", "sem_masks")
 _FILES = """  {root}/images/0.png ...       (pictures)
   {root}/masks/0.png ...        (grey: 0 background, then one value per object)
   {root}/sem_masks/0.png ...    (grey: 0 background, then one value per class)"""
-_FILES_PAGE = "the authors' download (github.com/monniert/dti-sprites, download_data.sh)"
+_FILES_PAGE = (
+    "the authors' download (github.com/monniert/dti-sprites, download_data.sh), draw them with "
+    "prepare source=generate,"
+)
 _RECORDS_PAGE = (
     "DeepMind's bucket multi-object-datasets (github.com/google-deepmind/multi_object_datasets)"
 )
@@ -67,8 +70,10 @@ class MultiObjects(ImageDataset):
         split: Which part.
         count: Pictures from the beginning of the part; all if None (of drawn ones, as many as
             published).
-        source: `generate` draws, `files` reads the authors' folders, `tfrecord` DeepMind's file.
-        root: Folder with `images/`, `masks/` and `sem_masks/`, or with the TFRecord file.
+        source: `generate` draws, `files` reads what `write` wrote or the authors' folders,
+            `tfrecord` DeepMind's file.
+        root: Folder with `images/`, `masks/` and `sem_masks/` (or arrays of these names), or with
+            the TFRecord file.
         seed: Another seed draws other pictures.
         transductive: Train on all pictures, and let `val` and `test` be the first 320 of them, as
             the authors do.
@@ -104,6 +109,7 @@ class MultiObjects(ImageDataset):
         self.split, self.source, self.seed, self.transductive = split, source, seed, transductive
         self.root = Path(root)
         self._stream: Split = "train" if transductive else split
+        self._arrays = open_arrays(self.root) if source == "files" else None
         self.numbers = self._number(count)
         self.keys = [self._key(number) for number in self.numbers]
         self._last: tuple[int, Scenes] | None = None  # Chunk or record number and its pictures.
@@ -131,42 +137,52 @@ class MultiObjects(ImageDataset):
         return True
 
     def __getitem__(self, index: int) -> Sample:
-        if self.source == "files":
-            picture, mask, _ = self._paths(index)
-            image = read_image(picture)
-            height, width = image.shape[:2]
-            instances = read_mask(mask, (width, height))
-            table = tabulate_classes(instances, self.classes(index))
-            return Sample(image, self.keys[index], instances, classes=table)
-        scenes, row = self._find(index)
-        instances = scenes.instances[row]
-        table = tabulate_classes(instances, scenes.classes[row])
-        return Sample(scenes.images[row], self.keys[index], instances, classes=table)
+        image, instances, classes = self.maps(index)
+        table = tabulate_classes(instances, classes)
+        return Sample(image, self.keys[index], instances, classes=table)
 
-    def classes(self, index: int) -> Pixels:
-        """Class map of picture `index`, uint8 (H, W); 0 is background.
+    def maps(self, index: int) -> tuple[Pixels, Pixels, Pixels]:
+        """Picture `index`, uint8 (H, W, 3), its instances and classes, (H, W); 0 is background.
 
         Raises:
-            DataError: Its files are missing or broken.
+            DataError: Its files are missing or broken, or differ in size.
         """
+        if self._arrays is not None:
+            return self._read_arrays(self._arrays, self.numbers[index])
         if self.source == "files":
-            return read_mask(self._paths(index)[2])
+            picture, *masks = self._paths(index)
+            image = read_image(picture)
+            height, width = image.shape[:2]
+            instances, classes = (
+                _read_map(mask, (width, height), most)
+                for mask, most in zip(masks, (MAX_OBJECTS, self.num_classes), strict=True)
+            )
+            return image, instances, classes
         scenes, row = self._find(index)
-        classes: Pixels = scenes.classes[row]
-        return classes
+        return scenes.images[row], scenes.instances[row], scenes.classes[row]
+
+    def classes(self, index: int) -> Pixels:
+        """Class map of picture `index`, uint8 (H, W)."""
+        return self.maps(index)[2]
 
     def files(self, index: int) -> tuple[Path, ...]:
         """Picture, instance map and class map of the authors' folders; none of other sources."""
-        return self._paths(index) if self.source == "files" else ()
+        return self._paths(index) if self.source == "files" and self._arrays is None else ()
+
+    def write(self, *, overwrite: bool = False) -> bool:
+        """Write the pictures, which must be drawn, below `root`; see `write_arrays`."""
+        facts = {"pictures": self.fingerprint()}
+        return write_arrays(self.root, self.maps, facts, len(self), overwrite=overwrite)
 
     def fingerprint(self) -> str:
         """What the pictures depend on."""
-        if self.source == "files":
+        if self.source == "files" and self._arrays is None:
             return super().fingerprint()
         text = f"{self.name}-1-{self.source}-{self._stream}-{self.numbers[0]}-{len(self)}"
         if self.source == "generate":
             return f"{text}-{self.seed}"
-        stat = self._record_file().stat()
+        files = self.source == "files"
+        stat = (self.root / f"{PARTS[0]}.npy" if files else self._record_file()).stat()
         return f"{text}-{stat.st_size}-{stat.st_mtime_ns}"
 
     def check_counts(self) -> list[str]:
@@ -182,7 +198,12 @@ class MultiObjects(ImageDataset):
         return [f"{self.name} train has {found} pictures, expected {expected}"]
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_reader": None, "_last": None}
+        # Of mapped arrays the content would be sent along.
+        return self.__dict__ | {"_reader": None, "_last": None, "_arrays": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._arrays = open_arrays(self.root) if self.source == "files" else None
 
     def _key(self, number: int) -> str:
         part = "" if self.source == "files" else f"{self._stream}-"
@@ -203,19 +224,7 @@ class MultiObjects(ImageDataset):
         return range(start, start + min(count or size, size))
 
     def _list_files(self) -> Sequence[int]:
-        tree = _FILES.format(root=self.root)
-        folders = [self.root / part for part in _PARTS]
-        check_files(self.name, folders, tree, _FILES_PAGE)
-        names = [{path.name for path in folder.iterdir()} for folder in folders]
-        stems = {name[:-4] for name in names[0] if name.endswith(".png")}
-        total = 1 + max((int(stem) for stem in stems if stem.isdecimal()), default=0)
-        missing = [
-            folder / f"{number}.png"
-            for number in range(total)
-            for folder, found in zip(folders, names, strict=True)
-            if f"{number}.png" not in found
-        ]
-        check_files(self.name, missing, tree, _FILES_PAGE)
+        total = self._count_files() if self._arrays is None else len(self._arrays[0])
         if self.transductive:
             return range(total if self.split == "train" else min(HELD_OUT, total))
         held_out = min(HELD_OUT, total // 10)
@@ -228,9 +237,39 @@ class MultiObjects(ImageDataset):
         end = ends[self.split]
         return range(0 if self.split == "train" else end - held_out, end)
 
+    def _count_files(self) -> int:
+        """Pictures of the authors' folders, of which none may be missing."""
+        tree = _FILES.format(root=self.root)
+        folders = [self.root / part for part in PARTS]
+        check_files(self.name, folders, tree, _FILES_PAGE)
+        names = [{path.name for path in folder.iterdir()} for folder in folders]
+        # Of the fullest folder, so that pictures without masks and masks without are both found.
+        stems = {name[:-4] for name in set.union(*names) if name.endswith(".png")}
+        total = 1 + max((int(stem) for stem in stems if stem.isdecimal()), default=0)
+        missing = [
+            folder / f"{number}.png"
+            for number in range(total)
+            for folder, found in zip(folders, names, strict=True)
+            if f"{number}.png" not in found
+        ]
+        check_files(self.name, missing, tree, _FILES_PAGE)
+        return total
+
     def _paths(self, index: int) -> tuple[Path, ...]:
         name = f"{self.numbers[index]}.png"
-        return tuple(self.root / part / name for part in _PARTS)
+        return tuple(self.root / part / name for part in PARTS)
+
+    def _read_arrays(
+        self, arrays: tuple[Pixels, Pixels, Pixels], number: int
+    ) -> tuple[Pixels, Pixels, Pixels]:
+        image, instances, classes = (np.array(array[number]) for array in arrays)
+        for pixels, most in ((instances, MAX_OBJECTS), (classes, self.num_classes)):
+            if int(pixels.max()) > most:
+                raise DataError(
+                    f"{self.root}: picture {number} has a number {pixels.max()}, expected at most "
+                    f"{most}; is it another set?"
+                )
+        return image, instances, classes
 
     def _record_file(self) -> Path:
         path = self.root / self.file_name
@@ -296,6 +335,28 @@ class MultiObjects(ImageDataset):
             f"{reader.path} ends after {reader.number} records with {self._place} pictures, before "
             f"number {number}; {reader.advice}, or lower count"
         )
+
+
+def _read_map(path: Path, size: tuple[int, int], most: int) -> Pixels:
+    """Read a map (H, W) of numbers up to `most` as they are, unlike masks of one object.
+
+    Raises:
+        DataError: It is not an 8-bit grey picture, of another size, or has higher numbers.
+    """
+    image = open_picture(path)
+    if image.size != size:
+        raise DataError(
+            f"mask {path} is {image.width}x{image.height} but its picture is {size[0]}x{size[1]}; "
+            "both must have the same size"
+        )
+    values = np.asarray(image)
+    if image.mode not in {"L", "P"} or int(values.max()) > most:
+        found = f"values up to {values.max()}" if image.mode in {"L", "P"} else image.mode
+        raise DataError(
+            f"mask {path} has {found}; expected 8-bit grey values from 0 (background) to {most}: "
+            "put the original there"
+        )
+    return np.asarray(values, np.uint8)
 
 
 def index_masks(masks: Pixels) -> Pixels:
