@@ -22,7 +22,7 @@ def test_generated_pictures_are_written_and_checked(
     for _ in range(2):  # The second time nothing is to be done.
         prepare(compose(*options, config_name="prepare"))
         table = capsys.readouterr().out
-        assert [len(line.split("│")) for line in table.splitlines() if "train " in line] == [7]
+        assert [len(line.split("│")) for line in table.splitlines() if "│ train " in line] == [7]
         assert "32" in table
     read = Tetrominoes("train", None, "files", str(tmp_path / "tetrominoes"), transductive=True)
     drawn = Tetrominoes("train", 40)

@@ -11,21 +11,17 @@ import sys
 
 import numpy as np
 
+from figureground.data.casting import CASTERS, Caster, Hits, Vector, find_hits
 from figureground.data.samples import Pixels
 from figureground.data.solids import (
-    CASTERS,
     SPHERE,
-    Caster,
     Floats,
-    Hits,
     Ints,
     Solids,
-    Vector,
     View,
     bound_points,
     bound_solids,
     cut_layers,
-    find_hits,
     sort_into_layers,
     spread_windows,
 )

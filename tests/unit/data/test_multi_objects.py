@@ -14,13 +14,14 @@ import pytest
 from PIL import Image
 
 from figureground.core.errors import DataError, UserError, WriteError
+from figureground.data.casting import count_visible
 from figureground.data.datasets import dsprites, tetrominoes
 from figureground.data.datasets.clevr6 import CLEVR6, draw_clevr6, draw_scenes
 from figureground.data.datasets.dsprites import DSprites, draw_dsprites
 from figureground.data.datasets.multi_objects import HELD_OUT, MultiObjects, Scenes
 from figureground.data.datasets.tetrominoes import BEVEL, COLORS, Tetrominoes, draw_tetrominoes
 from figureground.data.rendering import render
-from figureground.data.solids import CUBE, SPHERE, Solids, View, count_visible, rotation
+from figureground.data.solids import CUBE, SPHERE, Solids, View, rotation
 from figureground.data.tfrecord import Example, RecordReader, crc32c, masked_crc32c
 
 KINDS: list[type[MultiObjects]] = [Tetrominoes, DSprites, CLEVR6]

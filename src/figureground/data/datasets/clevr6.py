@@ -6,10 +6,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from figureground.data.casting import count_visible
 from figureground.data.datasets.multi_objects import MultiObjects, Scenes, index_masks, shape_bytes
 from figureground.data.rendering import render
 from figureground.data.samples import Pixels
-from figureground.data.solids import CUBE, Solids, View, count_visible, rotation
+from figureground.data.solids import CUBE, Solids, View, rotation
 from figureground.data.tfrecord import Example
 
 FloatArray = npt.NDArray[np.floating]
