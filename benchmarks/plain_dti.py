@@ -125,7 +125,7 @@ class PlainDTI(nn.Module):
         loss = F.mse_loss(_compose(*chosen, ground, occlusion), image)
         loss.backward()
         optimizer.step()
-        return float(loss), choice
+        return float(loss.detach()), choice
 
     def _transform(self, features: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """All sprites in all layers: colours (L, K, B, 3, H, W), masks (L, K, B, 1, H, W)."""
