@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import itertools
 import sys
+from typing import NamedTuple
 
 import numpy as np
 
-from figureground.data.casting import CASTERS, Caster, Hits, Vector, find_hits
+from figureground.data.casting import CASTERS, Caster, Hits, Vector, find_hits, make_spread
 from figureground.data.samples import Pixels
 from figureground.data.solids import (
     SPHERE,
@@ -97,14 +98,14 @@ def _paint(canvas: Pixels, paint: Pixels, hits: Hits, span: slice) -> None:
 
 def _shade_dull(solids: Solids, caster: Caster, hits: Hits) -> Floats:
     """Linear colours (P, 3): Lambert, light from all around, a faint wide highlight."""
-    owner = hits.owner
-    (x, y, z), (n, m, k), ray = caster.enter(owner, hits.u, hits.v)
+    spread = make_spread(hits.owner, len(solids.half))
+    (x, y, z), (n, m, k), ray = caster.enter(spread, hits.u, hits.v)
     # Less light comes from around near the ground.
     light = (np.float32(0.2) + np.float32(0.1) * k) * np.minimum(1 + np.float32(0.35) * z, 1)
-    scale = (solids.half**2)[owner]
+    scale = spread(solids.half**2)
     gloss = np.zeros_like(light)
     for lamp, (power, (a, b, c)) in enumerate(zip(LAMP_POWERS, caster.lamps, strict=True)):
-        dx, dy, dz = a[owner] - x, b[owner] - y, c[owner] - z
+        dx, dy, dz = spread(a) - x, spread(b) - y, spread(c) - z
         square = dx * dx + dy * dy + dz * dz
         facing = np.maximum(n * dx + m * dy + k * dz, 0)
         distance = np.sqrt(square)
@@ -114,13 +115,13 @@ def _shade_dull(solids: Solids, caster: Caster, hits: Hits) -> Floats:
             a, b, c = _mirror(ray, (n, m, k))
             mirrored = np.maximum(a * dx + b * dy + c * dz, 0) / distance
             gloss = np.float32(0.06) * _raise(mirrored, 3)
-    return np.asarray(solids.color[owner] * light[:, None] + gloss[:, None])
+    return np.asarray(spread(solids.color) * light[:, None] + gloss[:, None])
 
 
 def _shade_shiny(solids: Solids, caster: Caster, hits: Hits) -> Floats:
     """Linear colours (P, 3): a tinted mirror of the ground, a grey sky and the lamps."""
-    owner = hits.owner
-    (x, y, z), normal, ray = caster.enter(owner, hits.u, hits.v)
+    spread = make_spread(hits.owner, len(solids.half))
+    (x, y, z), normal, ray = caster.enter(spread, hits.u, hits.v)
     a, b, c = _mirror(ray, normal)
     sky = np.float32(0.2) + np.float32(0.4) * np.maximum(1 - 2 * np.abs(c), 0)
     # The ground is dark where the solid keeps the light off, which is what a low place sees.
@@ -128,13 +129,13 @@ def _shade_shiny(solids: Solids, caster: Caster, hits: Hits) -> Floats:
     light = np.where(c > 0, sky, np.float32(0.08) + np.float32(0.5) * reach / (reach + 1))
     gloss = np.zeros_like(light)
     for power, lamps in zip(LAMP_POWERS, caster.lamps, strict=True):
-        dx, dy, dz = lamps[0][owner] - x, lamps[1][owner] - y, lamps[2][owner] - z
+        dx, dy, dz = spread(lamps[0]) - x, spread(lamps[1]) - y, spread(lamps[2]) - z
         mirrored = np.maximum(a * dx + b * dy + c * dz, 0)
         mirrored /= np.sqrt(dx * dx + dy * dy + dz * dz)
         share = np.float32(power / max(LAMP_POWERS))
         # Cut off at the top, so that it looks like the disc of a lamp.
         gloss += share * np.minimum(3 * _raise(mirrored, 7), np.float32(0.8))
-    color = solids.color[owner]
+    color = spread(solids.color)
     # The lamps are too bright to look as tinted as the rest.
     return np.asarray(color * (light + gloss / 3)[:, None] + (gloss / 2)[:, None])
 
@@ -167,53 +168,77 @@ def _light_ground(solids: Solids, layer: Ints, view: View, camera: Floats) -> Pi
     t = -place[:, 2] / ray[2]
     x, y = place[:, 0] + t * ray[0], place[:, 1] + t * ray[1]  # (N, H/2, W/2)
     light = np.full(x.shape, _SKY_ON_GROUND, np.float32)
-    _occlude_sky(light, solids, layer, coarse, camera, (x, y))
+    ground = _Ground(solids, layer, coarse, camera, x, y)
+    _occlude_sky(light, ground)
     for lamp, power in enumerate(LAMP_POWERS):
         lamps = solids.lamps[:, lamp, :, None, None]
         dx, dy, dz = lamps[:, 0] - x, lamps[:, 1] - y, lamps[:, 2]
         square = dx * dx + dy * dy + dz * dz
         lit = np.float32(power) * dz / ((square + np.float32(_LAMP_FALLOFF)) * np.sqrt(square))
         if lamp in _SHADOWS:
-            _cast_shadows(lit, lamp, solids, layer, coarse, camera, (x, y))
+            _cast_shadows(lit, lamp, ground)
         light += lit
     grey = _enlarge(np.sqrt(np.clip(_GROUND_ALBEDO * light, 0, 1)) * 255 + np.float32(0.5))
     return grey.astype(np.uint8)
 
 
-def _occlude_sky(
-    light: Floats,
-    solids: Solids,
-    layer: Ints,
-    view: View,
-    camera: Floats,
-    ground: tuple[Floats, Floats],
-) -> None:
+class _Ground(NamedTuple):
+    """The ground of pictures in coarse pixels, and the solids on it.
+
+    Attributes:
+        solids: M solids of N pictures.
+        layer: Their layers (M,).
+        view: Coarse pixels.
+        camera: Directions right, up and backward as columns, (3, 3).
+        x: Place of each pixel on the ground, (N, H, W).
+        y: The other coordinate of it.
+    """
+
+    solids: Solids
+    layer: Ints
+    view: View
+    camera: Floats
+    x: Floats
+    y: Floats
+
+    def find_pixels(self, x: Floats, y: Floats) -> tuple[Ints, Ints]:
+        """Owners and pixels (P,) of windows around points (M, K) on the ground."""
+        bounds = bound_points(x, y, x * 0, self.solids, self.view, self.camera)
+        owner, row, column = spread_windows(bounds)
+        return owner, (
+            self.solids.picture[owner] * self.view.height + row
+        ) * self.view.width + column
+
+    def multiply(self, light: Floats, owner: Ints, pixel: Ints, factor: Floats) -> None:
+        """Multiply pixels of `light` by `factor` (P,) in place; solids may share pixels."""
+        flat = light.reshape(-1)
+        cuts = cut_layers(owner, self.layer)
+        for first, last in itertools.pairwise(cuts):
+            flat[pixel[first:last]] *= factor[first:last]
+
+
+def _occlude_sky(light: Floats, ground: _Ground) -> None:
     """Darken `light` (N, H, W) around the feet of solids, in place."""
+    solids = ground.solids
     reach = 2.2 * solids.half[:, None]
     x = solids.x[:, None] + reach * np.array([-1, -1, 1, 1], np.float32)
     y = solids.y[:, None] + reach * np.array([-1, 1, -1, 1], np.float32)
-    owner, row, column = spread_windows(bound_points(x, y, x * 0, solids, view, camera))
-    pixel = (solids.picture[owner] * view.height + row) * view.width + column
-    dx = ground[0].ravel()[pixel] - solids.x[owner]
-    dy = ground[1].ravel()[pixel] - solids.y[owner]
-    near = (dx * dx + dy * dy) / (solids.half**2)[owner]
-    _multiply(light, layer, owner, pixel, 1 - 0.75 / (1 + near * near * np.float32(0.6)))
+    owner, pixel = ground.find_pixels(x, y)
+    spread = make_spread(owner, len(solids.half))
+    dx = ground.x.ravel()[pixel] - spread(solids.x)
+    dy = ground.y.ravel()[pixel] - spread(solids.y)
+    near = np.asarray((dx * dx + dy * dy) / spread(solids.half**2), np.float32)
+    clear = np.float32(1) - np.float32(0.75) / (1 + near * near * np.float32(0.6))
+    ground.multiply(light, owner, pixel, clear)
 
 
-def _cast_shadows(
-    lit: Floats,
-    lamp: int,
-    solids: Solids,
-    layer: Ints,
-    view: View,
-    camera: Floats,
-    ground: tuple[Floats, Floats],
-) -> None:
+def _cast_shadows(lit: Floats, lamp: int, ground: _Ground) -> None:
     """Darken the light (N, H, W) of one lamp where solids are in its way, in place.
 
     A point is in the shadow as far as the way to the lamp passes a solid's axis, below its top, at
     less than its radius; for a sphere, its centre. Farther away shadows are softer.
     """
+    solids = ground.solids
     lamps = solids.lamps[solids.picture, lamp]
     caster = _CASTER[solids.shape] * solids.half
     top = np.minimum(2 * solids.half / lamps[:, 2], 0.75)  # Share of the way below the top.
@@ -229,29 +254,21 @@ def _cast_shadows(
         )
         for foot, far, c in ((solids.x, shadow_x, corner[0]), (solids.y, shadow_y, corner[1]))
     )
-    owner, row, column = spread_windows(bound_points(x, y, x * 0, solids, view, camera))
-    pixel = (solids.picture[owner] * view.height + row) * view.width + column
-    px, py = ground[0].ravel()[pixel], ground[1].ravel()[pixel]
-    ex, ey = lamps[owner, 0] - px, lamps[owner, 1] - py
-    wx, wy = solids.x[owner] - px, solids.y[owner] - py
+    owner, pixel = ground.find_pixels(x, y)
+    spread = make_spread(owner, len(solids.half))
+    px, py = ground.x.ravel()[pixel], ground.y.ravel()[pixel]
+    ex, ey = spread(lamps[:, 0]) - px, spread(lamps[:, 1]) - py
+    wx, wy = spread(solids.x) - px, spread(solids.y) - py
     # Only for spheres do heights count.
-    ez = (lamps[:, 2] * (solids.shape == SPHERE))[owner]
-    wz = (solids.half * (solids.shape == SPHERE))[owner]
+    ez = spread(lamps[:, 2] * (solids.shape == SPHERE))
+    wz = spread(solids.half * (solids.shape == SPHERE))
     share = (wx * ex + wy * ey + wz * ez) / (ex * ex + ey * ey + ez * ez)
-    share = np.clip(share, 0, top[owner])
+    share = np.clip(share, 0, spread(top))
     ex, ey, ez = wx - share * ex, wy - share * ey, wz - share * ez
-    distance = np.sqrt(ex * ex + ey * ey + ez * ez) - caster[owner]
+    distance = np.sqrt(ex * ex + ey * ey + ez * ez) - spread(caster)
     soft = np.float32(0.06) + np.float32(LAMP_RADII[lamp]) * share
     clear = np.clip(distance / (2 * soft) + 0.5, 0, 1)
-    _multiply(lit, layer, owner, pixel, clear * clear * (3 - 2 * clear))
-
-
-def _multiply(light: Floats, layer: Ints, owner: Ints, pixel: Ints, factor: Floats) -> None:
-    """Multiply pixels of `light` by factors (P,) in place; solids of a picture may share pixels."""
-    flat = light.reshape(-1)
-    cuts = cut_layers(owner, layer)
-    for first, last in itertools.pairwise(cuts):
-        flat[pixel[first:last]] *= factor[first:last]
+    ground.multiply(lit, owner, pixel, clear * clear * (3 - 2 * clear))
 
 
 def _enlarge(values: Floats) -> Floats:
