@@ -70,6 +70,7 @@ class PredictSettings(Settings):
     batch_size: PositiveInt = 1
     device: str = "auto"
     layers: bool = True
+    objects: bool = True
     on_error: Literal["raise", "skip"] = "raise"
 
 

@@ -69,3 +69,9 @@ def accepts_pictures(segment: Callable[[Any, Tensor], Tensor]) -> Callable[[Any,
 def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize maps (B, K, S, S) to `size` = (H, W), bilinear."""
     return F.interpolate(maps, size, mode="bilinear", antialias=size[0] < maps.shape[-1])
+
+
+def enlarge_labels(labels: Tensor, size: tuple[int, int]) -> Pixels:
+    """Resize an index map (S, S) below 256 to uint8 `size` = (H, W) without mixing labels."""
+    resized = F.interpolate(labels[None, None].float(), size, mode="nearest-exact")
+    return resized[0, 0].to(torch.uint8).cpu().numpy()

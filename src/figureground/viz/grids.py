@@ -55,6 +55,9 @@ def contact_sheet(
         draw.text((2, top), caption, "black", font)
         for column, pixels in enumerate(row):
             picture = Image.fromarray(pixels)
+            if factor := cell // max(picture.size):  # Small ones grow by whole factors.
+                size = (picture.width * factor, picture.height * factor)
+                picture = picture.resize(size, Image.Resampling.NEAREST)
             picture.thumbnail((cell, cell))
             sheet.paste(picture, (column * (cell + 4), top + _CAPTION))
     return np.asarray(sheet)
@@ -64,3 +67,16 @@ def save_png(pixels: Pixels, file: Any) -> None:
     """Encode `pixels`, grey, RGB or RGBA, as PNG into an open binary file."""
     # The highest compression takes ten times as long and gains a tenth.
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+
+
+def save_labels(labels: Pixels, colors: Pixels, file: Any) -> None:
+    """Encode an index map (H, W) as PNG whose values are the labels, shown in their colours.
+
+    Args:
+        labels: Below 256.
+        colors: One colour per label, (N, 3).
+        file: Open for bytes.
+    """
+    picture = Image.fromarray(labels, "L")
+    picture.putpalette(colors.tobytes())
+    picture.save(file, "PNG")

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from figureground.viz.grids import contact_sheet, picture_grid, save_png, to_uint8
-from figureground.viz.overlays import COLORS, mask_to_gray, on_checkerboard, overlay
+from figureground.viz.grids import contact_sheet, picture_grid, save_labels, save_png, to_uint8
+from figureground.viz.overlays import COLORS, label_colors, mask_to_gray, on_checkerboard, overlay
 
 
 def test_colors_are_rounded_and_cut_off() -> None:
@@ -88,3 +88,28 @@ def test_png_is_written_without_loss(channels: int | None) -> None:
     file = io.BytesIO()
     save_png(pixels, file)
     assert np.array_equal(np.asarray(Image.open(file)), pixels)
+
+
+def test_labels_are_written_as_they_are_and_shown_in_color() -> None:
+    labels = np.array([[0, 1, 30]], np.uint8)
+    file = io.BytesIO()
+    save_labels(labels, label_colors(), file)
+    picture = Image.open(file)
+    assert np.array_equal(np.asarray(picture), labels)
+    shown = np.asarray(picture.convert("RGB"))
+    assert shown[0].tolist() == label_colors(31)[[0, 1, 30]].tolist()
+
+
+def test_colors_of_labels_differ_and_do_not_depend_on_their_number() -> None:
+    colors = label_colors(40)
+    assert len(np.unique(colors, axis=0)) == 40
+    assert np.array_equal(colors[:5], label_colors(5))
+    assert (colors[0] == 0).all()
+    assert (colors[1 : len(COLORS) + 1] == COLORS).all()
+
+
+def test_contact_sheet_enlarges_small_pictures_by_whole_factors() -> None:
+    red = np.full((10, 20, 3), (200, 0, 0), np.uint8)
+    sheet = contact_sheet([[red]], ["a"], ["b"], cell=64)
+    assert (sheet[28 : 28 + 30, :60] == (200, 0, 0)).all()
+    assert (sheet[28 + 30 :] == 255).all()

@@ -31,11 +31,12 @@ from figureground.core.bounds import (
     Width,
 )
 from figureground.core.method import Method
-from figureground.core.protocols import ObjectMaps
+from figureground.core.protocols import ObjectFacts, ObjectMaps
 from figureground.core.types import Batch, Layers, check_image
 from figureground.data.pictures import accepts_pictures
 from figureground.methods.dti_sprites.networks import Scene, SceneModel
 from figureground.methods.dti_sprites.pictures import (
+    describe_scene,
     fill_background,
     instance_map,
     scene_grids,
@@ -236,8 +237,7 @@ class DTISprites(Method):
 
     def decompose(self, image: Tensor) -> Layers:
         """Background and L layers with what is seen of each."""
-        scene = self.analyze(image)
-        return Layers(scene.stack() * 2 - 1, scene.shares().unsqueeze(2))
+        return self.analyze(image).as_layers()
 
     def find_objects(self, image: Tensor) -> ObjectMaps:
         """Layers and sprites seen at each pixel of `image` (B, 3, S, S)."""
@@ -245,6 +245,21 @@ class DTISprites(Method):
         found = instance_map(scene)
         filled = fill_background(scene, found, (image + 1) / 2)
         return ObjectMaps(found, filled, semantic_map(scene, self.model.num_choices))
+
+    def describe(self, image: Tensor) -> list[list[ObjectFacts]]:
+        """Sprite and predicted transformations of background and layers, empty ones left out."""
+        return describe_scene(self.analyze(image), len(self.model.sprites))
+
+    def recast(self, image: Tensor, layer: int, label: int) -> tuple[Tensor, Tensor]:
+        """Layer `layer` of `image` with sprite `label`, both from 1 on, see `Recaster`."""
+        for name, value, count in (
+            ("layer", layer, self.num_layers), ("sprite", label, len(self.model.sprites)),
+        ):  # fmt: skip
+            if not 1 <= value <= count:
+                raise ValueError(f"there is no {name} {value}; expected 1 to {count}")
+        color, mask = self.model.candidates((image + 1) / 2)
+        own = layer - 1, slice(None), label - 1
+        return color[own].clamp(0, 1) * 2 - 1, mask[own].clamp(0, 1)
 
     def cluster(self, image: Tensor) -> Tensor:
         """Sprite of the first layer, int64 (B,)."""
@@ -265,7 +280,7 @@ class DTISprites(Method):
             background=None if scene.background is None else scene.background[ground],
             occlusion=scene.occlusion[order],
         )
-        return Layers(picked.stack() * 2 - 1, picked.shares().unsqueeze(2))
+        return picked.as_layers()
 
     # -- training ----------------------------------------------------------------------------
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from figureground.core.types import Layers
 from figureground.methods.dti_sprites.composition import (
     add_background,
     compose,
@@ -48,6 +50,8 @@ class Scene:
         background: (B, 3, H, W), or None without backgrounds.
         occlusion: (B, L, L), d[j, l] is how much layer j hides layer l.
         changes: Share of choices that each sweep of the greedy search changed.
+        parameters: After training, the numbers behind what was chosen, by group and module:
+            (B, L, d), of backgrounds (B, 1, d).
     """
 
     choice: Tensor
@@ -57,6 +61,7 @@ class Scene:
     background: Tensor | None
     occlusion: Tensor
     changes: list[float] = field(default_factory=list)
+    parameters: dict[str, Tensor] = field(default_factory=dict)
 
     def layers(self) -> tuple[Tensor, Tensor, Tensor]:
         """Colours, masks and occlusion with the background, if there is one, as first layer."""
@@ -79,6 +84,17 @@ class Scene:
             mask=self.mask.clamp(0, 1),
             background=None if self.background is None else self.background.clamp(0, 1),
             occlusion=(occlusion > 0.5).to(occlusion) if hard_occlusion else occlusion,
+        )
+
+    def as_layers(self) -> Layers:
+        """Background and layers for showing, in [-1, 1], with all of what is hidden."""
+        # The more a layer hides of the others, the further in front it is.
+        order = self.occlusion.sum(dim=2).argsort(dim=1, stable=True)
+        return Layers(
+            self.stack() * 2 - 1,
+            self.shares().unsqueeze(2),
+            F.pad(self.mask, (0, 0, 0, 0, 0, 0, 1, 0), value=1.0),
+            F.pad(order + 1, (1, 0)),
         )
 
     def shares(self) -> Tensor:
@@ -197,7 +213,10 @@ class SceneModel(nn.Module):
         color, mask = self._render_chosen(betas, choice, noise, frozen)
         rows = torch.arange(len(image), device=image.device)
         background = None if grounds is None else grounds[ground, rows]
-        return Scene(choice, ground, color, mask, background, occlusion, changes)
+        scene = Scene(choice, ground, color, mask, background, occlusion, changes)
+        if iteration is None:
+            scene.parameters = self._list_parameters(betas, choice, ground)
+        return scene
 
     def candidates(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """All transformed sprites: colours (L, B, K, 3, H, W), masks (L, B, K, 1, H, W)."""
@@ -217,6 +236,25 @@ class SceneModel(nn.Module):
             "layer": {number: beta.unsqueeze(2) for number, beta in layer.items()},
             "background": {} if ground is None else ground.predict(features, iteration),
         }
+
+    def _list_parameters(
+        self, betas: dict[str, dict[int, Tensor]], choice: Tensor, ground: Tensor
+    ) -> dict[str, Tensor]:
+        """See `Scene.parameters`."""
+        names = {"sprite": self.sprite_group.names, "layer": self.layer_group.names}
+        if self.background_group is not None:
+            names["background"] = self.background_group.names
+        rows = torch.arange(len(ground), device=ground.device)
+        listed = {}
+        for group, modules in names.items():
+            for number, beta in betas[group].items():
+                if group == "background":
+                    beta = beta[ground, rows].unsqueeze(1)
+                else:
+                    beta = _pick(beta, choice if group == "sprite" else None)
+                    beta = beta.squeeze(2).transpose(0, 1)
+                listed[f"{group}.{number}.{modules[number]}"] = beta
+        return listed
 
     def _occlude(self, features: Tensor) -> Tensor:
         if self.occlusion_predictor is None:
@@ -301,12 +339,16 @@ class SceneModel(nn.Module):
             with_canvas=noise is not None, with_empty=self.has_empty, frozen=frozen
         )
         chosen = choice.mT  # (L, B)
-        index = chosen[..., None, None]
-        sprite = {
-            number: beta.gather(2, index.expand(-1, -1, 1, beta.shape[-1]))
-            for number, beta in betas["sprite"].items()
-        }
+        sprite = {number: _pick(beta, choice) for number, beta in betas["sprite"].items()}
         noise = None if noise is None else noise[chosen].unsqueeze(2)
         own = stack[chosen].unsqueeze(2)  # (L, B, 1, C, h, w)
         color, mask = self._render({**betas, "sprite": sprite}, own, noise)
         return color.squeeze(2).transpose(0, 1), mask.squeeze(2).transpose(0, 1)
+
+
+def _pick(beta: Tensor, choice: Tensor | None) -> Tensor:
+    """Parameters (L, B, 1, d) of the chosen (B, L) among those of all sprites (L, B, K, d)."""
+    if choice is None:
+        return beta
+    index = choice.mT[..., None, None]
+    return beta.gather(2, index.expand(-1, -1, 1, beta.shape[-1]))

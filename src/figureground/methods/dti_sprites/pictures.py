@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from figureground.core.protocols import ObjectFacts
 from figureground.core.types import Batch
+from figureground.viz.overlays import label_colors
 
 if TYPE_CHECKING:
     from figureground.methods.dti_sprites.module import DTISprites
@@ -60,6 +61,28 @@ def semantic_map(scene: Scene, num_choices: int) -> Tensor:
     return _label_map(scene, scene.choice + 1).clamp(max=num_choices)
 
 
+def describe_scene(scene: Scene, num_sprites: int) -> list[list[ObjectFacts]]:
+    """Facts about background and layers; layers with the empty sprite are left out."""
+    numbers = {name: value.tolist() for name, value in scene.parameters.items()}
+    choices, grounds = scene.choice.tolist(), scene.ground.tolist()
+
+    def gather(row: int, layer: int) -> dict[str, list[float]]:
+        mine = {n: v[row] for n, v in numbers.items() if n.startswith("background.") == (layer < 0)}
+        return {name: value[max(layer, 0)] for name, value in mine.items()}
+
+    described = []
+    for row, (choice, ground) in enumerate(zip(choices, grounds, strict=True)):
+        facts = [
+            ObjectFacts(layer + 1, sprite + 1, gather(row, layer))
+            for layer, sprite in enumerate(choice)
+            if sprite < num_sprites
+        ]
+        if scene.background is not None:
+            facts.insert(0, ObjectFacts(0, ground + 1, gather(row, -1)))
+        described.append(facts)
+    return described
+
+
 def _label_map(scene: Scene, labels: Tensor) -> Tensor:
     """Numbers (B, L) of the layers laid out over the pixels, masks and occlusion cut at a half."""
     mask, hides = (scene.mask > 0.5).squeeze(2), scene.occlusion > 0.5
@@ -75,12 +98,9 @@ def fill_background(scene: Scene, labels: Tensor, image: Tensor) -> Tensor:
 
 
 def paint(labels: Tensor, count: int) -> Tensor:
-    """Colours of an index map (B, H, W): black for 0, then hues all around, in [-1, 1]."""
-    hue = torch.arange(count - 1, device=labels.device) / max(count - 1, 1) * 2 * math.pi
-    phase = torch.tensor([0.0, 2.0, 4.0], device=labels.device) * math.pi / 3
-    palette = 0.5 + 0.5 * torch.cos(hue.unsqueeze(1) - phase)
-    palette = torch.cat([palette.new_zeros(1, 3), palette]) * 2 - 1
-    return palette[labels].movedim(3, 1)
+    """Colours (B, 3, H, W) in [-1, 1] of an index map (B, H, W) below `count`."""
+    palette = torch.from_numpy(label_colors(count)).to(labels.device)
+    return (palette.float() / 127.5 - 1)[labels].movedim(3, 1)
 
 
 def on_checkerboard(color: Tensor, alpha: Tensor) -> Tensor:
