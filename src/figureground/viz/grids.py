@@ -25,17 +25,32 @@ def to_uint8(image: Tensor) -> Pixels:
     return pixels.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
-def picture_grid(pictures: Tensor, columns: int, cell: int = _CELL) -> Pixels:
+def from_uint8(pixels: Pixels) -> Tensor:
+    """Turn uint8 (H, W, 3) into (3, H, W) in [-1, 1]."""
+    return torch.tensor(pixels).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def picture_grid(
+    pictures: Tensor, columns: int, cell: int = _CELL, titles: Sequence[str] = ()
+) -> Pixels:
     """Lay pictures out row by row, small ones enlarged by whole factors.
 
     Args:
         pictures: (N, 3, H, W), in [-1, 1].
         columns: Pictures per row.
         cell: Side that small pictures are enlarged to, in pixels.
+        titles: Of the columns.
     """
     factor = max(1, round(cell / pictures.shape[-1]))
     pictures = F.interpolate(pictures.detach().float().cpu(), scale_factor=factor)
-    return to_uint8(make_grid(pictures, columns, padding=2, pad_value=1.0))
+    grid = to_uint8(make_grid(pictures, columns, padding=2, pad_value=1.0))
+    if not titles:
+        return grid
+    strip = Image.new("RGB", (grid.shape[1], _CAPTION), "white")
+    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(10)
+    for column, title in enumerate(titles):
+        draw.text((column * (pictures.shape[-1] + 2) + 4, 1), title, "black", font)
+    return np.concatenate([np.asarray(strip), grid])
 
 
 def contact_sheet(

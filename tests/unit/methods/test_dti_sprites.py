@@ -188,7 +188,8 @@ def test_objects_and_samples_have_their_shapes() -> None:
     assert method.cluster(image).shape == (3,)
     assert method.sample(2).composite.shape == (2, 3, 20, 20)
     grids = method.pictures(Batch(image, ("a", "b", "c")))
-    assert {len(grid) % 3 for grid in grids.values()} == {0}
+    assert {len(grid) % 3 for name, grid in grids.items() if name != "usage"} == {0}
+    assert len(grids["usage"]) == 1
 
 
 def test_rates_drop_by_group() -> None:

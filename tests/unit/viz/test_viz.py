@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from figureground.viz.grids import contact_sheet, picture_grid, save_labels, save_png, to_uint8
+from figureground.viz.animation import save_gif
+from figureground.viz.charts import bar_chart
+from figureground.viz.grids import (
+    contact_sheet,
+    from_uint8,
+    picture_grid,
+    save_labels,
+    save_png,
+    to_uint8,
+)
 from figureground.viz.overlays import COLORS, label_colors, mask_to_gray, on_checkerboard, overlay
 
 
@@ -113,3 +123,42 @@ def test_contact_sheet_enlarges_small_pictures_by_whole_factors() -> None:
     sheet = contact_sheet([[red]], ["a"], ["b"], cell=64)
     assert (sheet[28 : 28 + 30, :60] == (200, 0, 0)).all()
     assert (sheet[28 + 30 :] == 255).all()
+
+
+def test_gif_is_bounded_and_refuses_one_frame(tmp_path: Path) -> None:
+    paths = []
+    for number in range(150):
+        paths.append(tmp_path / f"{number:03d}.png")
+        Image.new("RGB", (1000, 10), (number, 255 - number, 0)).save(paths[-1])
+    with pytest.raises(ValueError, match="at least two frames, got 1"):
+        save_gif(paths[:1], io.BytesIO())
+    file = io.BytesIO()
+    save_gif(paths, file)
+    with Image.open(file) as gif:
+        assert gif.n_frames == 100  # type: ignore[attr-defined]
+        assert gif.size == (512, 5)
+        assert gif.info["duration"] == 100
+        last = gif.n_frames - 1  # type: ignore[attr-defined]
+        gif.seek(last)
+        assert np.abs(np.asarray(gif.convert("RGB"))[0, 0].astype(int) - (149, 106, 0)).max() < 8
+
+
+def test_highest_bar_fills_the_chart_and_others_follow() -> None:
+    colors = np.array([[255, 0, 0], [0, 0, 255], [0, 255, 0]], np.uint8)
+    chart = bar_chart([0.5, 0.25, 0.0], colors, ["a", "b", "c"])
+    heights = [(chart[:, 36 * n + 4 + 2] == colors[n]).all(axis=1).sum() for n in range(3)]
+    assert heights == [121, 61, 1]
+    assert bar_chart([0.0], colors[:1], ["a"]).shape[2] == 3
+
+
+def test_titles_stand_above_their_columns() -> None:
+    pictures = torch.full((4, 3, 96, 96), -1.0)
+    plain, titled = (picture_grid(pictures, 2, titles=t) for t in ((), ("one", "two")))
+    assert np.array_equal(titled[14:], plain)
+    assert titled[:14, :98].min() < 100
+    assert titled[:14, 98:].min() < 100
+
+
+def test_pixels_become_a_tensor_and_come_back() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
+    assert np.array_equal(to_uint8(from_uint8(pixels)), pixels)

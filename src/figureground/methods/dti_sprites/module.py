@@ -40,6 +40,7 @@ from figureground.methods.dti_sprites.pictures import (
     fill_background,
     instance_map,
     scene_grids,
+    scene_titles,
     semantic_map,
 )
 from figureground.methods.dti_sprites.schedules import Milestones, check_setup, count_owners
@@ -374,11 +375,15 @@ class DTISprites(Method):
         self.model.load_state_dict(self._build_model().state_dict())
         if self.has_begun and self.model.sprites.needs_pictures:
             self.model.sprites.reset_parameters(self.references.float() / 255)
-        self.usage.clear()
+        self.usage.reset_parameters()
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """Sprite sheet and scenes, see `scene_grids`."""
+        """Sprite sheet, scenes and usage, see `scene_grids`."""
         return scene_grids(self, batch)
+
+    def picture_titles(self) -> dict[str, list[str]]:
+        """Titles of the columns of `scenes`."""
+        return {"scenes": scene_titles(self.num_layers)}
 
 
 def _adam(lr: float = 1e-3, weight_decay: float = 0.0) -> OptimizerFactory:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from figureground.core.protocols import ObjectFacts
 from figureground.core.types import Batch
+from figureground.viz.charts import bar_chart
+from figureground.viz.grids import from_uint8
 from figureground.viz.overlays import label_colors
 
 if TYPE_CHECKING:
@@ -28,17 +30,18 @@ def scene_grids(method: DTISprites, batch: Batch) -> dict[str, Tensor]:
         batch: B pictures.
 
     Returns:
-        `sprites`: all sprites on a checkerboard, then the backgrounds, padded with white to a
-        multiple of B; `scenes`: for each picture input, reconstruction, instances, sprites by
-        colour, then each layer on a checkerboard. Both (N, 3, S, S) in [-1, 1].
+        `sprites`: all sprites on a checkerboard, framed in their colours, then the backgrounds,
+        padded with white to a multiple of B; `scenes`: see `scene_titles`, layers on a
+        checkerboard; both (N, 3, S, S) in [-1, 1]. `usage`: how often each sprite is chosen, as a
+        bar chart (1, 3, H, W).
     """
     scene = method.analyze(batch.image)
     hard = scene.clamped(hard_occlusion=True)
     columns = [
         batch.image,
         scene.composite() * 2 - 1,
-        paint(instance_map(hard), method.num_layers + 1),
         paint(semantic_map(hard, method.model.num_choices), method.model.num_choices + 1),
+        paint(instance_map(hard), method.num_layers + 1),
     ]
     columns += [
         on_checkerboard(scene.color[:, layer], scene.mask[:, layer])
@@ -47,7 +50,14 @@ def scene_grids(method: DTISprites, batch: Batch) -> dict[str, Tensor]:
     return {
         "sprites": _sprite_sheet(method, len(batch)),
         "scenes": torch.stack(columns, dim=1).flatten(0, 1),
+        "usage": _usage_chart(method),
     }
+
+
+def scene_titles(num_layers: int) -> list[str]:
+    """What the columns of `scenes` show; a sprite or layer has one colour in all pictures."""
+    layers = [f"layer {number + 1}" for number in range(num_layers)]
+    return ["input", "reconstruction", "semantic", "instances", *layers]
 
 
 def instance_map(scene: Scene) -> Tensor:
@@ -116,5 +126,17 @@ def _sprite_sheet(method: DTISprites, multiple: int) -> Tensor:
     size = (method.resolution, method.resolution)
     color, mask = (p.clamp(0, 1) for p in (bank.color, bank.mask))
     sheet = F.interpolate(on_checkerboard(color, mask), size)
+    frame = torch.ones(size, dtype=torch.bool, device=sheet.device)
+    frame[1:-1, 1:-1] = False
+    names = torch.arange(1, len(sheet) + 1, device=sheet.device)[:, None, None].expand(-1, *size)
+    sheet = torch.where(frame, paint(names, len(sheet) + 1), sheet)
     sheet = torch.cat([sheet, bank.background.clamp(0, 1) * 2 - 1])
     return F.pad(sheet, (0, 0, 0, 0, 0, 0, 0, -len(sheet) % multiple), value=1.0)
+
+
+def _usage_chart(method: DTISprites) -> Tensor:
+    shares = method.usage.recent().tolist()
+    labels = [str(k + 1) for k in range(len(shares))]
+    if method.model.has_empty:
+        labels[-1] = "none"
+    return from_uint8(bar_chart(shares, label_colors(len(shares) + 1)[1:], labels))[None]
