@@ -14,10 +14,12 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from faults import build_tiny
+from figureground.cli.edit import edit
 from figureground.cli.generate import generate
 from figureground.cli.objects import list_objects
 from figureground.cli.predict import predict
 from figureground.core.checkpoint import VerifiedCheckpointIO
+from figureground.core.errors import UserError
 from figureground.core.method import Method
 from figureground.core.protocols import ObjectFacts
 
@@ -125,3 +127,46 @@ def test_generate_draws_scenes_by_seed(compose: Compose, sprites: Path, tmp_path
     assert len(one) == 9
     assert one == draw("b", 1)
     assert (tmp_path / "a/samples.png").is_file()
+
+
+def test_edit_writes_pictures_and_what_was_done(
+    compose: Compose, sprites: Path, photo: Path, tmp_path: Path
+) -> None:
+    def change(out: str, edits: str, *arguments: str) -> bytes:
+        given = [f"ckpt={sprites}", f"input={photo}", f"output={tmp_path / out}", f"edits={edits}"]
+        edit(compose(*given, *arguments, config_name="edit"))
+        with Image.open(tmp_path / out / "photo_edited.png") as result:
+            assert result.size == (60, 40)
+        assert (tmp_path / out / "photo_edit.png").is_file()
+        return (tmp_path / out / "photo_edited.png").read_bytes()
+
+    both = "{do:move,layer:1,x:0.3},{do:swap,layer:1,to:2},{do:recolor,layer:2,color:[0,255,0]}"
+    one = change("a", f"[{both}]")
+    done = json.loads((tmp_path / "a/photo_edit.json").read_text())
+    assert [each["do"] for each in done["edits"]] == ["move", "swap", "recolor"]
+    assert (sorted(done["before"]), done["hidden_parts"]) == ([1, 2], "known")
+    assert change("b", str(tmp_path / "a/photo_edit.json")) == one
+    assert change("c", "[{do:remove,layer:1},{do:remove,layer:2}]") != one
+
+
+@pytest.mark.parametrize(
+    ("edits", "message"),
+    [
+        ("[{do:moove,layer:1}]", r"edits\[0\]\.do=moove: .* did you mean 'move'"),
+        ("[]", "edits is empty"),
+        ("[{do:remove,layer:3}]", "there is no layer 3; there are: 1, 2"),
+        ("[{do:swap,layer:1,to:9}]", "there is no sprite 9; expected 1 to 2"),
+        ("nowhere.json", "cannot be read as JSON"),
+        ("{tmp}/number.json", "expected a list such as"),
+        ("{tmp}/wrong.json", r"edits\[0\]\.by is not set"),
+    ],
+)
+def test_edit_says_what_is_wrong(
+    compose: Compose, sprites: Path, photo: Path, tmp_path: Path, edits: str, message: str
+) -> None:
+    (tmp_path / "number.json").write_text("3")
+    (tmp_path / "wrong.json").write_text('[{"do": "scale", "layer": 1}]')
+    given = [f"ckpt={sprites}", f"input={photo}", f"output={tmp_path / 'out'}"]
+    with pytest.raises(UserError, match=message):
+        edit(compose(*given, f"edits={edits.replace('{tmp}', str(tmp_path))}", config_name="edit"))
+    assert not (tmp_path / "out").exists()

@@ -14,8 +14,6 @@ from figureground.cli.inference import find_pictures, load, require_readable, wr
 from figureground.core.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from figureground.core.types import Layers
     from figureground.data.samples import Pixels
 
@@ -104,30 +102,18 @@ def _predict_batch(
 
 def _write_layers(layers: Layers, number: int, image: Pixels, stem: Path) -> None:
     """Write one RGBA picture per layer; whole, where a method knows what others hide of it."""
-    from figureground.data.pictures import enlarge
+    import numpy as np
+    import torch
+
+    from figureground.data.pictures import add_detail, enlarge
+    from figureground.viz.grids import to_uint8
 
     shares = layers.alpha if layers.opacity is None else layers.opacity
     alphas = enlarge(shares[number].movedim(1, 0).float(), image.shape[:2])[0]  # (L, H, W)
-    for layer, alpha in enumerate(alphas.cpu().numpy()):
-        rgba = _layer_pixels(layers.color[number, layer], alpha, image)
-        write_png(stem.with_name(f"{stem.name}_layer{layer}.png"), rgba)
-
-
-def _layer_pixels(color: Tensor, alpha: Pixels, image: Pixels) -> Pixels:
-    """One layer as RGBA (H, W, 4), at full detail where it shows the picture itself."""
-    import numpy as np
-
-    from figureground.data.pictures import enlarge, stretch
-    from figureground.viz.grids import to_uint8
-
-    small = stretch(image, color.shape[-1])
-    shown = to_uint8(color)
-    if np.abs(shown.astype(int) - small).max() <= 1:
-        rgb = image
-    else:
-        rgb = to_uint8(enlarge(color[None].float(), (image.shape[0], image.shape[1]))[0])
-    opacity = np.round(alpha * 255).clip(0, 255).astype(np.uint8)
-    return np.dstack([rgb, opacity])
+    opacities = (alphas * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    for layer, opacity in enumerate(opacities):
+        rgb = to_uint8(add_detail(layers.color[number, layer].float(), image))
+        write_png(stem.with_name(f"{stem.name}_layer{layer}.png"), np.dstack([rgb, opacity]))
 
 
 def _write_sheet(pictures: list[tuple[Path, Path]], output: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from figureground.core.bounds import Bounds, Count, PositiveInt
+from figureground.core.edits import find_problems
 
 Seed = Annotated[int, Bounds(0, 2**32 - 1)]
 
@@ -88,6 +89,22 @@ class GenerateSettings(Settings):
 
 
 @dataclass
+class EditSettings(Settings):
+    """Options of `edit`."""
+
+    ckpt: str = ""
+    input: str | Sequence[str] = ""
+    edits: str | Sequence[Mapping[str, Any]] = ()
+    output: str = ""
+    device: str = "auto"
+
+    @staticmethod
+    def check_options(*, edits: str | Sequence[Mapping[str, Any]], **_: object) -> list[str]:
+        """Check edits that stand on the command line."""
+        return [] if isinstance(edits, str) else find_problems(edits)
+
+
+@dataclass
 class ConvertSettings(Settings):
     """Options of `convert`."""
 
@@ -116,6 +133,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "evaluate": EvaluateSettings,
     "predict": PredictSettings,
     "generate": GenerateSettings,
+    "edit": EditSettings,
     "convert": ConvertSettings,
     "prepare": PrepareSettings,
 }
