@@ -131,7 +131,7 @@ def test_order_of_the_method_is_kept() -> None:
 def test_removing_duplicating_and_naming_the_copy() -> None:
     image = start(
         None, Remove(layer=2), Duplicate(layer=1, x=0.5, y=0), Recolor(layer=2, color=(0, 0, 255))
-    )  # noqa: E501
+    )
     assert is_color(image, 10, 10, RED)
     assert is_color(image, 30, 10, BLUE)
     copy = take_apart(Known(), picture()).edit([Duplicate(layer=1)])

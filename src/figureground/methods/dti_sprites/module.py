@@ -34,7 +34,8 @@ from figureground.core.method import Method
 from figureground.core.protocols import ObjectFacts, ObjectMaps
 from figureground.core.types import Batch, Layers, check_image
 from figureground.data.pictures import accepts_pictures
-from figureground.methods.dti_sprites.networks import Scene, SceneModel
+from figureground.methods.dti_sprites.building import build_model
+from figureground.methods.dti_sprites.networks import Scene
 from figureground.methods.dti_sprites.pictures import (
     describe_scene,
     fill_background,
@@ -43,17 +44,16 @@ from figureground.methods.dti_sprites.pictures import (
     scene_titles,
     semantic_map,
 )
+from figureground.methods.dti_sprites.reassignment import Reassignment, replace_sprites
 from figureground.methods.dti_sprites.schedules import Milestones, check_setup, count_owners
 from figureground.methods.dti_sprites.sprites import (
     NUM_PICTURES,
     Clamp,
     ColorInit,
     MaskInit,
-    SpriteBank,
 )
-from figureground.methods.dti_sprites.transforms import Perceptrons, StackedPerceptrons
 from figureground.methods.dti_sprites.usage import SpriteUsage
-from figureground.nn.encoders import Encoder, EncoderName
+from figureground.nn.encoders import EncoderName
 from figureground.nn.precision import widen
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -163,45 +163,13 @@ class DTISprites(Method):
         if problems := self.check_options(**given):
             raise ValueError("; ".join(problems))
         size = (resolution, resolution)
-        own_size = size if sprite_size is None else (int(sprite_size[0]), int(sprite_size[1]))
         self.resolution, self.num_layers, self.num_regions = resolution, num_layers, num_layers + 1
 
-        def build_model() -> SceneModel:
-            return SceneModel(
-                SpriteBank(
-                    num_sprites,
-                    own_size,
-                    num_backgrounds,
-                    size,
-                    color_init=sprite_init,
-                    mask_init=mask_init,
-                    mask_std=mask_std,
-                    background_init=background_init,
-                    clamp=clamp,
-                    slope=clamp_slope,
-                ),
-                Encoder(encoder, encoder_pool),
-                num_layers=num_layers,
-                has_empty=empty_sprite,
-                size=size,
-                sprite_transform=(sprite_transform, sprite_milestones),
-                layer_transform=(layer_transform, layer_milestones),
-                background_transform=(background_transform, background_milestones),
-                perceptrons=Perceptrons(hidden_layers, hidden_width),
-                grid_size=grid_size,
-                kernel_size=kernel_size,
-                occlusion=occlusion,
-                selection=selection,
-                num_sweeps=greedy_sweeps,
-                empty_penalty=empty_penalty,
-                mask_noise=mask_noise,
-                frozen_until=freeze,
-            )
-
-        self._build_model = build_model
-        self.model = build_model()
-        self.reassign_every, self.reassign_layers = reassign_every, reassign_layers
-        self.reassign_threshold = reassign_threshold or 0.2 / num_sprites
+        self._build_model = partial(build_model, **given)
+        self.model = self._build_model()
+        self.reassignment = Reassignment(
+            reassign_every, reassign_threshold or 0.2 / num_sprites, reassign_layers
+        )
         owners = count_owners(
             num_layers, sprite_transform, layer_transform, background_transform, num_backgrounds
         )
@@ -271,17 +239,7 @@ class DTISprites(Method):
         scene = self.analyze(self.references.float() / 127.5 - 1)
         shape = (count, self.num_layers + 2)
         source = torch.randint(len(self.references), shape, generator=generator).to(self.device)
-        ground, order, rows = source[:, 0], source[:, 1], source[:, 2:]
-        layers = torch.arange(self.num_layers, device=self.device)
-        picked = Scene(
-            choice=scene.choice[rows, layers],
-            ground=scene.ground[ground],
-            color=scene.color[rows, layers],
-            mask=scene.mask[rows, layers],
-            background=None if scene.background is None else scene.background[ground],
-            occlusion=scene.occlusion[order],
-        )
-        return picked.as_layers()
+        return scene.mix(source[:, 0], source[:, 1], source[:, 2:]).as_layers()
 
     # -- training ----------------------------------------------------------------------------
 
@@ -313,8 +271,7 @@ class DTISprites(Method):
         self.descend(loss, *steps, player="all")
         self.usage.update(scene.choice)
         self._log_scene(scene)
-        due = self.reassign_every and iteration % self.reassign_every == 0
-        if due and iteration > self.model.frozen_until:
+        if self.reassignment.is_due(iteration) and iteration > self.model.frozen_until:
             self._reassign()
 
     def _log_scene(self, scene: Scene) -> None:
@@ -323,43 +280,16 @@ class DTISprites(Method):
 
     def _reassign(self) -> None:
         """Replace sprites that are hardly used by near-copies of the most used one."""
-        shares = self.trainer.strategy.broadcast(
-            self.usage.shares(self.reassign_layers, self.trainer.strategy)
-        )
+        strategy = self.trainer.strategy
+        shares = strategy.broadcast(self.usage.shares(self.reassignment.layers, strategy))
         for k, share in enumerate(shares.tolist()):
             self.log(f"train/usage/sprite{k}", share)
         self.usage.clear()
-        unused, winner = self.find_unused(shares)
+        unused, winner = self.reassignment.find_unused(shares, self.model.has_empty)
         self.log("train/reassigned", float(len(unused)))
         if unused:
-            noise = self.trainer.strategy.broadcast(torch.randn_like(self.model.sprites.color))
-            self.replace_sprites(unused, winner, noise)
-
-    def find_unused(self, shares: Tensor) -> tuple[list[int], int]:
-        """Sprites below the threshold, and the most used one, by usage (K,)."""
-        if self.model.has_empty:
-            shares = shares[:-1] / shares[:-1].max().clamp(min=1e-12)
-        unused = (shares < self.reassign_threshold).nonzero().flatten().tolist()
-        return unused, int(shares.argmax())
-
-    def replace_sprites(self, unused: list[int], winner: int, noise: Tensor | None = None) -> None:
-        """Make `unused` near-copies of `winner`: pictures, predictors and their moments."""
-        self.model.sprites.duplicate(unused, winner, noise)
-        mask = self.model.sprites.mask
-        changed: list[tuple[nn.Parameter, list[int], int]] = [(mask, unused, winner)]
-        for layer in range(self.num_layers):
-            first = layer * self.model.num_choices
-            rows = [first + k for k in unused]
-            for stack in self.model.sprite_group.regressors.values():
-                assert isinstance(stack, StackedPerceptrons)
-                changed += [
-                    (p, rows, first + winner) for p in stack.copy_rows(rows, first + winner)
-                ]
-        for optimizer in self.trainer.optimizers if self._trainer is not None else []:
-            for parameter, rows, source in changed:
-                for moment in optimizer.state.get(parameter, {}).values():
-                    if isinstance(moment, Tensor) and moment.shape == parameter.shape:
-                        moment[rows] = moment[source].clone()
+            noise = strategy.broadcast(torch.randn_like(self.model.sprites.color))
+            replace_sprites(self.model, unused, winner, noise, self.trainer.optimizers)
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Three: sprites and backgrounds; predictors; encoder."""

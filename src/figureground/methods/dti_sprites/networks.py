@@ -97,6 +97,24 @@ class Scene:
             F.pad(order + 1, (1, 0)),
         )
 
+    def mix(self, ground: Tensor, order: Tensor, layers: Tensor) -> Scene:
+        """New scenes of parts of these.
+
+        Args:
+            ground: Which scene gives the background, (N,).
+            order: Which gives the occlusion, (N,).
+            layers: Which gives each layer, (N, L).
+        """
+        own = torch.arange(layers.shape[1], device=layers.device)
+        return Scene(
+            choice=self.choice[layers, own],
+            ground=self.ground[ground],
+            color=self.color[layers, own],
+            mask=self.mask[layers, own],
+            background=None if self.background is None else self.background[ground],
+            occlusion=self.occlusion[order],
+        )
+
     def shares(self) -> Tensor:
         """Visible shares (B, L + 1, H, W) that sum to one, the background first."""
         seen = visibility(self.mask, self.occlusion).squeeze(2)
