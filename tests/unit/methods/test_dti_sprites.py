@@ -204,3 +204,12 @@ def test_rates_drop_by_group() -> None:
 def test_composition_without_layers_in_front_is_the_layer() -> None:
     color = torch.rand(2, 1, 3, 4, 4)
     assert_close(compose(color, torch.ones(2, 1, 1, 4, 4), torch.zeros(2, 1, 1)), color[:, 0])
+
+
+def test_mask_noise_fades_out() -> None:
+    model = DTISprites(**TINY, mask_noise=0.4, noise_until=100).model
+    assert [model.noise_level(n) for n in (0, 50, 100, 200)] == pytest.approx([0.4, 0.2, 0, 0])
+    image = torch.rand(2, 3, 20, 20)
+    assert model._draw_noise(image, 50).abs().max() <= 0.2  # type: ignore[union-attr]
+    assert model._draw_noise(image, 100) is None
+    assert DTISprites(**TINY).model.noise_level(10**6) == 0.4

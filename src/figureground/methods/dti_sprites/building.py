@@ -37,6 +37,7 @@ def build_model(
     clamp: Clamp,
     clamp_slope: float,
     mask_noise: float,
+    noise_until: int,
     freeze: int,
     occlusion: Literal["fixed", "predicted", "depth"],
     selection: Literal["exhaustive", "greedy"],
@@ -77,5 +78,6 @@ def build_model(
         num_sweeps=greedy_sweeps,
         empty_penalty=empty_penalty,
         mask_noise=mask_noise,
+        noise_until=noise_until,
         frozen_until=freeze,
     )

@@ -35,7 +35,6 @@ from figureground.core.protocols import ObjectFacts, ObjectMaps
 from figureground.core.types import Batch, Layers, check_image
 from figureground.data.pictures import accepts_pictures
 from figureground.methods.dti_sprites.building import build_model
-from figureground.methods.dti_sprites.networks import Scene
 from figureground.methods.dti_sprites.pictures import (
     describe_scene,
     fill_background,
@@ -45,6 +44,7 @@ from figureground.methods.dti_sprites.pictures import (
     semantic_map,
 )
 from figureground.methods.dti_sprites.reassignment import Reassignment, replace_sprites
+from figureground.methods.dti_sprites.scene import Scene
 from figureground.methods.dti_sprites.schedules import Milestones, check_setup, count_owners
 from figureground.methods.dti_sprites.sprites import (
     NUM_PICTURES,
@@ -90,6 +90,7 @@ class DTISprites(Method):
         clamp: See `SpriteBank`.
         clamp_slope: See `SpriteBank`.
         mask_noise: Amplitude of the noise on masks in training.
+        noise_until: Iteration by which that noise has faded to nothing; 0: it stays.
         freeze: Iterations during which sprites stay as they are.
         occlusion: `fixed` (later layers in front), `predicted` pair by pair, or by one `depth` per
             layer.
@@ -139,6 +140,7 @@ class DTISprites(Method):
         clamp: Clamp = "soft",
         clamp_slope: Fraction = 0.01,
         mask_noise: NonNegativeFloat = 0.4,
+        noise_until: Count = 0,
         freeze: Count = 0,
         occlusion: Literal["fixed", "predicted", "depth"] = "fixed",
         selection: Literal["exhaustive", "greedy"] = "exhaustive",

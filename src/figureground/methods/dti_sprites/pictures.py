@@ -16,7 +16,7 @@ from figureground.viz.overlays import label_colors
 
 if TYPE_CHECKING:
     from figureground.methods.dti_sprites.module import DTISprites
-    from figureground.methods.dti_sprites.networks import Scene
+    from figureground.methods.dti_sprites.scene import Scene
 
 _LIGHT, _DARK, _SQUARE = 0.9, 0.7, 4  # Checkerboard: two greys, side of a square in pixels.
 
