@@ -20,6 +20,7 @@ from figureground.methods.dti_sprites.composition import (
     search_greedily,
     split_choice,
 )
+from figureground.methods.dti_sprites.selection import indecision, lack_of_use, occupancy
 from figureground.methods.dti_sprites.sprites import SpriteBank
 from figureground.methods.dti_sprites.transforms import parse_sequence, soft_clamp
 
@@ -103,6 +104,8 @@ def test_depths_give_orders_without_circles() -> None:
     [
         ({"num_layers": 3, "num_sprites": 19}, "selection=exhaustive would try 6859 combinations"),
         ({"selection": "greedy", "num_backgrounds": 2}, "knows one background"),
+        ({"selection": "predicted"}, "balances usage by frequency_penalty, got reassign_every=100"),
+        ({"binary_penalty": 0.1}, "use selection=predicted or leave them at 0"),
         ({"sprite_size": [8, 8]}, "layer_transform must place sprites"),
         ({"sprite_size": [8]}, "expected height and width"),
         ({"sprite_milestones": [10, 20]}, "names 2 transformations, but color_affine has 1"),
@@ -213,3 +216,64 @@ def test_mask_noise_fades_out() -> None:
     assert model._draw_noise(image, 50).abs().max() <= 0.2  # type: ignore[union-attr]
     assert model._draw_noise(image, 100) is None
     assert DTISprites(**TINY).model.noise_level(10**6) == 0.4
+
+
+PREDICTED = TINY | {
+    "selection": "predicted", "reassign_every": 0, "num_layers": 2, "empty_sprite": True,
+}  # fmt: skip
+
+
+def test_predicted_choices_are_drawn_in_training_and_fixed_after() -> None:
+    model = DTISprites(**PREDICTED).model
+    image = torch.rand(16, 3, 20, 20)
+    scene = model(image, 1)
+    assert_close(scene.probabilities, torch.full((2, 16, 4), 0.25))
+    assert len(scene.choice.unique()) > 1
+    chosen = model._render_chosen(
+        model._predict(model.encoder(image), 1), scene.choice, None, False
+    )
+    assert chosen[0].shape == scene.color.shape
+    model.eval()
+    assert (model(image).choice == 0).all()  # The first of equals.
+    scene.composite().square().mean().backward()
+    moved = [p.grad is not None and bool(p.grad.any()) for p in model.selector.parameters()]  # type: ignore[union-attr]
+    assert any(moved)
+
+
+def test_drawn_rendering_equals_that_of_the_choice() -> None:
+    model = DTISprites(**(PREDICTED | {"mask_noise": 0.0})).eval().model
+    image = torch.rand(4, 3, 20, 20)
+    scene = model(image, 1)
+    betas = model._predict(model.encoder(image), 1)
+    color, mask = model._render_chosen(betas, scene.choice, None, False)
+    # The colour of an empty layer is never seen.
+    assert_close(scene.mask, mask)
+    assert_close(scene.color * mask, color * mask)
+
+
+def test_frozen_sprites_are_never_predicted_empty() -> None:
+    model = DTISprites(**(PREDICTED | {"freeze": 5})).model
+    scene = model(torch.rand(32, 3, 20, 20), 5)
+    assert int(scene.choice.max()) < 3
+    assert_close(scene.probabilities[..., -1], torch.zeros(2, 32))
+    assert int(model(torch.rand(64, 3, 20, 20), 6).choice.max()) == 3
+
+
+def test_penalties_are_those_of_loops() -> None:
+    p = torch.rand(2, 5, 4).softmax(dim=2)
+    usage = [sum(float(p[layer, b, k]) for layer in range(2) for b in range(5)) / 5
+             for k in range(4)]  # fmt: skip
+    assert float(lack_of_use(p, 0.6)) == pytest.approx(
+        sum(max(0, 0.6 - u) for u in usage), abs=1e-5
+    )
+    densities = [6 * float(x) * (1 - float(x)) for x in p.flatten()]
+    assert float(indecision(p)) == pytest.approx(sum(densities) / 40, abs=1e-5)
+    shown = sum(1 - float(p[layer, b, 3]) for layer in range(2) for b in range(5)) / 5
+    assert float(occupancy(p)) == pytest.approx(shown, abs=1e-5)
+    method = DTISprites(
+        **PREDICTED, frequency_penalty=2.0, binary_penalty=3.0, frequency_floor=0.9,
+        empty_penalty=0.5,
+    )  # fmt: skip
+    method.log_losses = lambda losses: None  # type: ignore[method-assign, assignment]
+    expected = 2 * lack_of_use(p[..., :3], 0.9) + 3 * indecision(p) + 0.5 * occupancy(p)
+    assert_close(method._penalize(p), expected)

@@ -46,6 +46,7 @@ from figureground.methods.dti_sprites.pictures import (
 from figureground.methods.dti_sprites.reassignment import Reassignment, replace_sprites
 from figureground.methods.dti_sprites.scene import Scene
 from figureground.methods.dti_sprites.schedules import Milestones, check_setup, count_owners
+from figureground.methods.dti_sprites.selection import indecision, lack_of_use, occupancy
 from figureground.methods.dti_sprites.sprites import (
     NUM_PICTURES,
     Clamp,
@@ -94,10 +95,16 @@ class DTISprites(Method):
         freeze: Iterations during which sprites stay as they are.
         occlusion: `fixed` (later layers in front), `predicted` pair by pair, or by one `depth` per
             layer.
-        selection: `exhaustive` over all combinations, or `greedy` layer by layer.
+        selection: `exhaustive` over all combinations, `greedy` layer by layer, or `predicted`
+            without a search, see `selection`.
         greedy_sweeps: Passes of the greedy search.
+        selection_temperature: Of the Gumbel-softmax that draws predicted sprites.
+        frequency_penalty: Weight of `selection.lack_of_use`, for predicted selection.
+        frequency_floor: Its floor; None is 1 / K.
+        binary_penalty: Weight of `selection.indecision`, for predicted selection.
         empty_sprite: Whether a layer may stay empty.
-        empty_penalty: Added to the error of what is not empty, in the choice only.
+        empty_penalty: Added to the error of what is not empty, in the choice only; for predicted
+            selection the weight of `selection.occupancy`.
         encoder_visits: How often Adam steps the encoder in one iteration: `original` once for each
             network that owns it, as behind the published figures, or `once`.
         milestones: Iterations after which learning rates drop.
@@ -143,8 +150,12 @@ class DTISprites(Method):
         noise_until: Count = 0,
         freeze: Count = 0,
         occlusion: Literal["fixed", "predicted", "depth"] = "fixed",
-        selection: Literal["exhaustive", "greedy"] = "exhaustive",
+        selection: Literal["exhaustive", "greedy", "predicted"] = "exhaustive",
         greedy_sweeps: PositiveInt = 1,
+        selection_temperature: PositiveFloat = 1.0,
+        frequency_penalty: NonNegativeFloat = 0.0,
+        frequency_floor: Fraction | None = None,
+        binary_penalty: NonNegativeFloat = 0.0,
         empty_sprite: bool = False,
         empty_penalty: NonNegativeFloat = 0.0,
         encoder_visits: Literal["original", "once"] = "original",
@@ -175,6 +186,8 @@ class DTISprites(Method):
         owners = count_owners(
             num_layers, sprite_transform, layer_transform, background_transform, num_backgrounds
         )
+        self.penalties = (frequency_penalty, binary_penalty, empty_penalty)
+        self.frequency_floor = frequency_floor or 1 / num_sprites
         self.visits = max(owners, 1) if encoder_visits == "original" else 1
         self.rates = Milestones(milestones, sprite_gamma, predictor_gamma)
         self.usage = SpriteUsage(num_layers, self.model.num_choices)
@@ -268,6 +281,8 @@ class DTISprites(Method):
         scene = self.model(image, iteration)
         loss = F.mse_loss(widen(scene.composite()), image)
         self.log_losses({"reconstruction": loss})
+        if scene.probabilities is not None:
+            loss = loss + self._penalize(scene.probabilities)
         # The encoder once for each network that owns it, see `encoder_visits`.
         steps = [*optimizers[:2], *[optimizers[2]] * self.visits]
         self.descend(loss, *steps, player="all")
@@ -275,6 +290,19 @@ class DTISprites(Method):
         self._log_scene(scene)
         if self.reassignment.is_due(iteration) and iteration > self.model.frozen_until:
             self._reassign()
+
+    def _penalize(self, probabilities: Tensor) -> Tensor:
+        """Weighted penalties on predicted choices (L, B, K)."""
+        frequency, binary, empty = self.penalties
+        sprites = probabilities[..., : len(self.model.sprites)]
+        terms = {
+            "frequency": frequency * lack_of_use(sprites, self.frequency_floor),
+            "binary": binary * indecision(probabilities),
+        }
+        if self.model.has_empty:
+            terms["empty"] = empty * occupancy(probabilities)
+        self.log_losses(terms)
+        return torch.stack(list(terms.values())).sum()
 
     def _log_scene(self, scene: Scene) -> None:
         for number, share in enumerate(scene.changes):

@@ -20,6 +20,7 @@ from figureground.methods.dti_sprites.composition import (
     split_choice,
 )
 from figureground.methods.dti_sprites.scene import Scene
+from figureground.methods.dti_sprites.selection import SelectionPredictor
 from figureground.methods.dti_sprites.sprites import SpriteBank
 from figureground.methods.dti_sprites.transforms import (
     Padding,
@@ -49,8 +50,9 @@ class SceneModel(nn.Module):
         grid_size: Control points per side of thin-plate splines.
         kernel_size: Window of morphological transformations.
         occlusion: `fixed`, `predicted` or by `depth`.
-        selection: `exhaustive` or `greedy`.
+        selection: `exhaustive`, `greedy` or `predicted`.
         num_sweeps: Of the greedy search.
+        temperature: Of predicted selection.
         empty_penalty: Added to the error of what is not empty, in the choice only.
         mask_noise: Amplitude of the noise on masks in training.
         noise_until: Iteration by which the noise has faded to nothing; 0: it stays.
@@ -72,8 +74,9 @@ class SceneModel(nn.Module):
         grid_size: int = 4,
         kernel_size: int = 3,
         occlusion: Literal["fixed", "predicted", "depth"] = "fixed",
-        selection: Literal["exhaustive", "greedy"] = "exhaustive",
+        selection: Literal["exhaustive", "greedy", "predicted"] = "exhaustive",
         num_sweeps: int = 1,
+        temperature: float = 1.0,
         empty_penalty: float = 0.0,
         mask_noise: float = 0.4,
         noise_until: int = 0,
@@ -112,6 +115,12 @@ class SceneModel(nn.Module):
                 1, encoder.num_features, count, perceptrons
             )
 
+        self.selector: SelectionPredictor | None = None
+        if selection == "predicted":
+            self.selector = SelectionPredictor(
+                num_layers, self.num_choices, encoder.num_features, perceptrons, temperature
+            )
+
     def predictors(self) -> list[nn.Parameter]:
         """Parameters of all predictors, those of neither sprites nor encoder."""
         skipped = {id(p) for part in (self.sprites, self.encoder) for p in part.parameters()}
@@ -131,12 +140,26 @@ class SceneModel(nn.Module):
         betas = self._predict(features, iteration)
         occlusion = self._occlude(features)
         grounds = self._render_backgrounds(betas["background"], len(image))
-        with torch.no_grad():
-            choice, ground, changes = self._choose(image, betas, grounds, occlusion, noise, frozen)
-        color, mask = self._render_chosen(betas, choice, noise, frozen)
+        chosen = probabilities = None
+        if self.selector is None:
+            with torch.no_grad():
+                found = self._choose(image, betas, grounds, occlusion, noise, frozen)
+            choice, ground, changes = found
+        else:
+            may_be_empty = self.has_empty and not frozen
+            chosen, probabilities = self.selector(
+                features, iteration is not None, may_be_empty or not self.has_empty
+            )
+            choice, changes = chosen.argmax(dim=2).mT, []
+            ground = torch.zeros_like(choice[:, 0])
+        if chosen is None or iteration is None:
+            color, mask = self._render_chosen(betas, choice, noise, frozen)
+        else:
+            color, mask = self._render_drawn(betas, chosen, noise, frozen)
         rows = torch.arange(len(image), device=image.device)
         background = None if grounds is None else grounds[ground, rows]
         scene = Scene(choice, ground, color, mask, background, occlusion, changes)
+        scene.probabilities = probabilities
         if iteration is None:
             scene.parameters = self._list_parameters(betas, choice, ground)
         return scene
@@ -273,6 +296,22 @@ class SceneModel(nn.Module):
         own = stack[chosen].unsqueeze(2)  # (L, B, 1, C, h, w)
         color, mask = self._render({**betas, "sprite": sprite}, own, noise)
         return color.squeeze(2).transpose(0, 1), mask.squeeze(2).transpose(0, 1)
+
+    def _render_drawn(
+        self,
+        betas: dict[str, dict[int, Tensor]],
+        chosen: Tensor,
+        noise: Tensor | None,
+        frozen: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """As `_render_chosen`, with gradients for the choices (L, B, K) that were drawn."""
+        stack = self.sprites.stack(
+            with_canvas=noise is not None, with_empty=self.has_empty, frozen=frozen
+        )
+        weights = chosen[..., None, None, None]
+        color, mask = self._render(betas, stack, noise)
+        color, mask = ((weights * part).sum(dim=2).transpose(0, 1) for part in (color, mask))
+        return color, mask
 
 
 def _pick(beta: Tensor, choice: Tensor | None) -> Tensor:

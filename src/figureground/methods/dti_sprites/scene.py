@@ -29,6 +29,7 @@ class Scene:
         changes: Share of choices that each sweep of the greedy search changed.
         parameters: After training, the numbers behind what was chosen, by group and module:
             (B, L, d), of backgrounds (B, 1, d).
+        probabilities: Of the sprites in each layer, (L, B, K), if they are predicted.
     """
 
     choice: Tensor
@@ -39,6 +40,7 @@ class Scene:
     occlusion: Tensor
     changes: list[float] = field(default_factory=list)
     parameters: dict[str, Tensor] = field(default_factory=dict)
+    probabilities: Tensor | None = None
 
     def layers(self) -> tuple[Tensor, Tensor, Tensor]:
         """Colours, masks and occlusion with the background, if there is one, as first layer."""
