@@ -21,8 +21,9 @@ from figureground.methods.dti_sprites.composition import (
     split_choice,
 )
 from figureground.methods.dti_sprites.selection import indecision, lack_of_use, occupancy
+from figureground.methods.dti_sprites.shadows import Shadows
 from figureground.methods.dti_sprites.sprites import SpriteBank
-from figureground.methods.dti_sprites.transforms import parse_sequence, soft_clamp
+from figureground.methods.dti_sprites.transforms import Perceptrons, parse_sequence, soft_clamp
 
 TINY: dict[str, Any] = {
     "resolution": 20, "num_sprites": 3, "encoder": "default", "hidden_width": 8,
@@ -105,6 +106,7 @@ def test_depths_give_orders_without_circles() -> None:
         ({"num_layers": 3, "num_sprites": 19}, "selection=exhaustive would try 6859 combinations"),
         ({"selection": "greedy", "num_backgrounds": 2}, "knows one background"),
         ({"selection": "predicted"}, "balances usage by frequency_penalty, got reassign_every=100"),
+        ({"shadows": True, "num_backgrounds": 0}, "needs a background to fall on"),
         ({"binary_penalty": 0.1}, "use selection=predicted or leave them at 0"),
         ({"sprite_size": [8, 8]}, "layer_transform must place sprites"),
         ({"sprite_size": [8]}, "expected height and width"),
@@ -277,3 +279,29 @@ def test_penalties_are_those_of_loops() -> None:
     method.log_losses = lambda losses: None  # type: ignore[method-assign, assignment]
     expected = 2 * lack_of_use(p[..., :3], 0.9) + 3 * indecision(p) + 0.5 * occupancy(p)
     assert_close(method._penalize(p), expected)
+
+
+def test_shadows_darken_the_background_beside_their_layer() -> None:
+    shadows = Shadows(2, 5, Perceptrons(0, 8))
+    ground, mask = torch.full((1, 3, 32, 32), 0.5), torch.zeros(1, 2, 1, 32, 32)
+    assert_close(shadows(ground, mask, torch.rand(1, 5)), ground)
+    mask[0, 1, 0, 12:20, 4:12] = 1
+    with torch.no_grad():
+        shadows.perceptrons.biases[-1][1, 0] = torch.tensor([10.0, 10.0, 0.0])
+    cast = shadows(ground, mask.requires_grad_(), torch.rand(1, 5))
+    # Moved to the right by a quarter of the picture, as dark as can be.
+    assert_close(cast[0, :, 16, 16], torch.full((3,), 0.1), atol=1e-3, rtol=0)
+    assert_close(cast[0, :, 16, 2], torch.full((3,), 0.5))
+    cast.sum().backward()
+    assert mask.grad is None
+    assert shadows.perceptrons.biases[-1].grad is not None
+
+
+def test_shadows_are_learned_with_the_rest() -> None:
+    method = DTISprites(**TINY, shadows=True)
+    owned = {id(p) for p in method.model.predictors()}
+    assert {id(p) for p in method.model.shadows.parameters()} <= owned  # type: ignore[union-attr]
+    scene = method.model(torch.rand(2, 3, 20, 20), 1)
+    plain = DTISprites(**TINY).model
+    assert plain.shadows is None
+    assert scene.background.mean() < 0.5

@@ -45,6 +45,7 @@ def build_model(
     selection_temperature: float,
     empty_sprite: bool,
     empty_penalty: float,
+    shadows: bool,
     **_: object,
 ) -> SceneModel:
     """Draw a model anew; options as in `DTISprites`, others are passed over."""
@@ -79,6 +80,7 @@ def build_model(
         num_sweeps=greedy_sweeps,
         temperature=selection_temperature,
         empty_penalty=empty_penalty,
+        shadows=shadows,
         mask_noise=mask_noise,
         noise_until=noise_until,
         frozen_until=freeze,

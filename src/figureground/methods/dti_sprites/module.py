@@ -85,11 +85,7 @@ class DTISprites(Method):
         grid_size: Control points per side of thin-plate splines.
         kernel_size: Window of morphological transformations.
         sprite_init: See `SpriteBank`.
-        mask_init: See `SpriteBank`.
-        mask_std: See `SpriteBank`.
-        background_init: See `SpriteBank`.
-        clamp: See `SpriteBank`.
-        clamp_slope: See `SpriteBank`.
+        mask_init, mask_std, background_init, clamp, clamp_slope: See `SpriteBank`.
         mask_noise: Amplitude of the noise on masks in training.
         noise_until: Iteration by which that noise has faded to nothing; 0: it stays.
         freeze: Iterations during which sprites stay as they are.
@@ -105,6 +101,7 @@ class DTISprites(Method):
         empty_sprite: Whether a layer may stay empty.
         empty_penalty: Added to the error of what is not empty, in the choice only; for predicted
             selection the weight of `selection.occupancy`.
+        shadows: Whether layers cast shadows on the background, see `Shadows`.
         encoder_visits: How often Adam steps the encoder in one iteration: `original` once for each
             network that owns it, as behind the published figures, or `once`.
         milestones: Iterations after which learning rates drop.
@@ -158,6 +155,7 @@ class DTISprites(Method):
         binary_penalty: NonNegativeFloat = 0.0,
         empty_sprite: bool = False,
         empty_penalty: NonNegativeFloat = 0.0,
+        shadows: bool = False,
         encoder_visits: Literal["original", "once"] = "original",
         milestones: Sequence[PositiveInt] = (),
         sprite_gamma: PositiveFloat = 1.0,

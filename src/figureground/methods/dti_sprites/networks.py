@@ -21,6 +21,7 @@ from figureground.methods.dti_sprites.composition import (
 )
 from figureground.methods.dti_sprites.scene import Scene
 from figureground.methods.dti_sprites.selection import SelectionPredictor
+from figureground.methods.dti_sprites.shadows import Shadows
 from figureground.methods.dti_sprites.sprites import SpriteBank
 from figureground.methods.dti_sprites.transforms import (
     Padding,
@@ -54,6 +55,7 @@ class SceneModel(nn.Module):
         num_sweeps: Of the greedy search.
         temperature: Of predicted selection.
         empty_penalty: Added to the error of what is not empty, in the choice only.
+        shadows: Whether layers cast shadows on the background.
         mask_noise: Amplitude of the noise on masks in training.
         noise_until: Iteration by which the noise has faded to nothing; 0: it stays.
         frozen_until: Last iteration at which sprites stay as they are.
@@ -78,6 +80,7 @@ class SceneModel(nn.Module):
         num_sweeps: int = 1,
         temperature: float = 1.0,
         empty_penalty: float = 0.0,
+        shadows: bool = False,
         mask_noise: float = 0.4,
         noise_until: int = 0,
         frozen_until: int = 0,
@@ -115,6 +118,9 @@ class SceneModel(nn.Module):
                 1, encoder.num_features, count, perceptrons
             )
 
+        self.shadows: Shadows | None = None
+        if shadows:
+            self.shadows = Shadows(num_layers, encoder.num_features, perceptrons)
         self.selector: SelectionPredictor | None = None
         if selection == "predicted":
             self.selector = SelectionPredictor(
@@ -158,6 +164,8 @@ class SceneModel(nn.Module):
             color, mask = self._render_drawn(betas, chosen, noise, frozen)
         rows = torch.arange(len(image), device=image.device)
         background = None if grounds is None else grounds[ground, rows]
+        if background is not None and self.shadows is not None:
+            background = self.shadows(background, mask, features)
         scene = Scene(choice, ground, color, mask, background, occlusion, changes)
         scene.probabilities = probabilities
         if iteration is None:

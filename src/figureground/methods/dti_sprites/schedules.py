@@ -68,6 +68,7 @@ def check_setup(
     background_milestones: Sequence[int],
     selection: str,
     empty_sprite: bool,
+    shadows: bool,
     reassign_every: int,
     frequency_penalty: float,
     binary_penalty: float,
@@ -93,6 +94,8 @@ def check_setup(
             f"selection={selection} knows one background, got num_backgrounds={num_backgrounds}; "
             "use selection=exhaustive or one background"
         )
+    if shadows and not num_backgrounds:
+        problems.append("shadows=true needs a background to fall on; use num_backgrounds=1")
     differs = sprite_size is not None and list(sprite_size) != [resolution, resolution]
     if sprite_size is not None and len(sprite_size) != 2:
         problems.append(f"sprite_size={list(sprite_size)}: expected height and width")
