@@ -20,6 +20,7 @@ from figureground.methods.dti_sprites.composition import (
     search_greedily,
     split_choice,
 )
+from figureground.methods.dti_sprites.reassignment import replace_sprites
 from figureground.methods.dti_sprites.selection import indecision, lack_of_use, occupancy
 from figureground.methods.dti_sprites.shadows import Shadows
 from figureground.methods.dti_sprites.sprites import SpriteBank
@@ -305,3 +306,38 @@ def test_shadows_are_learned_with_the_rest() -> None:
     plain = DTISprites(**TINY).model
     assert plain.shadows is None
     assert scene.background.mean() < 0.5
+
+
+def test_generated_sprites_start_as_learned_ones_and_move_by_their_codes() -> None:
+    learned, generated = (
+        DTISprites(**TINY, sprite_source=source).model.sprites  # type: ignore[arg-type]
+        for source in ("learned", "generated")
+    )
+    for one, two in zip(learned.raw(), generated.raw(), strict=True):
+        assert_close(one, two)
+    method = DTISprites(**TINY, sprite_source="generated")
+    optimizers = method.configure_optimizers()
+    owned = {id(p) for o in optimizers for group in o.param_groups for p in group["params"]}
+    assert owned == {id(p) for p in method.parameters() if p.requires_grad}
+    before = method.model.sprites.color.clone()
+    for _ in range(2):
+        method.model(torch.rand(4, 3, 20, 20), 1).composite().sum().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    color, mask = method.model.sprites.raw()
+    assert (color - before).abs().max() > 0
+    assert mask.shape == (3, 1, 20, 20)
+    assert len(method.pictures(Batch(torch.rand(2, 3, 20, 20), ("a", "b")))["sprites"]) == 4
+
+
+def test_generated_sprites_are_replaced_by_codes() -> None:
+    model = DTISprites(**TINY, sprite_source="generated").model
+    with torch.no_grad():
+        for parameter in model.sprites.decoder.parameters():  # type: ignore[union-attr, operator]
+            parameter.normal_(0, 0.1)
+    assert (model.sprites.raw()[0][2] - model.sprites.raw()[0][1]).abs().max() > 0.01
+    replace_sprites(model, [2], 1)
+    color, mask = model.sprites.raw()
+    assert_close(color[2], color[1], atol=1e-2, rtol=0)
+    assert_close(mask[2], mask[1], atol=1e-2, rtol=0)
+    assert not torch.equal(color[2], color[1])

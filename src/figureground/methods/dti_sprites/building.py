@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from figureground.methods.dti_sprites.generated import GeneratedBank
 from figureground.methods.dti_sprites.networks import SceneModel
 from figureground.methods.dti_sprites.sprites import Clamp, ColorInit, MaskInit, SpriteBank
 from figureground.methods.dti_sprites.transforms import Perceptrons
@@ -18,6 +19,7 @@ def build_model(
     num_layers: int,
     num_backgrounds: int,
     sprite_size: Sequence[int] | None,
+    sprite_source: Literal["learned", "generated"],
     encoder: EncoderName,
     encoder_pool: Sequence[int],
     sprite_transform: str,
@@ -51,7 +53,8 @@ def build_model(
     """Draw a model anew; options as in `DTISprites`, others are passed over."""
     size = (resolution, resolution)
     own_size = size if sprite_size is None else (int(sprite_size[0]), int(sprite_size[1]))
-    sprites = SpriteBank(
+    bank = GeneratedBank if sprite_source == "generated" else SpriteBank
+    sprites = bank(
         num_sprites,
         own_size,
         num_backgrounds,

@@ -71,6 +71,7 @@ class DTISprites(Method):
         num_layers: L, objects per picture at most.
         num_backgrounds: M.
         sprite_size: Height and width of sprites, or None for the picture's.
+        sprite_source: Whether sprites are `learned` pixel by pixel or `generated` from codes.
         encoder: Which trunk, see `Encoder`.
         encoder_pool: Rows and columns of cells that the encoder keeps.
         sprite_transform: Sequence of each sprite in each layer.
@@ -125,6 +126,7 @@ class DTISprites(Method):
         num_layers: PositiveInt = 1,
         num_backgrounds: Count = 1,
         sprite_size: Sequence[PositiveInt] | None = None,
+        sprite_source: Literal["learned", "generated"] = "learned",
         encoder: EncoderName = "resnet20",
         encoder_pool: Sequence[PositiveInt] = (1, 1),
         sprite_transform: str = "color_projective_tps",
@@ -316,13 +318,13 @@ class DTISprites(Method):
         unused, winner = self.reassignment.find_unused(shares, self.model.has_empty)
         self.log("train/reassigned", float(len(unused)))
         if unused:
-            noise = strategy.broadcast(torch.randn_like(self.model.sprites.color))
+            noise = strategy.broadcast(self.model.sprites.draw_noise())
             replace_sprites(self.model, unused, winner, noise, self.trainer.optimizers)
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Three: sprites and backgrounds; predictors; encoder."""
         groups = (
-            list(self.model.sprites.parameters()),
+            [p for p in self.model.sprites.parameters() if p.requires_grad],
             self.model.predictors(),
             list(self.model.encoder.parameters()),
         )

@@ -124,7 +124,7 @@ def on_checkerboard(color: Tensor, alpha: Tensor) -> Tensor:
 def _sprite_sheet(method: DTISprites, multiple: int) -> Tensor:
     bank = method.model.sprites
     size = (method.resolution, method.resolution)
-    color, mask = (p.clamp(0, 1) for p in (bank.color, bank.mask))
+    color, mask = (part.clamp(0, 1) for part in bank.raw())
     sheet = F.interpolate(on_checkerboard(color, mask), size)
     frame = torch.ones(size, dtype=torch.bool, device=sheet.device)
     frame[1:-1, 1:-1] = False

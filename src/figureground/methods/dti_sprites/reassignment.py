@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from figureground.methods.dti_sprites.networks import SceneModel
@@ -58,13 +58,11 @@ def replace_sprites(
         model: Changed in place.
         unused: Sprites to replace.
         winner: Sprite to copy.
-        noise: Normal, (K, 3, h, w), what copies differ by; drawn if None.
+        noise: What copies differ by, see `SpriteBank.draw_noise`; drawn if None.
         optimizers: Whose moments are copied too.
     """
-    model.sprites.duplicate(unused, winner, noise)
-    changed: list[tuple[nn.Parameter, list[int], int]] = [
-        (model.sprites.mask, list(unused), winner)
-    ]
+    copied = model.sprites.duplicate(unused, winner, noise)
+    changed = [(parameter, list(unused), winner) for parameter in copied]
     for layer in range(model.num_layers):
         first = layer * model.num_choices
         rows = [first + k for k in unused]
