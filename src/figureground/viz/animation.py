@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-_MOST_FRAMES, _MOST_PIXELS = 100, 512  # Frames of a GIF, and its longer side.
+_MOST_FRAMES, _MOST_PIXELS = 50, 512  # Frames of a GIF, and its longer side.
 _SECONDS = 10.0
 
 

@@ -96,15 +96,7 @@ def check_setup(
         )
     if shadows and not num_backgrounds:
         problems.append("shadows=true needs a background to fall on; use num_backgrounds=1")
-    differs = sprite_size is not None and list(sprite_size) != [resolution, resolution]
-    if sprite_size is not None and len(sprite_size) != 2:
-        problems.append(f"sprite_size={list(sprite_size)}: expected height and width")
-    elif differs and not any(name in layer_transform for name in _RESIZING):
-        problems.append(
-            f"sprite_size={list(sprite_size or ())} differs from resolution={resolution}, so "
-            "layer_transform must place sprites on the picture; expected one such as color_position"
-        )
-    return problems
+    return problems + _check_size(sprite_size, resolution, layer_transform)
 
 
 def _check_sequence(name: str, text: str, milestones: Sequence[int]) -> list[str]:
@@ -138,5 +130,19 @@ def _check_prediction(selection: str, reassign_every: int, penalties: float) -> 
         return [
             "frequency_penalty and binary_penalty act on predicted choices, got selection="
             f"{selection}; use selection=predicted or leave them at 0"
+        ]
+    return []
+
+
+def _check_size(
+    sprite_size: Sequence[int] | None, resolution: int, layer_transform: str
+) -> list[str]:
+    differs = sprite_size is not None and list(sprite_size) != [resolution, resolution]
+    if sprite_size is not None and len(sprite_size) != 2:
+        return [f"sprite_size={list(sprite_size)}: expected height and width"]
+    if differs and not any(name in layer_transform for name in _RESIZING):
+        return [
+            f"sprite_size={list(sprite_size or ())} differs from resolution={resolution}, so "
+            "layer_transform must place sprites on the picture; expected one such as color_position"
         ]
     return []
