@@ -172,7 +172,7 @@ class Interleave(Callback):
             self.choice = scene.choice
 
         method.model.register_forward_hook(keep)
-        method.model._draw_noise = lambda image: self.noise.to(image)  # type: ignore[method-assign]
+        method.model._draw_noise = lambda image, iteration: self.noise.to(image)  # type: ignore[method-assign]
 
 
 def check_weights(plain: PlainDTI, method: DTISprites) -> None:

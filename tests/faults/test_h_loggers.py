@@ -19,8 +19,9 @@ import pytest
 from short import short
 from tiny import Run
 
-from faults import METHODS, read_rows
+from faults import METHODS, build_tiny, read_rows
 from figureground.callbacks import loggers as module
+from figureground.callbacks.image_grid import ImageGrid
 from figureground.callbacks.loggers import CsvLogger, SafeWandbLogger
 from figureground.callbacks.progress import Progress
 from figureground.core.errors import WriteError
@@ -35,6 +36,8 @@ _trouble = os.environ["FAKE_WANDB"]
 
 class Image:
     def __init__(self, pixels): self.pixels = pixels
+
+class Video(Image): ...
 
 class Run:
     def __init__(self, options):
@@ -161,6 +164,18 @@ def test_wandb_offline_keeps_one_folder_and_goes_on_under_its_id(
     assert opened[-1].id == "id0"
     resumed.finalize("failed")
     assert opened[-1].code == 1
+
+
+def test_wandb_gets_pictures_and_how_they_came_about(tmp_path: Path, wandb: Any) -> None:
+    opened = wandb().opened
+    grid = ImageGrid(str(tmp_path / "images"), every=2, num_images=2)
+    part = Run(tmp_path, grid, iterations=4, validate_every=2, make=lambda: build_tiny("redo"))
+    part.trainer.loggers = [*part.trainer.loggers, SafeWandbLogger("p", str(tmp_path))]
+    part.start()
+    logged = [(key, value) for row in opened[0].rows for key, value in row.items()]
+    assert [key for key, _ in logged].count("images/redraw_object") == 2
+    [moving] = [value[0] for key, value in logged if key == "images/redraw_object_evolution"]
+    assert moving.pixels == str(tmp_path / "images/redraw_object.gif")
 
 
 def test_csv_that_cannot_be_written_is_a_failed_save(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,10 @@ from figureground.core.bounds import PositiveInt
 from figureground.core.io import atomic_write
 from figureground.core.method import Method
 from figureground.core.types import Batch
+from figureground.viz.animation import save_gif
 from figureground.viz.grids import picture_grid, save_png
+
+logger = logging.getLogger(__name__)
 
 
 class ImageGrid(Callback):
@@ -22,17 +27,25 @@ class ImageGrid(Callback):
 
     Writes `<name>_<iteration>.png` and, always the newest, `<name>.png`, and hands the pictures to
     loggers that take any. Random numbers come from a stream of its own: drawing changes nothing.
+    When training ends, `<name>.gif` shows all drawings one after the other. They are read from the
+    directory, so that those from before a stop are among them.
 
     Args:
-        directory: Where the PNG files go.
+        directory: Where the files go.
         every: Iterations between two drawings; drawn at the first validation from then on.
         num_images: Pictures, taken evenly from the validation set (training set if there is none).
+        animate: Whether to write GIFs.
     """
 
     def __init__(
-        self, directory: str, every: PositiveInt = 1000, num_images: PositiveInt = 5
+        self,
+        directory: str,
+        every: PositiveInt = 1000,
+        num_images: PositiveInt = 5,
+        animate: bool = True,
     ) -> None:
         self.directory, self.every, self.num_images = Path(directory), every, num_images
+        self.animate = animate
         self._batch: Batch | None = None
         self._drawn_at = 0
 
@@ -46,6 +59,32 @@ class ImageGrid(Callback):
         """Draw what came out."""
         if _batches_done(trainer) > self._drawn_at:
             self.draw(trainer, pl_module)
+        if self.animate and trainer.is_global_zero:
+            for path in self.write_animations(_batches_done(trainer)):
+                for each in trainer.loggers:
+                    if isinstance(each, WandbLogger):
+                        each.log_video(f"images/{path.stem}_evolution", [str(path)])
+
+    def write_animations(self, until: int) -> list[Path]:
+        """Write `<name>.gif` from the drawings up to iteration `until`; return what was written."""
+        drawings: dict[str, dict[int, Path]] = {}
+        for path in self.directory.glob("*.png"):
+            found = re.fullmatch(r"(.+)_(\d{6,})", path.stem)
+            if found and int(found[2]) <= until:
+                drawings.setdefault(found[1], {})[int(found[2])] = path
+        written = []
+        for name, frames in sorted(drawings.items()):
+            target = self.directory / f"{name}.gif"
+            if len(frames) < 2:
+                logger.info(
+                    "%s was not written: it needs two drawings, there is one; train longer or "
+                    "lower callbacks.image_grid.every", target,
+                )  # fmt: skip
+                continue
+            with atomic_write(target) as file:
+                save_gif([frames[number] for number in sorted(frames)], file)
+            written.append(target)
+        return written
 
     def state_dict(self) -> dict[str, Any]:
         """When it was last drawn."""
@@ -67,16 +106,18 @@ class ImageGrid(Callback):
         if self._batch is None:
             self._batch = self._choose(trainer)
         grids = _draw_apart(module, self._batch.to(module.device))
+        titles = module.picture_titles()
         for name, pictures in grids.items():
-            pixels = picture_grid(pictures, columns=max(1, len(pictures) // len(self._batch)))
+            columns = max(1, len(pictures) // len(self._batch))
+            pixels = picture_grid(pictures, columns, titles=titles.get(name, ()))
             for file_name in (f"{name}_{done:06d}.png", f"{name}.png"):
                 with atomic_write(self.directory / file_name) as file:
                     save_png(pixels, file)
-            for logger in trainer.loggers:
-                if isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_image(f"images/{name}", pixels, done, dataformats="HWC")
-                elif isinstance(logger, WandbLogger):
-                    logger.log_image(f"images/{name}", [pixels], step=done)
+            for each in trainer.loggers:
+                if isinstance(each, TensorBoardLogger):
+                    each.experiment.add_image(f"images/{name}", pixels, done, dataformats="HWC")
+                elif isinstance(each, WandbLogger):
+                    each.log_image(f"images/{name}", [pixels], step=done)
 
     def _choose(self, trainer: Trainer) -> Batch:
         data = trainer.datamodule  # type: ignore[attr-defined]  # set by fit

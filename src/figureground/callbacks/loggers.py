@@ -190,6 +190,13 @@ class SafeWandbLogger(WandbLogger):
         self._try(lambda: super(SafeWandbLogger, self).log_image(key, images, step, **kwargs))
 
     @rank_zero_only
+    def log_video(
+        self, key: str, videos: list[Any], step: int | None = None, **kwargs: Any
+    ) -> None:
+        """Log `videos`, if W&B works."""
+        self._try(lambda: super(SafeWandbLogger, self).log_video(key, videos, step, **kwargs))
+
+    @rank_zero_only
     def finalize(self, status: str) -> None:
         """Finish, if W&B works and does so in time."""
         is_offline = self._offline or os.environ.get("WANDB_MODE") in {"offline", "dryrun"}

@@ -184,6 +184,7 @@ class RunCard(Callback):
         lines += ["", head, re.sub(r"[^|]+", "---", head), *self._rows()]
         pictures = sorted((self.directory / "images").glob("*.png"))
         latest = [path for path in pictures if not path.stem[-6:].isdigit()]
+        latest += sorted((self.directory / "images").glob("*.gif"))
         lines += ["", *(f"![{path.stem}](images/{path.name})\n" for path in latest)]
         lines += self._command()
         lines += ["", "All options: `config.json`. Scores for programs: `metrics.json`.", ""]

@@ -21,7 +21,7 @@ from figureground.core.errors import (
 )
 from figureground.core.signals import watching
 
-COMMANDS = ("train", "evaluate", "predict", "generate", "convert", "prepare")
+COMMANDS = ("train", "evaluate", "predict", "generate", "edit", "convert", "prepare")
 
 _FAILED_JOBS: list[str] = []
 _FIRST_SWEEP_CODE, _MOST_COUNTED = 10, 9

@@ -27,6 +27,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     have the options they were trained with, unless `metrics` says otherwise.
     """
     check_job(config)
+    from figureground.callbacks.clusters import ClusterPages
     from figureground.callbacks.signals import SignalGuard
     from figureground.cli.train import quieten
     from figureground.core.checkpoint import load_method
@@ -36,13 +37,16 @@ def evaluate(config: DictConfig) -> dict[str, float]:
 
     quieten()
     paths = [config.ckpt] if isinstance(config.ckpt, str) else list(config.ckpt)
+    output = Path(config.paths.output_dir)
     metrics = _find_changed(to_plain(config)["metrics"] or {})
     runs: list[dict[str, float]] = []
     datamodule: Any = None
     with watching() as stop:
-        for path in paths:
+        for number, path in enumerate(paths):
+            folder = output / ("clusters" if len(paths) == 1 else f"clusters{number}")
+            callbacks = [SignalGuard(), ClusterPages(str(folder))]
             trainer = build(
-                config.trainer, logger=False, enable_checkpointing=False, callbacks=[SignalGuard()]
+                config.trainer, logger=False, enable_checkpointing=False, callbacks=callbacks
             )
             if trainer.world_size == 1:  # Several processes agree to stop at the next batch.
                 stop.check()
@@ -55,7 +59,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     result = _summarise(runs)
     if is_first_process():
         _print(result, paths)
-        with atomic_write(Path(config.paths.output_dir) / "metrics.json", "w") as file:
+        with atomic_write(output / "metrics.json", "w") as file:
             json.dump({"ckpt": paths, "runs": runs, **result}, file, indent=2)
     return {name: cell["mean"] for name, cell in result.items()}
 

@@ -1,4 +1,4 @@
-"""`predict`: masks, overlays and layers of any pictures."""
+"""`predict`: masks, overlays, layers and objects of any pictures."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from figureground.cli import run
+from figureground.cli import objects, run
 from figureground.cli.check import check_job
 from figureground.cli.inference import find_pictures, load, require_readable, write_png
 from figureground.core.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
+    from figureground.core.types import Layers
+    from figureground.data.samples import Pixels
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +30,10 @@ def main() -> None:
 def predict(config: DictConfig) -> None:
     """Segment every picture of `input` and write the results below `output`.
 
-    For `a/b.jpg`: `a/b_mask.png`, `a/b_overlay.png` and one `a/b_layer<l>.png` per layer of a
-    method that can decompose; also `contact_sheet.png`. Pictures whose mask exists are passed over
-    unless `overwrite=true`, so an interrupted run is simply started again.
+    For `a/b.jpg`: `a/b_mask.png`, `a/b_overlay.png`, one `a/b_layer<l>.png` per layer of a method
+    that can decompose, and what `objects.write` says of a method that finds objects; also
+    `contact_sheet.png`. Pictures whose mask exists are passed over unless `overwrite=true`, so an
+    interrupted run is simply started again.
     """
     check_job(config)
     from figureground.core.protocols import Segmenter
@@ -54,18 +56,19 @@ def predict(config: DictConfig) -> None:
         for first in range(0, len(todo), config.batch_size):
             stop.check()
             batch = todo[first : first + config.batch_size]
-            _predict_batch(method, batch, output, config.layers)
+            _predict_batch(method, batch, output, config)
     _write_sheet(pictures[:_SHEET_ROWS], output)
     logger.info("%d pictures segmented (%d were there). Look at:\n  %s",
                 len(todo), len(pictures) - len(todo), output / "contact_sheet.png")  # fmt: skip
 
 
 def _results(output: Path, name: Path) -> dict[str, Path]:
-    return {kind: output / name.parent / f"{name.name}_{kind}.png" for kind in ("mask", "overlay")}
+    kinds = ("mask", "overlay", *objects.KINDS)
+    return {kind: output / name.parent / f"{name.name}_{kind}.png" for kind in kinds}
 
 
 def _predict_batch(
-    method: Any, batch: list[tuple[Path, Path]], output: Path, with_layers: bool
+    method: Any, batch: list[tuple[Path, Path]], output: Path, config: DictConfig
 ) -> None:
     import numpy as np
     import torch
@@ -81,39 +84,36 @@ def _predict_batch(
     with torch.inference_mode():
         squares = squares.to(method.device)
         probabilities = method.segment(squares).float()
-        layers = None
-        if with_layers and isinstance(method, Decomposer):
-            layers = method.decompose(squares)
+        layers = method.decompose(squares) if isinstance(method, Decomposer) else None
+        found = objects.find(method, squares, layers) if config.objects else None
     for number, ((_, name), image) in enumerate(zip(batch, images, strict=True)):
         size = (image.shape[0], image.shape[1])
         own = enlarge(probabilities[number : number + 1], size)[0]
         mask = own.max(dim=0).indices.to(torch.uint8).cpu().numpy()
-        if layers is not None:
-            alphas = enlarge(layers.alpha[number].movedim(1, 0).float(), size)[0]  # (L, H, W)
-            for layer, alpha in enumerate(alphas.cpu().numpy()):
-                rgba = _layer_pixels(layers.color[number, layer], alpha, image)
-                write_png(output / name.parent / f"{name.name}_layer{layer}.png", rgba)
+        if layers is not None and config.layers:
+            _write_layers(layers, number, image, output / name)
+        if found is not None:
+            objects.write(found, number, size, output / name)
         paths = _results(output, name)
         write_png(paths["overlay"], overlay(image, mask))
         # The mask comes last: where it is, everything else of its picture is too.
         write_png(paths["mask"], mask_to_gray(mask, own.shape[0]))
 
 
-def _layer_pixels(color: Any, alpha: Any, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """One layer as RGBA (H, W, 4), at full detail where it shows the picture itself."""
+def _write_layers(layers: Layers, number: int, image: Pixels, stem: Path) -> None:
+    """Write one RGBA picture per layer; whole, where a method knows what others hide of it."""
     import numpy as np
+    import torch
 
-    from figureground.data.pictures import enlarge, stretch
+    from figureground.data.pictures import add_detail, enlarge
     from figureground.viz.grids import to_uint8
 
-    small = stretch(image, color.shape[-1])
-    shown = to_uint8(color)
-    if np.abs(shown.astype(int) - small).max() <= 1:
-        rgb = image
-    else:
-        rgb = to_uint8(enlarge(color[None].float(), (image.shape[0], image.shape[1]))[0])
-    opacity = np.round(alpha * 255).clip(0, 255).astype(np.uint8)
-    return np.dstack([rgb, opacity])
+    shares = layers.alpha if layers.opacity is None else layers.opacity
+    alphas = enlarge(shares[number].movedim(1, 0).float(), image.shape[:2])[0]  # (L, H, W)
+    opacities = (alphas * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    for layer, opacity in enumerate(opacities):
+        rgb = to_uint8(add_detail(layers.color[number, layer].float(), image))
+        write_png(stem.with_name(f"{stem.name}_layer{layer}.png"), np.dstack([rgb, opacity]))
 
 
 def _write_sheet(pictures: list[tuple[Path, Path]], output: Path) -> None:
@@ -127,11 +127,12 @@ def _write_sheet(pictures: list[tuple[Path, Path]], output: Path) -> None:
     rows, captions = [], []
     for file, name in pictures:
         paths = _results(output, name)
-        row = [read_image(file), read_image(paths["mask"]), read_image(paths["overlay"])]
+        titles = ["picture", *(kind for kind, path in paths.items() if path.exists())]
+        row = [read_image(file), *(read_image(paths[kind]) for kind in titles[1:])]
         layers = sorted(paths["mask"].parent.glob(f"{name.name}_layer*.png"))
         row += [on_checkerboard(np.asarray(Image.open(path).convert("RGBA"))) for path in layers]
+        titles += [f"layer {n}" for n in range(len(layers))]
         rows.append(row)
         captions.append(str(name))
     if rows:
-        titles = ["picture", "mask", "overlay", *(f"layer {n}" for n in range(len(rows[0]) - 3))]
         write_png(output / "contact_sheet.png", contact_sheet(rows, captions, titles))

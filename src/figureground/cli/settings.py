@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from figureground.core.bounds import Bounds, Count, PositiveInt
+from figureground.core.edits import find_problems
 
 Seed = Annotated[int, Bounds(0, 2**32 - 1)]
 
@@ -70,6 +71,7 @@ class PredictSettings(Settings):
     batch_size: PositiveInt = 1
     device: str = "auto"
     layers: bool = True
+    objects: bool = True
     on_error: Literal["raise", "skip"] = "raise"
 
 
@@ -84,6 +86,22 @@ class GenerateSettings(Settings):
     swap: Sequence[str] | None = None
     columns: PositiveInt = 1
     device: str = "auto"
+
+
+@dataclass
+class EditSettings(Settings):
+    """Options of `edit`."""
+
+    ckpt: str = ""
+    input: str | Sequence[str] = ""
+    edits: str | Sequence[Mapping[str, Any]] = ()
+    output: str = ""
+    device: str = "auto"
+
+    @staticmethod
+    def check_options(*, edits: str | Sequence[Mapping[str, Any]], **_: object) -> list[str]:
+        """Check edits that stand on the command line."""
+        return [] if isinstance(edits, str) else find_problems(edits)
 
 
 @dataclass
@@ -117,6 +135,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "evaluate": EvaluateSettings,
     "predict": PredictSettings,
     "generate": GenerateSettings,
+    "edit": EditSettings,
     "convert": ConvertSettings,
     "prepare": PrepareSettings,
 }

@@ -207,5 +207,7 @@ def _say_where_to_look(folder: Path) -> None:
         return
     pictures = sorted((folder / "images").glob("*.png"), key=lambda path: path.stat().st_mtime)
     latest = [str(path) for path in pictures if not path.stem[-6:].isdigit()]
+    latest += [str(path) for path in sorted((folder / "images").glob("*.gif"))]
+    latest += [str(path) for path in [folder / "clusters"] if path.is_dir()]
     lines = [*latest, str(folder / "card.md"), str(folder / "metrics.json")]
     logger.info("done. Look at:\n  %s", "\n  ".join(lines))

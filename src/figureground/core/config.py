@@ -61,7 +61,8 @@ def check(config: DictConfig, settings: type) -> list[str]:
 
     Args:
         config: Of one job; the node `hydra` is left alone.
-        settings: Dataclass whose fields are the allowed top-level keys with their types.
+        settings: Dataclass whose fields are the allowed top-level keys with their types; its
+            `check_options`, if it has one, checks them together.
 
     Returns:
         One line for each problem; empty if there is none.
@@ -78,7 +79,9 @@ def check(config: DictConfig, settings: type) -> list[str]:
     if problems:
         return problems  # Cheap to find; the rest imports the classes that are to be made.
     for path, node in _targets(plain, ""):
-        problems += _check_node(path, node)
+        problems += check_node(path, node)
+    if not problems and hasattr(settings, "check_options"):
+        problems = settings.check_options(**plain)
     return problems
 
 
@@ -142,7 +145,7 @@ def change_trusted(
     changed = {key: {**value, **changes.get(key, {})} for key, value in node.items()}
     for path, inner in _targets(changed, name):
         _require_trusted(path, inner)
-        problems += _check_node(path, inner)
+        problems += check_node(path, inner)
     if problems:
         raise ConfigError("\n       ".join(problems))
     return changed
@@ -215,7 +218,7 @@ def _targets(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _targets(value, f"{path}[{number}]")
 
 
-def _check_node(path: str, node: dict[str, Any]) -> list[str]:
+def check_node(path: str, node: dict[str, Any]) -> list[str]:
     """Check one `_target_` node against the signature of what it names."""
     target = node["_target_"]
     try:

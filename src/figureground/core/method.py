@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Protocol
 
@@ -103,7 +103,14 @@ class Method(LightningModule, ABC):
 
     @abstractmethod
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """Pictures worth logging for a few images: name -> (N, 3, H, W) in [-1, 1]."""
+        """Pictures worth logging for a few images: name -> (N, 3, H, W) in [-1, 1].
+
+        Grids of B rows, or single pictures with N = 1.
+        """
+
+    def picture_titles(self) -> Mapping[str, Sequence[str]]:
+        """Titles of the columns of the grids in `pictures` that have some."""
+        return {}
 
     @property
     def iteration(self) -> int:

@@ -6,6 +6,7 @@ function. The base class `Method` must never define one of them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -52,6 +53,42 @@ class ObjectFinder(Protocol):
 
     def find_objects(self, image: Tensor) -> ObjectMaps:
         """Maps of the objects in `image` (B, 3, H, W)."""
+        ...
+
+
+class ObjectFacts(NamedTuple):
+    """What a method knows about one object of a picture.
+
+    Attributes:
+        layer: Which of the picture's layers it is; 0 is the background.
+        label: Its class from 1 on, as in `ObjectMaps.classes`; for the background, which one it is.
+        parameters: Numbers it is drawn with, by the name of what they steer.
+    """
+
+    layer: int
+    label: int
+    parameters: Mapping[str, list[float]]
+
+
+@runtime_checkable
+class Describer(Protocol):
+    """Says in numbers what a picture shows."""
+
+    def describe(self, image: Tensor) -> list[list[ObjectFacts]]:
+        """Background, if there is one, and objects of each of `image` (B, 3, H, W)."""
+        ...
+
+
+@runtime_checkable
+class Recaster(Protocol):
+    """Shows an object of a picture as one of another class, in its place."""
+
+    def recast(self, image: Tensor, layer: int, label: int) -> tuple[Tensor, Tensor]:
+        """Colour (B, 3, H, W) and opacity (B, 1, H, W) of layer `layer` as class `label`.
+
+        Raises:
+            ValueError: There is no such layer or class.
+        """
         ...
 
 

@@ -1,7 +1,7 @@
 """Values that cross the border between data, methods and metrics.
 
 Images are float32 in [-1, 1], (B, C, H, W). Index masks are int64 (B, H, W) with 0 = background.
-Layers are stacked back to front; layer 0 is the background.
+Layers are stacked back to front, unless `Layers.order` says otherwise; layer 0 is the background.
 """
 
 from __future__ import annotations
@@ -82,10 +82,15 @@ class Layers(TensorRecord):
     Attributes:
         color: (B, L, 3, H, W), in [-1, 1].
         alpha: Share of each layer in each pixel, (B, L, 1, H, W); sums to one over L.
+        opacity: Each layer alone, also where others hide it, (B, L, 1, H, W); None where a method
+            knows only what is seen.
+        order: Numbers of the layers from back to front, (B, L) int64; None: as they are stacked.
     """
 
     color: Tensor
     alpha: Tensor
+    opacity: Tensor | None = None
+    order: Tensor | None = None
 
     @property
     def composite(self) -> Tensor:

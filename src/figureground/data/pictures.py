@@ -69,3 +69,22 @@ def accepts_pictures(segment: Callable[[Any, Tensor], Tensor]) -> Callable[[Any,
 def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize maps (B, K, S, S) to `size` = (H, W), bilinear."""
     return F.interpolate(maps, size, mode="bilinear", antialias=size[0] < maps.shape[-1])
+
+
+def add_detail(color: Tensor, pixels: Pixels) -> Tensor:
+    """Resize a layer's colours (3, S, S) to the picture they come from, (3, H, W) in [-1, 1].
+
+    Args:
+        color: In [-1, 1].
+        pixels: The picture (H, W, 3); where a layer shows nothing else, it is shown itself.
+    """
+    small = to_float(stretch(pixels, color.shape[-1])[None])[0].to(color)
+    if (color - small).abs().max() <= 1.5 / 127.5:  # One step of eight bits, and rounding.
+        return to_float(pixels[None])[0].to(color)
+    return enlarge(color[None], (pixels.shape[0], pixels.shape[1]))[0]
+
+
+def enlarge_labels(labels: Tensor, size: tuple[int, int]) -> Pixels:
+    """Resize an index map (S, S) below 256 to uint8 `size` = (H, W) without mixing labels."""
+    resized = F.interpolate(labels[None, None].float(), size, mode="nearest-exact")
+    return resized[0, 0].to(torch.uint8).cpu().numpy()

@@ -25,17 +25,32 @@ def to_uint8(image: Tensor) -> Pixels:
     return pixels.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
-def picture_grid(pictures: Tensor, columns: int, cell: int = _CELL) -> Pixels:
+def from_uint8(pixels: Pixels) -> Tensor:
+    """Turn uint8 (H, W, 3) into (3, H, W) in [-1, 1]."""
+    return torch.tensor(pixels).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def picture_grid(
+    pictures: Tensor, columns: int, cell: int = _CELL, titles: Sequence[str] = ()
+) -> Pixels:
     """Lay pictures out row by row, small ones enlarged by whole factors.
 
     Args:
         pictures: (N, 3, H, W), in [-1, 1].
         columns: Pictures per row.
         cell: Side that small pictures are enlarged to, in pixels.
+        titles: Of the columns.
     """
     factor = max(1, round(cell / pictures.shape[-1]))
     pictures = F.interpolate(pictures.detach().float().cpu(), scale_factor=factor)
-    return to_uint8(make_grid(pictures, columns, padding=2, pad_value=1.0))
+    grid = to_uint8(make_grid(pictures, columns, padding=2, pad_value=1.0))
+    if not titles:
+        return grid
+    strip = Image.new("RGB", (grid.shape[1], _CAPTION), "white")
+    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(10)
+    for column, title in enumerate(titles):
+        draw.text((column * (pictures.shape[-1] + 2) + 4, 1), title, "black", font)
+    return np.concatenate([np.asarray(strip), grid])
 
 
 def contact_sheet(
@@ -55,6 +70,9 @@ def contact_sheet(
         draw.text((2, top), caption, "black", font)
         for column, pixels in enumerate(row):
             picture = Image.fromarray(pixels)
+            if factor := cell // max(picture.size):  # Small ones grow by whole factors.
+                size = (picture.width * factor, picture.height * factor)
+                picture = picture.resize(size, Image.Resampling.NEAREST)
             picture.thumbnail((cell, cell))
             sheet.paste(picture, (column * (cell + 4), top + _CAPTION))
     return np.asarray(sheet)
@@ -64,3 +82,16 @@ def save_png(pixels: Pixels, file: Any) -> None:
     """Encode `pixels`, grey, RGB or RGBA, as PNG into an open binary file."""
     # The highest compression takes ten times as long and gains a tenth.
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+
+
+def save_labels(labels: Pixels, colors: Pixels, file: Any) -> None:
+    """Encode an index map (H, W) as PNG whose values are the labels, shown in their colours.
+
+    Args:
+        labels: Below 256.
+        colors: One colour per label, (N, 3).
+        file: Open for bytes.
+    """
+    picture = Image.fromarray(labels, "L")
+    picture.putpalette(colors.tobytes())
+    picture.save(file, "PNG")

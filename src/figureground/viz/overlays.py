@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import colorsys
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,7 +14,21 @@ COLORS = np.array(
     [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0]],
     np.float64,
 )
+_GOLDEN = 0.618034  # Multiples of it spread evenly over the circle of hues.
 _LIGHT, _DARK, _SQUARE = 230, 180, 8  # Checkerboard: two greys, side of a square in pixels.
+
+
+def label_colors(count: int = 256) -> Pixels:
+    """Colours (count, 3) of the labels 0 to `count` - 1: black, `COLORS`, then hues far apart.
+
+    A label has the same colour however many there are.
+    """
+    more = [
+        colorsys.hls_to_rgb(n * _GOLDEN % 1, (0.45, 0.65)[n % 2], 0.7)
+        for n in range(max(count - 1 - len(COLORS), 0))
+    ]
+    colors = np.concatenate([np.zeros((1, 3)), COLORS, 255 * np.array(more).reshape(-1, 3)])
+    return np.asarray(colors[:count].round(), np.uint8)
 
 
 def overlay(image: Pixels, mask: Pixels, strength: float = 0.5) -> Pixels:

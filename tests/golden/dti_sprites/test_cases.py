@@ -99,7 +99,9 @@ class Case:
     def train_scene(self, monkeypatch: pytest.MonkeyPatch, iteration: int) -> Any:
         noise = self.tensors["train.noise"] * 2 - 1
         monkeypatch.setattr(
-            self.method.model, "_draw_noise", lambda image: noise * self.method.model.mask_noise
+            self.method.model,
+            "_draw_noise",
+            lambda image, iteration: noise * self.method.model.mask_noise,
         )
         return self.method.train().model(self.tensors["input"], iteration)
 

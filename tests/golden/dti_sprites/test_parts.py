@@ -18,6 +18,7 @@ from torch.testing import assert_close
 from figureground.methods.dti_sprites.composition import compose
 from figureground.methods.dti_sprites.convert import convert_state
 from figureground.methods.dti_sprites.module import DTISprites
+from figureground.methods.dti_sprites.reassignment import replace_sprites
 from figureground.methods.dti_sprites.schedules import Milestones
 from figureground.methods.dti_sprites.sprites import SpriteBank
 from figureground.methods.dti_sprites.transforms import TransformGroup
@@ -153,9 +154,10 @@ def test_reassignment_matches(folder: Path) -> None:
         selection="greedy", empty_sprite=facts["add_empty"], reassign_threshold=facts["threshold"],
     )  # fmt: skip
     method.load_state_dict(before, strict=False)
-    unused, winner = method.find_unused(tensors["proportions"])
+    unused, winner = method.reassignment.find_unused(tensors["proportions"], method.model.has_empty)
     assert (unused, winner) == (facts["reassigned"], facts["from_cluster"])
-    method.replace_sprites(unused, winner, tensors["noise"].expand(4, -1, -1, -1))
+    noise = tensors["noise"].expand(4, -1, -1, -1)
+    replace_sprites(method.model, unused, winner, noise)
     found = method.state_dict()
     for key, tensor in after.items():
         assert_close(found[key], tensor, **CLOSE)

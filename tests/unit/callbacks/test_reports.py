@@ -34,7 +34,7 @@ def test_grids_come_with_validation_and_at_the_end(tmp_path: Path) -> None:
     # Validated after 3, 6 and at the end; the first drawing is due from 4 on.
     stems = ("redraw_background", "redraw_object")
     assert names(tmp_path / "images") == sorted(
-        f"{stem}{number}.png" for stem in stems for number in ("", "_000006", "_000007")
+        f"{stem}{end}" for stem in stems for end in (".gif", ".png", "_000006.png", "_000007.png")
     )
     newest = (tmp_path / "images/redraw_object.png").read_bytes()
     assert newest == (tmp_path / "images/redraw_object_000007.png").read_bytes()

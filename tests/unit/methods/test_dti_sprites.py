@@ -22,8 +22,11 @@ from figureground.methods.dti_sprites.composition import (
     split_choice,
 )
 from figureground.methods.dti_sprites.parts import BYTES_AT_ONCE
+from figureground.methods.dti_sprites.reassignment import replace_sprites
+from figureground.methods.dti_sprites.selection import indecision, lack_of_use, occupancy
+from figureground.methods.dti_sprites.shadows import Shadows
 from figureground.methods.dti_sprites.sprites import SpriteBank
-from figureground.methods.dti_sprites.transforms import parse_sequence, soft_clamp
+from figureground.methods.dti_sprites.transforms import Perceptrons, parse_sequence, soft_clamp
 
 TINY: dict[str, Any] = {
     "resolution": 20, "num_sprites": 3, "encoder": "default", "hidden_width": 8,
@@ -94,7 +97,7 @@ def test_parts_of_a_batch_change_nothing(monkeypatch: pytest.MonkeyPatch, select
         for parameter in [*method.model.predictors(), method.model.sprites.color]:
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
     noise = torch.rand(4, 1, 20, 20, dtype=torch.float64) - 0.5
-    monkeypatch.setattr(method.model, "_draw_noise", lambda image: noise)
+    monkeypatch.setattr(method.model, "_draw_noise", lambda image, iteration: noise)
     image = torch.rand(3, 3, 20, 20, dtype=torch.float64)
     found = []
     for size in (2**25, 1):
@@ -132,6 +135,9 @@ def test_depths_give_orders_without_circles() -> None:
     [
         ({"num_layers": 3, "num_sprites": 19}, "selection=exhaustive would try 6859 combinations"),
         ({"selection": "greedy", "num_backgrounds": 2}, "knows one background"),
+        ({"selection": "predicted"}, "balances usage by frequency_penalty, got reassign_every=100"),
+        ({"shadows": True, "num_backgrounds": 0}, "needs a background to fall on"),
+        ({"binary_penalty": 0.1}, "use selection=predicted or leave them at 0"),
         ({"sprite_size": [8, 8]}, "layer_transform must place sprites"),
         ({"sprite_size": [8]}, "expected height and width"),
         ({"sprite_size": [8, 8], "layer_transform": "color"}, "layer_transform must place sprites"),
@@ -221,7 +227,8 @@ def test_objects_and_samples_have_their_shapes() -> None:
     assert method.cluster(image).shape == (3,)
     assert method.sample(2).composite.shape == (2, 3, 20, 20)
     grids = method.pictures(Batch(image, ("a", "b", "c")))
-    assert {len(grid) % 3 for grid in grids.values()} == {0}
+    assert {len(grid) % 3 for name, grid in grids.items() if name != "usage"} == {0}
+    assert len(grids["usage"]) == 1
 
 
 def test_rates_drop_by_group() -> None:
@@ -236,3 +243,134 @@ def test_rates_drop_by_group() -> None:
 def test_composition_without_layers_in_front_is_the_layer() -> None:
     color = torch.rand(2, 1, 3, 4, 4)
     assert_close(compose(color, torch.ones(2, 1, 1, 4, 4), torch.zeros(2, 1, 1)), color[:, 0])
+
+
+def test_mask_noise_fades_out() -> None:
+    model = DTISprites(**TINY, mask_noise=0.4, noise_until=100).model
+    assert [model.noise_level(n) for n in (0, 50, 100, 200)] == pytest.approx([0.4, 0.2, 0, 0])
+    image = torch.rand(2, 3, 20, 20)
+    assert model._draw_noise(image, 50).abs().max() <= 0.2  # type: ignore[union-attr]
+    assert model._draw_noise(image, 100) is None
+    assert DTISprites(**TINY).model.noise_level(10**6) == 0.4
+
+
+PREDICTED = TINY | {
+    "selection": "predicted", "reassign_every": 0, "num_layers": 2, "empty_sprite": True,
+}  # fmt: skip
+
+
+def test_predicted_choices_are_drawn_in_training_and_fixed_after() -> None:
+    model = DTISprites(**PREDICTED).model
+    image = torch.rand(16, 3, 20, 20)
+    scene = model(image, 1)
+    assert_close(scene.probabilities, torch.full((2, 16, 4), 0.25))
+    assert len(scene.choice.unique()) > 1
+    chosen = model._render_chosen(
+        model._predict(model.encoder(image), 1), scene.choice, None, False
+    )
+    assert chosen[0].shape == scene.color.shape
+    model.eval()
+    assert (model(image).choice == 0).all()  # The first of equals.
+    scene.composite().square().mean().backward()
+    moved = [p.grad is not None and bool(p.grad.any()) for p in model.selector.parameters()]  # type: ignore[union-attr]
+    assert any(moved)
+
+
+def test_drawn_rendering_equals_that_of_the_choice() -> None:
+    model = DTISprites(**(PREDICTED | {"mask_noise": 0.0})).eval().model
+    image = torch.rand(4, 3, 20, 20)
+    scene = model(image, 1)
+    betas = model._predict(model.encoder(image), 1)
+    color, mask = model._render_chosen(betas, scene.choice, None, False)
+    # The colour of an empty layer is never seen.
+    assert_close(scene.mask, mask)
+    assert_close(scene.color * mask, color * mask)
+
+
+def test_frozen_sprites_are_never_predicted_empty() -> None:
+    model = DTISprites(**(PREDICTED | {"freeze": 5})).model
+    scene = model(torch.rand(32, 3, 20, 20), 5)
+    assert int(scene.choice.max()) < 3
+    assert_close(scene.probabilities[..., -1], torch.zeros(2, 32))
+    assert int(model(torch.rand(64, 3, 20, 20), 6).choice.max()) == 3
+
+
+def test_penalties_are_those_of_loops() -> None:
+    p = torch.rand(2, 5, 4).softmax(dim=2)
+    usage = [sum(float(p[layer, b, k]) for layer in range(2) for b in range(5)) / 5
+             for k in range(4)]  # fmt: skip
+    assert float(lack_of_use(p, 0.6)) == pytest.approx(
+        sum(max(0, 0.6 - u) for u in usage), abs=1e-5
+    )
+    densities = [6 * float(x) * (1 - float(x)) for x in p.flatten()]
+    assert float(indecision(p)) == pytest.approx(sum(densities) / 40, abs=1e-5)
+    shown = sum(1 - float(p[layer, b, 3]) for layer in range(2) for b in range(5)) / 5
+    assert float(occupancy(p)) == pytest.approx(shown, abs=1e-5)
+    method = DTISprites(
+        **PREDICTED, frequency_penalty=2.0, binary_penalty=3.0, frequency_floor=0.9,
+        empty_penalty=0.5,
+    )  # fmt: skip
+    method.log_losses = lambda losses: None  # type: ignore[method-assign, assignment]
+    expected = 2 * lack_of_use(p[..., :3], 0.9) + 3 * indecision(p) + 0.5 * occupancy(p)
+    assert_close(method._penalize(p), expected)
+
+
+def test_shadows_darken_the_background_beside_their_layer() -> None:
+    shadows = Shadows(2, 5, Perceptrons(0, 8))
+    ground, mask = torch.full((1, 3, 32, 32), 0.5), torch.zeros(1, 2, 1, 32, 32)
+    assert_close(shadows(ground, mask, torch.rand(1, 5)), ground)
+    mask[0, 1, 0, 12:20, 4:12] = 1
+    with torch.no_grad():
+        shadows.perceptrons.biases[-1][1, 0] = torch.tensor([10.0, 10.0, 0.0])
+    cast = shadows(ground, mask.requires_grad_(), torch.rand(1, 5))
+    # Moved to the right by a quarter of the picture, as dark as can be.
+    assert_close(cast[0, :, 16, 16], torch.full((3,), 0.1), atol=1e-3, rtol=0)
+    assert_close(cast[0, :, 16, 2], torch.full((3,), 0.5))
+    cast.sum().backward()
+    assert mask.grad is None
+    assert shadows.perceptrons.biases[-1].grad is not None
+
+
+def test_shadows_are_learned_with_the_rest() -> None:
+    method = DTISprites(**TINY, shadows=True)
+    owned = {id(p) for p in method.model.predictors()}
+    assert {id(p) for p in method.model.shadows.parameters()} <= owned  # type: ignore[union-attr]
+    scene = method.model(torch.rand(2, 3, 20, 20), 1)
+    plain = DTISprites(**TINY).model
+    assert plain.shadows is None
+    assert scene.background.mean() < 0.5
+
+
+def test_generated_sprites_start_as_learned_ones_and_move_by_their_codes() -> None:
+    learned, generated = (
+        DTISprites(**TINY, sprite_source=source).model.sprites  # type: ignore[arg-type]
+        for source in ("learned", "generated")
+    )
+    for one, two in zip(learned.raw(), generated.raw(), strict=True):
+        assert_close(one, two)
+    method = DTISprites(**TINY, sprite_source="generated")
+    optimizers = method.configure_optimizers()
+    owned = {id(p) for o in optimizers for group in o.param_groups for p in group["params"]}
+    assert owned == {id(p) for p in method.parameters() if p.requires_grad}
+    before = method.model.sprites.color.clone()
+    for _ in range(2):
+        method.model(torch.rand(4, 3, 20, 20), 1).composite().sum().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    color, mask = method.model.sprites.raw()
+    assert (color - before).abs().max() > 0
+    assert mask.shape == (3, 1, 20, 20)
+    assert len(method.pictures(Batch(torch.rand(2, 3, 20, 20), ("a", "b")))["sprites"]) == 4
+
+
+def test_generated_sprites_are_replaced_by_codes() -> None:
+    model = DTISprites(**TINY, sprite_source="generated").model
+    with torch.no_grad():
+        for parameter in model.sprites.decoder.parameters():  # type: ignore[union-attr, operator]
+            parameter.normal_(0, 0.1)
+    assert (model.sprites.raw()[0][2] - model.sprites.raw()[0][1]).abs().max() > 0.01
+    replace_sprites(model, [2], 1)
+    color, mask = model.sprites.raw()
+    assert_close(color[2], color[1], atol=1e-2, rtol=0)
+    assert_close(mask[2], mask[1], atol=1e-2, rtol=0)
+    assert not torch.equal(color[2], color[1])

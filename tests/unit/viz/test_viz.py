@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from figureground.viz.grids import contact_sheet, picture_grid, save_png, to_uint8
-from figureground.viz.overlays import COLORS, mask_to_gray, on_checkerboard, overlay
+from figureground.viz.animation import save_gif
+from figureground.viz.charts import bar_chart
+from figureground.viz.grids import (
+    contact_sheet,
+    from_uint8,
+    picture_grid,
+    save_labels,
+    save_png,
+    to_uint8,
+)
+from figureground.viz.overlays import COLORS, label_colors, mask_to_gray, on_checkerboard, overlay
 
 
 def test_colors_are_rounded_and_cut_off() -> None:
@@ -88,3 +98,67 @@ def test_png_is_written_without_loss(channels: int | None) -> None:
     file = io.BytesIO()
     save_png(pixels, file)
     assert np.array_equal(np.asarray(Image.open(file)), pixels)
+
+
+def test_labels_are_written_as_they_are_and_shown_in_color() -> None:
+    labels = np.array([[0, 1, 30]], np.uint8)
+    file = io.BytesIO()
+    save_labels(labels, label_colors(), file)
+    picture = Image.open(file)
+    assert np.array_equal(np.asarray(picture), labels)
+    shown = np.asarray(picture.convert("RGB"))
+    assert shown[0].tolist() == label_colors(31)[[0, 1, 30]].tolist()
+
+
+def test_colors_of_labels_differ_and_do_not_depend_on_their_number() -> None:
+    colors = label_colors(40)
+    assert len(np.unique(colors, axis=0)) == 40
+    assert np.array_equal(colors[:5], label_colors(5))
+    assert (colors[0] == 0).all()
+    assert (colors[1 : len(COLORS) + 1] == COLORS).all()
+
+
+def test_contact_sheet_enlarges_small_pictures_by_whole_factors() -> None:
+    red = np.full((10, 20, 3), (200, 0, 0), np.uint8)
+    sheet = contact_sheet([[red]], ["a"], ["b"], cell=64)
+    assert (sheet[28 : 28 + 30, :60] == (200, 0, 0)).all()
+    assert (sheet[28 + 30 :] == 255).all()
+
+
+def test_gif_is_bounded_and_refuses_one_frame(tmp_path: Path) -> None:
+    paths = []
+    for number in range(150):
+        paths.append(tmp_path / f"{number:03d}.png")
+        Image.new("RGB", (1000, 10), (number, 255 - number, 0)).save(paths[-1])
+    with pytest.raises(ValueError, match="at least two frames, got 1"):
+        save_gif(paths[:1], io.BytesIO())
+    file = io.BytesIO()
+    save_gif(paths, file)
+    with Image.open(file) as gif:
+        assert gif.n_frames == 50  # type: ignore[attr-defined]
+        assert gif.size == (512, 5)
+        assert gif.info["duration"] == 200
+        last = gif.n_frames - 1  # type: ignore[attr-defined]
+        gif.seek(last)
+        assert np.abs(np.asarray(gif.convert("RGB"))[0, 0].astype(int) - (149, 106, 0)).max() < 8
+
+
+def test_highest_bar_fills_the_chart_and_others_follow() -> None:
+    colors = np.array([[255, 0, 0], [0, 0, 255], [0, 255, 0]], np.uint8)
+    chart = bar_chart([0.5, 0.25, 0.0], colors, ["a", "b", "c"])
+    heights = [(chart[:, 36 * n + 4 + 2] == colors[n]).all(axis=1).sum() for n in range(3)]
+    assert heights == [121, 61, 1]
+    assert bar_chart([0.0], colors[:1], ["a"]).shape[2] == 3
+
+
+def test_titles_stand_above_their_columns() -> None:
+    pictures = torch.full((4, 3, 96, 96), -1.0)
+    plain, titled = (picture_grid(pictures, 2, titles=t) for t in ((), ("one", "two")))
+    assert np.array_equal(titled[14:], plain)
+    assert titled[:14, :98].min() < 100
+    assert titled[:14, 98:].min() < 100
+
+
+def test_pixels_become_a_tensor_and_come_back() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
+    assert np.array_equal(to_uint8(from_uint8(pixels)), pixels)

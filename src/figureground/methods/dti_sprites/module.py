@@ -31,27 +31,30 @@ from figureground.core.bounds import (
     Width,
 )
 from figureground.core.method import Method
-from figureground.core.protocols import ObjectMaps
+from figureground.core.protocols import ObjectFacts, ObjectMaps
 from figureground.core.types import Batch, Layers, check_image
 from figureground.data.pictures import accepts_pictures
-from figureground.methods.dti_sprites.networks import Scene, SceneModel
+from figureground.methods.dti_sprites.building import build_model
 from figureground.methods.dti_sprites.pictures import (
+    describe_scene,
     fill_background,
     instance_map,
     scene_grids,
+    scene_titles,
     semantic_map,
 )
+from figureground.methods.dti_sprites.reassignment import Reassignment, replace_sprites
+from figureground.methods.dti_sprites.scene import Scene
 from figureground.methods.dti_sprites.schedules import Milestones, check_setup, count_owners
+from figureground.methods.dti_sprites.selection import indecision, lack_of_use, occupancy
 from figureground.methods.dti_sprites.sprites import (
     NUM_PICTURES,
     Clamp,
     ColorInit,
     MaskInit,
-    SpriteBank,
 )
-from figureground.methods.dti_sprites.transforms import Perceptrons, StackedPerceptrons
 from figureground.methods.dti_sprites.usage import SpriteUsage
-from figureground.nn.encoders import Encoder, EncoderName
+from figureground.nn.encoders import EncoderName
 from figureground.nn.precision import widen
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -68,6 +71,7 @@ class DTISprites(Method):
         num_layers: L, objects per picture at most.
         num_backgrounds: M.
         sprite_size: Height and width of sprites, or None for the picture's.
+        sprite_source: Whether sprites are `learned` pixel by pixel or `generated` from codes.
         encoder: Which trunk, see `Encoder`.
         encoder_pool: Rows and columns of cells that the encoder keeps.
         sprite_transform: Sequence of each sprite in each layer.
@@ -82,19 +86,23 @@ class DTISprites(Method):
         grid_size: Control points per side of thin-plate splines.
         kernel_size: Window of morphological transformations.
         sprite_init: See `SpriteBank`.
-        mask_init: See `SpriteBank`.
-        mask_std: See `SpriteBank`.
-        background_init: See `SpriteBank`.
-        clamp: See `SpriteBank`.
-        clamp_slope: See `SpriteBank`.
+        mask_init, mask_std, background_init, clamp, clamp_slope: See `SpriteBank`.
         mask_noise: Amplitude of the noise on masks in training.
+        noise_until: Iteration by which that noise has faded to nothing; 0: it stays.
         freeze: Iterations during which sprites stay as they are.
         occlusion: `fixed` (later layers in front), `predicted` pair by pair, or by one `depth` per
             layer.
-        selection: `exhaustive` over all combinations, or `greedy` layer by layer.
+        selection: `exhaustive` over all combinations, `greedy` layer by layer, or `predicted`
+            without a search, see `selection`.
         greedy_sweeps: Passes of the greedy search.
+        selection_temperature: Of the Gumbel-softmax that draws predicted sprites.
+        frequency_penalty: Weight of `selection.lack_of_use`, for predicted selection.
+        frequency_floor: Its floor; None is 1 / K.
+        binary_penalty: Weight of `selection.indecision`, for predicted selection.
         empty_sprite: Whether a layer may stay empty.
-        empty_penalty: Added to the error of what is not empty, in the choice only.
+        empty_penalty: Added to the error of what is not empty, in the choice only; for predicted
+            selection the weight of `selection.occupancy`.
+        shadows: Whether layers cast shadows on the background, see `Shadows`.
         encoder_visits: How often Adam steps the encoder in one iteration: `original` once for each
             network that owns it, as behind the published figures, or `once`.
         milestones: Iterations after which learning rates drop.
@@ -118,6 +126,7 @@ class DTISprites(Method):
         num_layers: PositiveInt = 1,
         num_backgrounds: Count = 1,
         sprite_size: Sequence[PositiveInt] | None = None,
+        sprite_source: Literal["learned", "generated"] = "learned",
         encoder: EncoderName = "resnet20",
         encoder_pool: Sequence[PositiveInt] = (1, 1),
         sprite_transform: str = "color_projective_tps",
@@ -137,12 +146,18 @@ class DTISprites(Method):
         clamp: Clamp = "soft",
         clamp_slope: Fraction = 0.01,
         mask_noise: NonNegativeFloat = 0.4,
+        noise_until: Count = 0,
         freeze: Count = 0,
         occlusion: Literal["fixed", "predicted", "depth"] = "fixed",
-        selection: Literal["exhaustive", "greedy"] = "exhaustive",
+        selection: Literal["exhaustive", "greedy", "predicted"] = "exhaustive",
         greedy_sweeps: PositiveInt = 1,
+        selection_temperature: PositiveFloat = 1.0,
+        frequency_penalty: NonNegativeFloat = 0.0,
+        frequency_floor: Fraction | None = None,
+        binary_penalty: NonNegativeFloat = 0.0,
         empty_sprite: bool = False,
         empty_penalty: NonNegativeFloat = 0.0,
+        shadows: bool = False,
         encoder_visits: Literal["original", "once"] = "original",
         milestones: Sequence[PositiveInt] = (),
         sprite_gamma: PositiveFloat = 1.0,
@@ -161,48 +176,18 @@ class DTISprites(Method):
         if problems := self.check_options(**given):
             raise ValueError("; ".join(problems))
         size = (resolution, resolution)
-        own_size = size if sprite_size is None else (int(sprite_size[0]), int(sprite_size[1]))
         self.resolution, self.num_layers, self.num_regions = resolution, num_layers, num_layers + 1
 
-        def build_model() -> SceneModel:
-            return SceneModel(
-                SpriteBank(
-                    num_sprites,
-                    own_size,
-                    num_backgrounds,
-                    size,
-                    color_init=sprite_init,
-                    mask_init=mask_init,
-                    mask_std=mask_std,
-                    background_init=background_init,
-                    clamp=clamp,
-                    slope=clamp_slope,
-                ),
-                Encoder(encoder, encoder_pool),
-                num_layers=num_layers,
-                has_empty=empty_sprite,
-                size=size,
-                sprite_transform=(sprite_transform, sprite_milestones),
-                layer_transform=(layer_transform, layer_milestones),
-                background_transform=(background_transform, background_milestones),
-                perceptrons=Perceptrons(hidden_layers, hidden_width),
-                grid_size=grid_size,
-                kernel_size=kernel_size,
-                occlusion=occlusion,
-                selection=selection,
-                num_sweeps=greedy_sweeps,
-                empty_penalty=empty_penalty,
-                mask_noise=mask_noise,
-                frozen_until=freeze,
-            )
-
-        self._build_model = build_model
-        self.model = build_model()
-        self.reassign_every, self.reassign_layers = reassign_every, reassign_layers
-        self.reassign_threshold = reassign_threshold or 0.2 / num_sprites
+        self._build_model = partial(build_model, **given)
+        self.model = self._build_model()
+        self.reassignment = Reassignment(
+            reassign_every, reassign_threshold or 0.2 / num_sprites, reassign_layers
+        )
         owners = count_owners(
             num_layers, sprite_transform, layer_transform, background_transform, num_backgrounds
         )
+        self.penalties = (frequency_penalty, binary_penalty, empty_penalty)
+        self.frequency_floor = frequency_floor or 1 / num_sprites
         self.visits = max(owners, 1) if encoder_visits == "original" else 1
         self.rates = Milestones(milestones, sprite_gamma, predictor_gamma)
         self.usage = SpriteUsage(num_layers, self.model.num_choices)
@@ -236,8 +221,7 @@ class DTISprites(Method):
 
     def decompose(self, image: Tensor) -> Layers:
         """Background and L layers with what is seen of each."""
-        scene = self.analyze(image)
-        return Layers(scene.stack() * 2 - 1, scene.shares().unsqueeze(2))
+        return self.analyze(image).as_layers()
 
     def find_objects(self, image: Tensor) -> ObjectMaps:
         """Layers and sprites seen at each pixel of `image` (B, 3, S, S)."""
@@ -248,6 +232,21 @@ class DTISprites(Method):
         num_sprites = self.model.num_choices - self.model.has_empty
         return ObjectMaps(found, filled, semantic_map(scene, num_sprites))
 
+    def describe(self, image: Tensor) -> list[list[ObjectFacts]]:
+        """Sprite and predicted transformations of background and layers, empty ones left out."""
+        return describe_scene(self.analyze(image), len(self.model.sprites))
+
+    def recast(self, image: Tensor, layer: int, label: int) -> tuple[Tensor, Tensor]:
+        """Layer `layer` of `image` with sprite `label`, both from 1 on, see `Recaster`."""
+        for name, value, count in (
+            ("layer", layer, self.num_layers), ("sprite", label, len(self.model.sprites)),
+        ):  # fmt: skip
+            if not 1 <= value <= count:
+                raise ValueError(f"there is no {name} {value}; expected 1 to {count}")
+        color, mask = self.model.candidates((image + 1) / 2)
+        own = layer - 1, slice(None), label - 1
+        return color[own].clamp(0, 1) * 2 - 1, mask[own].clamp(0, 1)
+
     def cluster(self, image: Tensor) -> Tensor:
         """Sprite of the first layer, int64 (B,)."""
         return self.analyze(image).choice[:, 0]
@@ -257,17 +256,7 @@ class DTISprites(Method):
         scene = self.analyze(self.references.float() / 127.5 - 1)
         shape = (count, self.num_layers + 2)
         source = torch.randint(len(self.references), shape, generator=generator).to(self.device)
-        ground, order, rows = source[:, 0], source[:, 1], source[:, 2:]
-        layers = torch.arange(self.num_layers, device=self.device)
-        picked = Scene(
-            choice=scene.choice[rows, layers],
-            ground=scene.ground[ground],
-            color=scene.color[rows, layers],
-            mask=scene.mask[rows, layers],
-            background=None if scene.background is None else scene.background[ground],
-            occlusion=scene.occlusion[order],
-        )
-        return Layers(picked.stack() * 2 - 1, picked.shares().unsqueeze(2))
+        return scene.mix(source[:, 0], source[:, 1], source[:, 2:]).as_layers()
 
     # -- training ----------------------------------------------------------------------------
 
@@ -296,14 +285,28 @@ class DTISprites(Method):
         scene = self.model(image, iteration)
         loss = F.mse_loss(widen(scene.composite()), image)
         self.log_losses({"reconstruction": loss})
+        if scene.probabilities is not None:
+            loss = loss + self._penalize(scene.probabilities)
         # The encoder once for each network that owns it, see `encoder_visits`.
         steps = [*optimizers[:2], *[optimizers[2]] * self.visits]
         self.descend(loss, *steps, player="all")
         self.usage.update(scene.choice)
         self._log_scene(scene)
-        due = self.reassign_every and iteration % self.reassign_every == 0
-        if due and iteration > self.model.frozen_until:
+        if self.reassignment.is_due(iteration) and iteration > self.model.frozen_until:
             self._reassign()
+
+    def _penalize(self, probabilities: Tensor) -> Tensor:
+        """Weighted penalties on predicted choices (L, B, K)."""
+        frequency, binary, empty = self.penalties
+        sprites = probabilities[..., : len(self.model.sprites)]
+        terms = {
+            "frequency": frequency * lack_of_use(sprites, self.frequency_floor),
+            "binary": binary * indecision(probabilities),
+        }
+        if self.model.has_empty:
+            terms["empty"] = empty * occupancy(probabilities)
+        self.log_losses(terms)
+        return torch.stack(list(terms.values())).sum()
 
     def _log_scene(self, scene: Scene) -> None:
         for number, share in enumerate(scene.changes):
@@ -311,48 +314,21 @@ class DTISprites(Method):
 
     def _reassign(self) -> None:
         """Replace sprites that are hardly used by near-copies of the most used one."""
-        shares = self.trainer.strategy.broadcast(
-            self.usage.shares(self.reassign_layers, self.trainer.strategy)
-        )
+        strategy = self.trainer.strategy
+        shares = strategy.broadcast(self.usage.shares(self.reassignment.layers, strategy))
         for k, share in enumerate(shares.tolist()):
             self.log(f"train/usage/sprite{k}", share)
         self.usage.clear()
-        unused, winner = self.find_unused(shares)
+        unused, winner = self.reassignment.find_unused(shares, self.model.has_empty)
         self.log("train/reassigned", float(len(unused)))
         if unused:
-            noise = self.trainer.strategy.broadcast(torch.randn_like(self.model.sprites.color))
-            self.replace_sprites(unused, winner, noise)
-
-    def find_unused(self, shares: Tensor) -> tuple[list[int], int]:
-        """Sprites below the threshold, and the most used one, by usage (K,)."""
-        if self.model.has_empty:
-            shares = shares[:-1] / shares[:-1].max().clamp(min=1e-12)
-        unused = (shares < self.reassign_threshold).nonzero().flatten().tolist()
-        return unused, int(shares.argmax())
-
-    def replace_sprites(self, unused: list[int], winner: int, noise: Tensor | None = None) -> None:
-        """Make `unused` near-copies of `winner`: pictures, predictors and their moments."""
-        self.model.sprites.duplicate(unused, winner, noise)
-        mask = self.model.sprites.mask
-        changed: list[tuple[nn.Parameter, list[int], int]] = [(mask, unused, winner)]
-        for layer in range(self.num_layers):
-            first = layer * self.model.num_choices
-            rows = [first + k for k in unused]
-            for stack in self.model.sprite_group.regressors.values():
-                assert isinstance(stack, StackedPerceptrons)
-                changed += [
-                    (p, rows, first + winner) for p in stack.copy_rows(rows, first + winner)
-                ]
-        for optimizer in self.trainer.optimizers if self._trainer is not None else []:
-            for parameter, rows, source in changed:
-                for moment in optimizer.state.get(parameter, {}).values():
-                    if isinstance(moment, Tensor) and moment.shape == parameter.shape:
-                        moment[rows] = moment[source].clone()
+            noise = strategy.broadcast(self.model.sprites.draw_noise())
+            replace_sprites(self.model, unused, winner, noise, self.trainer.optimizers)
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Three: sprites and backgrounds; predictors; encoder."""
         groups = (
-            list(self.model.sprites.parameters()),
+            [p for p in self.model.sprites.parameters() if p.requires_grad],
             self.model.predictors(),
             list(self.model.encoder.parameters()),
         )
@@ -363,11 +339,15 @@ class DTISprites(Method):
         self.model.load_state_dict(self._build_model().state_dict())
         if self.has_begun and self.model.sprites.needs_pictures:
             self.model.sprites.reset_parameters(self.references.float() / 255)
-        self.usage.clear()
+        self.usage.reset_parameters()
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """Sprite sheet and scenes, see `scene_grids`."""
+        """Sprite sheet, scenes and usage, see `scene_grids`."""
         return scene_grids(self, batch)
+
+    def picture_titles(self) -> dict[str, list[str]]:
+        """Titles of the columns of `scenes`."""
+        return {"scenes": scene_titles(self.num_layers)}
 
 
 def _adam(lr: float = 1e-3, weight_decay: float = 0.0) -> OptimizerFactory:

@@ -6,15 +6,13 @@ Letters: B pictures, L layers, K sprites to choose from (the empty one is the la
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from figureground.methods.dti_sprites.composition import (
-    add_background,
-    compose,
     fill_occlusion,
     fixed_occlusion,
     join_changes,
@@ -22,9 +20,11 @@ from figureground.methods.dti_sprites.composition import (
     score_all,
     search_greedily,
     split_choice,
-    visibility,
 )
 from figureground.methods.dti_sprites.parts import Betas, Part, run_parts, split_batch
+from figureground.methods.dti_sprites.scene import Scene
+from figureground.methods.dti_sprites.selection import SelectionPredictor
+from figureground.methods.dti_sprites.shadows import Shadows
 from figureground.methods.dti_sprites.sprites import SpriteBank
 from figureground.methods.dti_sprites.transforms import (
     Padding,
@@ -37,67 +37,6 @@ from figureground.nn.precision import widen
 
 
 @dataclass(slots=True)
-class Scene:
-    """What a picture was taken apart into.
-
-    Attributes:
-        choice: Sprite of each layer, int64 (B, L); the empty one is number K - 1.
-        ground: Background, int64 (B,).
-        color: (B, L, 3, H, W), before any mask.
-        mask: (B, L, 1, H, W).
-        background: (B, 3, H, W), or None without backgrounds.
-        occlusion: (B, L, L), d[j, l] is how much layer j hides layer l.
-        changes: Share of choices that each sweep of the greedy search changed.
-    """
-
-    choice: Tensor
-    ground: Tensor
-    color: Tensor
-    mask: Tensor
-    background: Tensor | None
-    occlusion: Tensor
-    changes: list[float] = field(default_factory=list)
-
-    def layers(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Colours, masks and occlusion with the background, if there is one, as first layer."""
-        if self.background is None:
-            return self.color, self.mask, self.occlusion
-        color = torch.cat([self.background.unsqueeze(1), self.color], dim=1)
-        mask = torch.cat([torch.ones_like(self.mask[:, :1]), self.mask], dim=1)
-        return color, mask, add_background(self.occlusion)
-
-    def composite(self) -> Tensor:
-        """The picture these layers make, (B, 3, H, W)."""
-        return compose(*self.layers())
-
-    def clamped(self, hard_occlusion: bool = False) -> Scene:
-        """The same with all values in [0, 1], for showing."""
-        occlusion = self.occlusion
-        return replace(
-            self,
-            color=self.color.clamp(0, 1),
-            mask=self.mask.clamp(0, 1),
-            background=None if self.background is None else self.background.clamp(0, 1),
-            occlusion=(occlusion > 0.5).to(occlusion) if hard_occlusion else occlusion,
-        )
-
-    def shares(self) -> Tensor:
-        """Visible shares (B, L + 1, H, W) that sum to one, the background first."""
-        seen = visibility(self.mask, self.occlusion).squeeze(2)
-        ground = (1 - self.mask.squeeze(2)).prod(dim=1, keepdim=True)
-        shares = torch.cat([ground, seen], dim=1)
-        # Soft occlusion does not share out overlaps exactly.
-        return shares / shares.sum(dim=1, keepdim=True).clamp(min=1e-6)
-
-    def stack(self) -> Tensor:
-        """Colours (B, L + 1, 3, H, W) with the background, or black, first."""
-        ground = self.background
-        if ground is None:
-            ground = torch.zeros_like(self.color[:, 0])
-        return torch.cat([ground.unsqueeze(1), self.color], dim=1)
-
-
-@dataclass(slots=True)
 class Fit:
     """What training keeps of a scene: its layers, many times larger, are gone.
 
@@ -105,11 +44,13 @@ class Fit:
         choice: As in `Scene`.
         changes: As in `Scene`.
         made: The composite (B, 3, H, W).
+        probabilities: As in `Scene`.
     """
 
     choice: Tensor
     changes: list[float]
     made: Tensor
+    probabilities: Tensor | None = None
 
     def composite(self) -> Tensor:
         """The picture that was made, (B, 3, H, W)."""
@@ -132,10 +73,13 @@ class SceneModel(nn.Module):
         grid_size: Control points per side of thin-plate splines.
         kernel_size: Window of morphological transformations.
         occlusion: `fixed`, `predicted` or by `depth`.
-        selection: `exhaustive` or `greedy`.
+        selection: `exhaustive`, `greedy` or `predicted`.
         num_sweeps: Of the greedy search.
+        temperature: Of predicted selection.
         empty_penalty: Added to the error of what is not empty, in the choice only.
+        shadows: Whether layers cast shadows on the background.
         mask_noise: Amplitude of the noise on masks in training.
+        noise_until: Iteration by which the noise has faded to nothing; 0: it stays.
         frozen_until: Last iteration at which sprites stay as they are.
     """
 
@@ -154,17 +98,21 @@ class SceneModel(nn.Module):
         grid_size: int = 4,
         kernel_size: int = 3,
         occlusion: Literal["fixed", "predicted", "depth"] = "fixed",
-        selection: Literal["exhaustive", "greedy"] = "exhaustive",
+        selection: Literal["exhaustive", "greedy", "predicted"] = "exhaustive",
         num_sweeps: int = 1,
+        temperature: float = 1.0,
         empty_penalty: float = 0.0,
+        shadows: bool = False,
         mask_noise: float = 0.4,
+        noise_until: int = 0,
         frozen_until: int = 0,
     ) -> None:
         super().__init__()
         self.sprites, self.encoder, self.num_layers = sprites, encoder, num_layers
         self.has_empty, self.num_choices = has_empty, len(sprites) + has_empty
         self.occlusion, self.selection, self.num_sweeps = occlusion, selection, num_sweeps
-        self.empty_penalty, self.mask_noise = empty_penalty, mask_noise
+        self.empty_penalty = empty_penalty
+        self.mask_noise, self.noise_until = mask_noise, noise_until
         self.frozen_until = frozen_until
         num_backgrounds = len(sprites.background)
         own_size = (sprites.color.shape[2], sprites.color.shape[3])
@@ -192,6 +140,15 @@ class SceneModel(nn.Module):
                 1, encoder.num_features, count, perceptrons
             )
 
+        self.shadows: Shadows | None = None
+        if shadows:
+            self.shadows = Shadows(num_layers, encoder.num_features, perceptrons)
+        self.selector: SelectionPredictor | None = None
+        if selection == "predicted":
+            self.selector = SelectionPredictor(
+                num_layers, self.num_choices, encoder.num_features, perceptrons, temperature
+            )
+
     def predictors(self) -> list[nn.Parameter]:
         """Parameters of all predictors, those of neither sprites nor encoder."""
         skipped = {id(p) for part in (self.sprites, self.encoder) for p in part.parameters()}
@@ -210,35 +167,54 @@ class SceneModel(nn.Module):
         """
         features = self.encoder(image)
         frozen = iteration is not None and iteration <= self.frozen_until
-        noise = self._draw_noise(image) if iteration is not None else None
+        noise = self._draw_noise(image, iteration) if iteration is not None else None
         betas = self._predict(features, iteration)
         occlusion = self._occlude(features)
-        with torch.no_grad():
-            choice, ground, changes = self._choose(image, betas, occlusion, noise, frozen)
+        chosen = probabilities = None
+        if self.selector is None:
+            with torch.no_grad():
+                choice, ground, changes = self._choose(image, betas, occlusion, noise, frozen)
+        else:
+            may_be_empty = self.has_empty and not frozen
+            chosen, probabilities = self.selector(
+                features, iteration is not None, may_be_empty or not self.has_empty
+            )
+            choice, changes = chosen.argmax(dim=2).mT, []
+            ground = torch.zeros_like(choice[:, 0])
         stack = self.sprites.stack(
             with_canvas=noise is not None, with_empty=self.has_empty, frozen=frozen
         )
 
         def build(part: Part) -> Scene:
             own, found, which = part.of(betas), part.rows(choice), part.rows(ground)
-            color, mask = self._render_chosen(own, stack, found, noise)
+            if chosen is None or iteration is None:
+                color, mask = self._render_chosen(own, stack, found, noise)
+            else:
+                color, mask = self._render_drawn(own, stack, part.columns(chosen), noise)
             grounds = self._render_backgrounds(own["background"], len(found))
             background = None
             if grounds is not None:
                 background = grounds[which, torch.arange(len(found), device=image.device)]
+                if self.shadows is not None:
+                    background = self.shadows(background, mask, part.rows(features))
             return Scene(found, which, color, mask, background, part.rows(occlusion), changes)
 
         if iteration is None:
-            return build(Part(0, len(image)))
-        parts = split_batch(image, 4 * self.num_layers * (self.num_layers + 2))
-        return Fit(choice, changes, run_parts(lambda part: build(part).composite(), parts))
+            scene = build(Part(0, len(image)))
+            scene.probabilities = probabilities
+            scene.parameters = self._list_parameters(betas, choice, ground)
+            return scene
+        per_layer = self.num_layers + 2 if chosen is None else 3 * self.num_choices
+        parts = split_batch(image, 4 * self.num_layers * per_layer)
+        made = run_parts(lambda part: build(part).composite(), parts)
+        return Fit(choice, changes, made, probabilities)
 
     def candidates(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """All transformed sprites: colours (L, B, K, 3, H, W), masks (L, B, K, 1, H, W)."""
         betas = self._predict(self.encoder(image), None)
         return self._render(betas, self.sprites.stack(with_canvas=False, with_empty=self.has_empty))
 
-    def _predict(self, features: Tensor, iteration: int | None) -> dict[str, dict[int, Tensor]]:
+    def _predict(self, features: Tensor, iteration: int | None) -> dict[str, Betas]:
         """Parameters by group: sprites (L, B, K, d), layers (L, B, 1, d), backgrounds (M, B, d)."""
         sprite = {
             number: beta.view(self.num_layers, self.num_choices, *beta.shape[1:]).transpose(1, 2)
@@ -251,6 +227,25 @@ class SceneModel(nn.Module):
             "layer": {number: beta.unsqueeze(2) for number, beta in layer.items()},
             "background": {} if ground is None else ground.predict(features, iteration),
         }
+
+    def _list_parameters(
+        self, betas: dict[str, Betas], choice: Tensor, ground: Tensor
+    ) -> dict[str, Tensor]:
+        """See `Scene.parameters`."""
+        names = {"sprite": self.sprite_group.names, "layer": self.layer_group.names}
+        if self.background_group is not None:
+            names["background"] = self.background_group.names
+        rows = torch.arange(len(ground), device=ground.device)
+        listed = {}
+        for group, modules in names.items():
+            for number, beta in betas[group].items():
+                if group == "background":
+                    beta = beta[ground, rows].unsqueeze(1)
+                else:
+                    beta = _pick(beta, choice if group == "sprite" else None)
+                    beta = beta.squeeze(2).transpose(0, 1)
+                listed[f"{group}.{number}.{modules[number]}"] = beta
+        return listed
 
     def _occlude(self, features: Tensor) -> Tensor:
         if self.occlusion_predictor is None:
@@ -279,12 +274,18 @@ class SceneModel(nn.Module):
             mask = self.sprites.clamp(torch.addcmul(mask, stack[..., 4:, :, :], noise))
         return color, mask
 
-    def _draw_noise(self, image: Tensor) -> Tensor | None:
+    def noise_level(self, iteration: int) -> float:
+        """Amplitude of the mask noise, which falls in a straight line if it has an end."""
+        rest = 1 - iteration / self.noise_until if self.noise_until else 1.0
+        return self.mask_noise * max(rest, 0.0)
+
+    def _draw_noise(self, image: Tensor, iteration: int) -> Tensor | None:
         """Uniform noise (K, 1, H, W): one draw for the whole batch and all layers."""
-        if not self.mask_noise:
+        level = self.noise_level(iteration)
+        if not level:
             return None
         shape = (self.num_choices, 1, *image.shape[2:])
-        return (2 * torch.rand(shape) - 1).to(image) * self.mask_noise
+        return (2 * torch.rand(shape) - 1).to(image) * level
 
     def _choose(
         self,
@@ -346,12 +347,25 @@ class SceneModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Colours (B, L, 3, H, W) and masks (B, L, 1, H, W) of the chosen sprites alone."""
         chosen = choice.mT  # (L, B)
-        index = chosen[..., None, None]
-        sprite = {
-            number: beta.gather(2, index.expand(-1, -1, 1, beta.shape[-1]))
-            for number, beta in betas["sprite"].items()
-        }
+        sprite = {number: _pick(beta, choice) for number, beta in betas["sprite"].items()}
         noise = None if noise is None else noise[chosen].unsqueeze(2)
         own = stack[chosen].unsqueeze(2)  # (L, B, 1, C, h, w)
         color, mask = self._render({**betas, "sprite": sprite}, own, noise)
         return color.squeeze(2).transpose(0, 1), mask.squeeze(2).transpose(0, 1)
+
+    def _render_drawn(
+        self, betas: dict[str, Betas], stack: Tensor, chosen: Tensor, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """As `_render_chosen`, with gradients for the choices (L, B, K) that were drawn."""
+        weights = chosen[..., None, None, None]
+        color, mask = self._render(betas, stack, noise)
+        color, mask = ((weights * part).sum(dim=2).transpose(0, 1) for part in (color, mask))
+        return color, mask
+
+
+def _pick(beta: Tensor, choice: Tensor | None) -> Tensor:
+    """Parameters (L, B, 1, d) of the chosen (B, L) among those of all sprites (L, B, K, d)."""
+    if choice is None:
+        return beta
+    index = choice.mT[..., None, None]
+    return beta.gather(2, index.expand(-1, -1, 1, beta.shape[-1]))

@@ -29,10 +29,14 @@ class Part(NamedTuple):
         """Those of (B, ...)."""
         return tensor[self.begin : self.end]
 
+    def columns(self, tensor: Tensor) -> Tensor:
+        """Those of (L, B, ...)."""
+        return tensor[:, self.begin : self.end]
+
     def of(self, betas: dict[str, Betas]) -> dict[str, Betas]:
         """Those of the parameters (Q, B, ...) of every group."""
         return {
-            name: {n: beta[:, self.begin : self.end] for n, beta in group.items()}
+            name: {n: self.columns(beta) for n, beta in group.items()}
             for name, group in betas.items()
         }
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from figureground.core.protocols import ObjectFacts
 from figureground.core.types import Batch
+from figureground.viz.charts import bar_chart
+from figureground.viz.grids import from_uint8
+from figureground.viz.overlays import label_colors
 
 if TYPE_CHECKING:
     from figureground.methods.dti_sprites.module import DTISprites
-    from figureground.methods.dti_sprites.networks import Scene
+    from figureground.methods.dti_sprites.scene import Scene
 
 _LIGHT, _DARK, _SQUARE = 0.9, 0.7, 4  # Checkerboard: two greys, side of a square in pixels.
 
@@ -27,17 +30,18 @@ def scene_grids(method: DTISprites, batch: Batch) -> dict[str, Tensor]:
         batch: B pictures.
 
     Returns:
-        `sprites`: all sprites on a checkerboard, then the backgrounds, padded with white to a
-        multiple of B; `scenes`: for each picture input, reconstruction, instances, sprites by
-        colour, then each layer on a checkerboard. Both (N, 3, S, S) in [-1, 1].
+        `sprites`: all sprites on a checkerboard, framed in their colours, then the backgrounds,
+        padded with white to a multiple of B; `scenes`: see `scene_titles`, layers on a
+        checkerboard; both (N, 3, S, S) in [-1, 1]. `usage`: how often each sprite is chosen, as a
+        bar chart (1, 3, H, W).
     """
     scene = method.analyze(batch.image)
     hard = scene.clamped(hard_occlusion=True)
     columns = [
         batch.image,
         scene.composite() * 2 - 1,
-        paint(instance_map(hard), method.num_layers + 1),
         paint(semantic_map(hard, method.model.num_choices), method.model.num_choices + 1),
+        paint(instance_map(hard), method.num_layers + 1),
     ]
     columns += [
         on_checkerboard(scene.color[:, layer], scene.mask[:, layer])
@@ -46,7 +50,14 @@ def scene_grids(method: DTISprites, batch: Batch) -> dict[str, Tensor]:
     return {
         "sprites": _sprite_sheet(method, len(batch)),
         "scenes": torch.stack(columns, dim=1).flatten(0, 1),
+        "usage": _usage_chart(method),
     }
+
+
+def scene_titles(num_layers: int) -> list[str]:
+    """What the columns of `scenes` show; a sprite or layer has one colour in all pictures."""
+    layers = [f"layer {number + 1}" for number in range(num_layers)]
+    return ["input", "reconstruction", "semantic", "instances", *layers]
 
 
 def instance_map(scene: Scene) -> Tensor:
@@ -58,6 +69,28 @@ def instance_map(scene: Scene) -> Tensor:
 def semantic_map(scene: Scene, num_choices: int) -> Tensor:
     """Sprite seen at each pixel from 1 on, 0 where none is, int64 (B, H, W)."""
     return _label_map(scene, scene.choice + 1).clamp(max=num_choices)
+
+
+def describe_scene(scene: Scene, num_sprites: int) -> list[list[ObjectFacts]]:
+    """Facts about background and layers; layers with the empty sprite are left out."""
+    numbers = {name: value.tolist() for name, value in scene.parameters.items()}
+    choices, grounds = scene.choice.tolist(), scene.ground.tolist()
+
+    def gather(row: int, layer: int) -> dict[str, list[float]]:
+        mine = {n: v[row] for n, v in numbers.items() if n.startswith("background.") == (layer < 0)}
+        return {name: value[max(layer, 0)] for name, value in mine.items()}
+
+    described = []
+    for row, (choice, ground) in enumerate(zip(choices, grounds, strict=True)):
+        facts = [
+            ObjectFacts(layer + 1, sprite + 1, gather(row, layer))
+            for layer, sprite in enumerate(choice)
+            if sprite < num_sprites
+        ]
+        if scene.background is not None:
+            facts.insert(0, ObjectFacts(0, ground + 1, gather(row, -1)))
+        described.append(facts)
+    return described
 
 
 def _label_map(scene: Scene, labels: Tensor) -> Tensor:
@@ -75,12 +108,9 @@ def fill_background(scene: Scene, labels: Tensor, image: Tensor) -> Tensor:
 
 
 def paint(labels: Tensor, count: int) -> Tensor:
-    """Colours of an index map (B, H, W): black for 0, then hues all around, in [-1, 1]."""
-    hue = torch.arange(count - 1, device=labels.device) / max(count - 1, 1) * 2 * math.pi
-    phase = torch.tensor([0.0, 2.0, 4.0], device=labels.device) * math.pi / 3
-    palette = 0.5 + 0.5 * torch.cos(hue.unsqueeze(1) - phase)
-    palette = torch.cat([palette.new_zeros(1, 3), palette]) * 2 - 1
-    return palette[labels].movedim(3, 1)
+    """Colours (B, 3, H, W) in [-1, 1] of an index map (B, H, W) below `count`."""
+    palette = torch.from_numpy(label_colors(count)).to(labels.device)
+    return (palette.float() / 127.5 - 1)[labels].movedim(3, 1)
 
 
 def on_checkerboard(color: Tensor, alpha: Tensor) -> Tensor:
@@ -94,7 +124,19 @@ def on_checkerboard(color: Tensor, alpha: Tensor) -> Tensor:
 def _sprite_sheet(method: DTISprites, multiple: int) -> Tensor:
     bank = method.model.sprites
     size = (method.resolution, method.resolution)
-    color, mask = (p.clamp(0, 1) for p in (bank.color, bank.mask))
+    color, mask = (part.clamp(0, 1) for part in bank.raw())
     sheet = F.interpolate(on_checkerboard(color, mask), size)
+    frame = torch.ones(size, dtype=torch.bool, device=sheet.device)
+    frame[1:-1, 1:-1] = False
+    names = torch.arange(1, len(sheet) + 1, device=sheet.device)[:, None, None].expand(-1, *size)
+    sheet = torch.where(frame, paint(names, len(sheet) + 1), sheet)
     sheet = torch.cat([sheet, bank.background.clamp(0, 1) * 2 - 1])
     return F.pad(sheet, (0, 0, 0, 0, 0, 0, 0, -len(sheet) % multiple), value=1.0)
+
+
+def _usage_chart(method: DTISprites) -> Tensor:
+    shares = method.usage.recent().tolist()
+    labels = [str(k + 1) for k in range(len(shares))]
+    if method.model.has_empty:
+        labels[-1] = "none"
+    return from_uint8(bar_chart(shares, label_colors(len(shares) + 1)[1:], labels))[None]

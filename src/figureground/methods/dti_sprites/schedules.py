@@ -68,6 +68,10 @@ def check_setup(
     background_milestones: Sequence[int],
     selection: str,
     empty_sprite: bool,
+    shadows: bool,
+    reassign_every: int,
+    frequency_penalty: float,
+    binary_penalty: float,
     **_: object,
 ) -> list[str]:
     """Problems of options that are fine one by one but not together."""
@@ -84,20 +88,15 @@ def check_setup(
             f"selection=exhaustive would try {combinations} combinations per picture "
             f"({num_layers} layers); expected one layer, or selection=greedy"
         )
-    if selection == "greedy" and num_backgrounds > 1:
+    problems += _check_prediction(selection, reassign_every, frequency_penalty + binary_penalty)
+    if selection != "exhaustive" and num_backgrounds > 1:
         problems.append(
-            f"selection=greedy knows one background, got num_backgrounds={num_backgrounds}; use "
-            "selection=exhaustive or one background"
+            f"selection={selection} knows one background, got num_backgrounds={num_backgrounds}; "
+            "use selection=exhaustive or one background"
         )
-    differs = sprite_size is not None and list(sprite_size) != [resolution, resolution]
-    if sprite_size is not None and len(sprite_size) != 2:
-        problems.append(f"sprite_size={list(sprite_size)}: expected height and width")
-    elif differs and not _RESIZING & set(_names_of(layer_transform)):
-        problems.append(
-            f"sprite_size={list(sprite_size or ())} differs from resolution={resolution}, so "
-            "layer_transform must place sprites on the picture; expected one such as color_position"
-        )
-    return problems
+    if shadows and not num_backgrounds:
+        problems.append("shadows=true needs a background to fall on; use num_backgrounds=1")
+    return problems + _check_size(sprite_size, resolution, layer_transform)
 
 
 def _names_of(text: str) -> list[str]:
@@ -126,3 +125,31 @@ def _check_sequence(name: str, text: str, milestones: Sequence[int]) -> list[str
     if list(milestones) != sorted(milestones):
         problems.append(f"{name}_milestones={list(milestones)}: expected increasing iterations")
     return problems
+
+
+def _check_prediction(selection: str, reassign_every: int, penalties: float) -> list[str]:
+    if selection == "predicted" and reassign_every:
+        return [
+            f"selection=predicted balances usage by frequency_penalty, got reassign_every="
+            f"{reassign_every}; add reassign_every=0"
+        ]
+    if selection != "predicted" and penalties:
+        return [
+            "frequency_penalty and binary_penalty act on predicted choices, got selection="
+            f"{selection}; use selection=predicted or leave them at 0"
+        ]
+    return []
+
+
+def _check_size(
+    sprite_size: Sequence[int] | None, resolution: int, layer_transform: str
+) -> list[str]:
+    differs = sprite_size is not None and list(sprite_size) != [resolution, resolution]
+    if sprite_size is not None and len(sprite_size) != 2:
+        return [f"sprite_size={list(sprite_size)}: expected height and width"]
+    if differs and not _RESIZING & set(_names_of(layer_transform)):
+        return [
+            f"sprite_size={list(sprite_size or ())} differs from resolution={resolution}, so "
+            "layer_transform must place sprites on the picture; expected one such as color_position"
+        ]
+    return []

@@ -19,7 +19,7 @@ MaskInit = Literal["gaussian", "constant", "random"]
 FROM_PICTURES = ("mean", "sample", "kmeans")
 NUM_PICTURES = 100  # How many are looked at.
 
-_DUPLICATE_NOISE = 1e-4
+DUPLICATE_NOISE = 1e-4
 _KMEANS_ROUNDS = 20
 
 
@@ -91,13 +91,21 @@ class SpriteBank(nn.Module):
         self.mask.copy_(_draw_masks(mask_init, self.mask, self.mask_std))
         self.background.copy_(_draw(background_init, self.background, 0.5, pictures))
 
+    def raw(self) -> tuple[Tensor, Tensor]:
+        """Colours (K, 3, h, w) and masks (K, 1, h, w) of the sprites before any clamp."""
+        return self.color, self.mask
+
+    def draw_noise(self) -> Tensor:
+        """Normal noise for `duplicate`."""
+        return torch.randn_like(self.color)
+
     def stack(self, *, with_canvas: bool, with_empty: bool, frozen: bool = False) -> Tensor:
         """All sprites as (K, C, h, w): colour, mask, and with a canvas a channel of ones.
 
         Under a canvas, masks are raw: noise is added to them before the clamp. The empty sprite is
         zero everywhere, its canvas too.
         """
-        color, mask = (p.detach() if frozen else p for p in (self.color, self.mask))
+        color, mask = (part.detach() if frozen else part for part in self.raw())
         parts = [self.clamp(color), mask if with_canvas else self.clamp(mask)]
         if with_canvas:
             parts.append(torch.ones_like(mask))
@@ -105,13 +113,24 @@ class SpriteBank(nn.Module):
         return F.pad(stack, (0, 0, 0, 0, 0, 0, 0, 1)) if with_empty else stack
 
     @torch.no_grad()
-    def duplicate(self, targets: Sequence[int], source: int, noise: Tensor | None = None) -> None:
-        """Make sprites `targets` near-copies of `source`; `noise` (K, 3, h, w) is normal."""
-        if noise is None:
-            noise = torch.randn_like(self.color)
-        self.color[list(targets)] = self.color[source] + _DUPLICATE_NOISE * noise[list(targets)]
+    def duplicate(
+        self, targets: Sequence[int], source: int, noise: Tensor | None = None
+    ) -> list[nn.Parameter]:
+        """Make sprites `targets` near-copies of `source`.
+
+        Args:
+            targets: Sprites to overwrite.
+            source: Sprite to copy.
+            noise: As `draw_noise` gives it; drawn if None.
+
+        Returns:
+            Parameters of which rows were copied as they are.
+        """
+        noise = self.draw_noise() if noise is None else noise
+        self.color[list(targets)] = self.color[source] + DUPLICATE_NOISE * noise[list(targets)]
         self.mask[list(targets)] = self.mask[source].clone()
-        self.color[source] += _DUPLICATE_NOISE * noise[source]
+        self.color[source] += DUPLICATE_NOISE * noise[source]
+        return [self.mask]
 
 
 def _clamp_straight_through(x: Tensor) -> Tensor:

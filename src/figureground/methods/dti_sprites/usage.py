@@ -20,7 +20,10 @@ class SpriteUsage(nn.Module):
     def __init__(self, num_layers: int, num_choices: int) -> None:
         super().__init__()
         self.register_buffer("chosen", torch.zeros(num_layers, num_choices))
+        # For pictures only: counts before the latest `clear`, so that a chart is never empty.
+        self.register_buffer("before", torch.zeros(num_layers, num_choices), persistent=False)
         self.chosen: Tensor
+        self.before: Tensor
 
     @torch.no_grad()
     def update(self, choice: Tensor) -> None:
@@ -35,10 +38,17 @@ class SpriteUsage(nn.Module):
             return shares.mean(dim=0)
         return shares[int(torch.randint(len(shares), ()))]
 
+    def recent(self) -> Tensor:
+        """Usage (K,) over all layers since the `clear` before the latest, of this process."""
+        counts = (self.chosen + self.before).sum(dim=0)
+        return counts / counts.sum().clamp(min=1)
+
     def clear(self) -> None:
         """Start anew."""
+        self.before.copy_(self.chosen)
         self.chosen.zero_()
 
     def reset_parameters(self) -> None:
-        """As `clear`."""
-        self.clear()
+        """Forget everything."""
+        self.before.zero_()
+        self.chosen.zero_()
