@@ -555,6 +555,7 @@ def test_missing_files_are_listed_with_the_tree(tmp_path: Path) -> None:
 
 def test_pictures_of_one_class_keep_its_number(tmp_path: Path) -> None:
     scenes = draw_tetrominoes(rng(), 12, chosen=np.array([6]))
+    scenes = scenes._replace(classes=scenes.classes * 7)
     data = Tetrominoes("train", None, "files", str(write_layout(tmp_path / "one", scenes)))
     assert set(np.unique(data.classes(0))) == {0, 7}
     assert data[0].classes == (7, 7, 7)

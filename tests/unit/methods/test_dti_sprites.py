@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -265,10 +266,6 @@ def test_predicted_choices_are_drawn_in_training_and_fixed_after() -> None:
     scene = model(image, 1)
     assert_close(scene.probabilities, torch.full((2, 16, 4), 0.25))
     assert len(scene.choice.unique()) > 1
-    chosen = model._render_chosen(
-        model._predict(model.encoder(image), 1), scene.choice, None, False
-    )
-    assert chosen[0].shape == scene.color.shape
     model.eval()
     assert (model(image).choice == 0).all()  # The first of equals.
     scene.composite().square().mean().backward()
@@ -279,12 +276,14 @@ def test_predicted_choices_are_drawn_in_training_and_fixed_after() -> None:
 def test_drawn_rendering_equals_that_of_the_choice() -> None:
     model = DTISprites(**(PREDICTED | {"mask_noise": 0.0})).eval().model
     image = torch.rand(4, 3, 20, 20)
-    scene = model(image, 1)
     betas = model._predict(model.encoder(image), 1)
-    color, mask = model._render_chosen(betas, scene.choice, None, False)
+    stack = model.sprites.stack(with_canvas=False, with_empty=True)
+    choice = torch.tensor([[0, 1], [2, 3], [3, 3], [1, 0]])
+    drawn = model._render_drawn(betas, stack, F.one_hot(choice.mT, 4).float(), None)
+    color, mask = model._render_chosen(betas, stack, choice, None)
     # The colour of an empty layer is never seen.
-    assert_close(scene.mask, mask)
-    assert_close(scene.color * mask, color * mask)
+    assert_close(drawn[1], mask)
+    assert_close(drawn[0] * mask, color * mask)
 
 
 def test_frozen_sprites_are_never_predicted_empty() -> None:
@@ -335,10 +334,11 @@ def test_shadows_are_learned_with_the_rest() -> None:
     method = DTISprites(**TINY, shadows=True)
     owned = {id(p) for p in method.model.predictors()}
     assert {id(p) for p in method.model.shadows.parameters()} <= owned  # type: ignore[union-attr]
-    scene = method.model(torch.rand(2, 3, 20, 20), 1)
-    plain = DTISprites(**TINY).model
-    assert plain.shadows is None
-    assert scene.background.mean() < 0.5
+    image = torch.rand(2, 3, 20, 20)
+    assert DTISprites(**TINY).model.shadows is None
+    assert method.eval().model(image).background.mean() < 0.5
+    method.train().model(image, 1).composite().square().mean().backward()
+    assert any(p.grad is not None for p in method.model.shadows.parameters())  # type: ignore[union-attr]
 
 
 def test_generated_sprites_start_as_learned_ones_and_move_by_their_codes() -> None:
