@@ -1,9 +1,14 @@
-"""Adversarial objectives on discriminator scores (B,); larger scores mean "looks real"."""
+"""Adversarial objectives on discriminator scores (B,); larger scores mean "looks real".
+
+Hinge (Lim & Ye 2017) and logistic, also called non-saturating (Goodfellow et al. 2014), with the
+penalties that go with the latter: R1 (Mescheder et al. 2018) and path length (Karras et al. 2020).
+"""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def hinge_real(score: Tensor) -> Tensor:
@@ -19,3 +24,68 @@ def hinge_fake(score: Tensor) -> Tensor:
 def hinge_generator(score: Tensor) -> Tensor:
     """What the generator of a hinge game minimises: minus the mean of D(x)."""
     return -score.mean()
+
+
+def logistic_generator_loss(logits: Tensor) -> Tensor:
+    """What the generator of a logistic game minimises: mean of softplus(-D(x))."""
+    return F.softplus(-logits).mean()
+
+
+def logistic_discriminator_losses(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Terms of the discriminator: means of softplus(-D(real)) and of softplus(D(fake))."""
+    return F.softplus(-real).mean(), F.softplus(fake).mean()
+
+
+def r1_penalty(logits: Tensor, image: Tensor) -> Tensor:
+    """Squared norm of the gradient of each score by its own real picture.
+
+    The usual objective adds gamma / 2 times the mean over the batch.
+
+    Args:
+        logits: (B,), computed from `image`.
+        image: (B, C, H, W), requires grad.
+
+    Returns:
+        (B,), with a graph for the second derivative.
+    """
+    (gradient,) = torch.autograd.grad(logits.sum(), image, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3))
+
+
+class PathLengthPenalty(nn.Module):
+    """Keep steps of equal length in style space equally visible (Karras et al. 2020, section 3.2).
+
+    With noise n ~ N(0, 1) / sqrt(H W) a sample's length is l = |d sum(x n) / dw|, where |.| is the
+    norm over the style's entries, mean-squared over its layers. The penalty is the mean of
+    (l - a)^2, a being the running mean of l; StyleGAN2 weighs it with 2.
+
+    Args:
+        decay: Share of the new mean that enters the running one per call.
+    """
+
+    mean_length: Tensor
+
+    def __init__(self, decay: float = 0.01) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("mean_length", torch.zeros(()))
+
+    def forward(
+        self, image: Tensor, styles: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Update the running mean and return the penalty, a scalar.
+
+        Args:
+            image: (B, C, H, W), made from `styles`.
+            styles: (B, num_styles, D), requires grad.
+            generator: Source of n (on any device); None for the global generator.
+        """
+        device = image.device if generator is None else generator.device
+        noise = torch.randn(image.shape, generator=generator, device=device).to(image)
+        noise = noise / (image.shape[2] * image.shape[3]) ** 0.5
+        (gradient,) = torch.autograd.grad((image * noise).sum(), styles, create_graph=True)
+        length = gradient.square().sum(dim=2).mean(dim=1).sqrt()  # (B,)
+        with torch.no_grad():
+            self.mean_length.lerp_(length.mean().to(self.mean_length), self.decay)
+        # A copy, so that the next call may move the mean before this one's backward pass.
+        return (length - self.mean_length.clone()).square().mean()

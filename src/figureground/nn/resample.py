@@ -1,11 +1,17 @@
-"""Convolutions fused with the resampling beside them: same result, fewer multiplications.
+"""Changing the resolution of pictures, alone or together with the convolution beside it.
 
-Nearest upsampling repeats pixels and average pooling sums them, so a convolution next to either
-multiplies the same numbers several times. Moving the repetition into the (tiny) kernel is exact up
-to rounding and leaves 4/9 of the products for a 3x3 kernel.
+Fused: nearest upsampling repeats pixels and average pooling sums them, so a convolution next to
+either multiplies the same numbers several times. Moving the repetition into the (tiny) kernel is
+exact up to rounding and leaves 4/9 of the products for a 3x3 kernel.
+
+Filtered: `fir_resample` inserts zeros, filters with a fixed low-pass kernel and drops pixels, which
+neither aliases nor leaves blocks (Karras et al. 2020, "Analyzing and Improving the Image Quality of
+StyleGAN"). All of it is plain convolutions, so it differentiates as often as one likes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +55,126 @@ def conv3x3_downsample(image: Tensor, weight: Tensor, bias: Tensor | None = None
         (B, N, H/2, W/2).
     """
     return F.conv2d(image, _spread(weight, 0.25 * _SPREAD), bias, stride=2, padding=1)
+
+
+def fir_kernel(taps: Sequence[float] = (1, 3, 3, 1)) -> Tensor:
+    """Return the outer product (N, N) of N `taps` with themselves, scaled to sum to one."""
+    row = torch.tensor(taps, dtype=torch.float32)
+    kernel = torch.outer(row, row)
+    return kernel / kernel.sum()
+
+
+def fir_resample(
+    image: Tensor,
+    kernel: Tensor,
+    *,
+    up: int = 1,
+    down: int = 1,
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    gain: float = 1.0,
+    flip: bool = False,
+) -> Tensor:
+    """Insert zeros, pad, filter, and keep every `down`-th pixel.
+
+    Args:
+        image: (B, C, H, W).
+        kernel: (N, N), or (N,) for a separable filter, which is run along rows, then columns.
+        up: Each pixel is followed by `up` - 1 zeros to its right and below.
+        down: Stride of the pixels that are kept.
+        padding: Zeros (or, if negative, cuts) at left, right, top, bottom after inserting.
+        gain: Factor of the result; up**2 keeps the brightness of an upsampled picture.
+        flip: Correlate with the kernel instead of convolving (no difference for symmetric ones).
+
+    Returns:
+        (B, C, H', W') with H' = floor((H * up + top + bottom - N) / down) + 1, and W' alike.
+    """
+    kernel = (kernel if gain == 1 else kernel * gain ** (kernel.dim() / 2)).to(image)
+    if kernel.dim() == 2:
+        return _filter(image, kernel, (up, up), (down, down), padding, flip)
+    rows, columns = (*padding[:2], 0, 0), (0, 0, *padding[2:])
+    image = _filter(image, kernel[None, :], (1, up), (1, down), rows, flip)
+    return _filter(image, kernel[:, None], (up, 1), (down, 1), columns, flip)
+
+
+def fir_upsample(image: Tensor, kernel: Tensor) -> Tensor:
+    """Double the resolution of (B, C, H, W) with a 4x4 low-pass kernel of sum one."""
+    return fir_resample(image, kernel, up=2, padding=(2, 1, 2, 1), gain=4)
+
+
+def fir_downsample(image: Tensor, kernel: Tensor) -> Tensor:
+    """Halve the resolution of (B, C, H, W), H and W even, with a 4x4 low-pass kernel."""
+    return fir_resample(image, kernel, down=2, padding=(1, 1, 1, 1))
+
+
+def upsample_filtered_conv(
+    image: Tensor, weight: Tensor, kernel: Tensor, *, groups: int = 1
+) -> Tensor:
+    """Convolve with a 1x1 or 3x3 kernel while doubling the resolution.
+
+    The equation is: insert zeros, low-pass, then a *true* convolution (taps flipped), unlike the
+    correlation that convolutional layers are elsewhere. Both filters commute, so the learned one
+    goes first, as a transposed convolution that skips the zeros (3x3), or at the low resolution.
+
+    Args:
+        image: (B, groups * C, H, W).
+        weight: (groups * N, C, k, k), k = 1 or 3.
+        kernel: Low-pass kernel (4, 4) of sum one.
+        groups: Number of groups.
+
+    Returns:
+        (B, groups * N, 2H, 2W).
+    """
+    if weight.shape[-1] == 1:
+        return fir_upsample(F.conv2d(image, weight, groups=groups), kernel)
+    weight = weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
+    image = F.conv_transpose2d(image, weight, stride=2, groups=groups)  # (B, N, 2H + 1, 2W + 1)
+    return fir_resample(image, kernel, padding=(1, 1, 1, 1), gain=4)
+
+
+def filtered_conv_downsample(
+    image: Tensor, weight: Tensor, kernel: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """Convolve (correlate) with a 1x1 or 3x3 kernel while halving the resolution.
+
+    Args:
+        image: (B, C, H, W), H and W even.
+        weight: (N, C, k, k), k = 1 or 3.
+        kernel: Low-pass kernel (4, 4), applied first.
+        bias: (N,) or None.
+
+    Returns:
+        (B, N, H/2, W/2).
+    """
+    if weight.shape[-1] == 1:
+        return F.conv2d(fir_downsample(image, kernel), weight, bias)
+    return F.conv2d(fir_resample(image, kernel, padding=(2, 2, 2, 2)), weight, bias, stride=2)
+
+
+def _filter(
+    image: Tensor,
+    kernel: Tensor,
+    up: tuple[int, int],
+    down: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    flip: bool,
+) -> Tensor:
+    """`fir_resample` for one kernel (M, N); steps are (vertical, horizontal)."""
+    channels = image.shape[1]
+    if up == (1, 1):
+        kernel = (kernel if flip else kernel.flip((0, 1))).expand(channels, 1, -1, -1)
+        left, right, top, bottom = padding
+        if left == right >= 0 and top == bottom >= 0:
+            return F.conv2d(image, kernel, stride=down, padding=(top, left), groups=channels)
+        return F.conv2d(F.pad(image, padding), kernel, stride=down, groups=channels)
+    # A transposed convolution never multiplies the inserted zeros. Its output begins with the
+    # first tap of the first pixel, so it lacks the last zeros and has kernel - 1 more all round.
+    height, width = kernel.shape
+    kernel = (kernel.flip((0, 1)) if flip else kernel).expand(channels, 1, -1, -1)
+    image = F.conv_transpose2d(image, kernel, stride=up, groups=channels)
+    left, right, top, bottom = padding
+    left, right = left + 1 - width, right + up[1] - width
+    top, bottom = top + 1 - height, bottom + up[0] - height
+    return F.pad(image, (left, right, top, bottom))[..., :: down[0], :: down[1]]
 
 
 def _spread(weight: Tensor, spread: Tensor) -> Tensor:
