@@ -239,6 +239,9 @@ class SynthesisNetwork(nn.Module):
         if styles.shape[1:] != (self.num_styles, self.style_dim):
             expected = f"(B, {self.num_styles}, {self.style_dim})"
             raise ValueError(f"styles must be {expected}, got {tuple(styles.shape)}")
+        if fused is None:
+            # One kernel per sample saves two passes over the map, but only pays for one sample.
+            fused = len(styles) == 1 and not torch.is_grad_enabled()
         features: Tensor | None = None
         image: Tensor | None = None
         start = 0
@@ -252,7 +255,7 @@ class SynthesisNetwork(nn.Module):
                 dtype=dtype,
                 noise=noise,
                 generator=generator,
-                fused=len(styles) == 1 if fused is None else fused,
+                fused=fused,
             )
             # The style of a block's picture is also that of the next block's first layer.
             start += block.num_convolutions
