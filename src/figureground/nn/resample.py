@@ -12,6 +12,7 @@ StyleGAN"). All of it is plain convolutions, so it differentiates as often as on
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -78,7 +79,8 @@ def fir_resample(
 
     Args:
         image: (B, C, H, W).
-        kernel: (N, N), or (N,) for a separable filter, which is run along rows, then columns.
+        kernel: (N, N), or (N,) for a separable filter, which is run along rows, then columns. It
+            is a constant and gets no gradient.
         up: Each pixel is followed by `up` - 1 zeros to its right and below.
         down: Stride of the pixels that are kept.
         padding: Zeros (or, if negative, cuts) at left, right, top, bottom after inserting.
@@ -90,10 +92,10 @@ def fir_resample(
     """
     kernel = (kernel if gain == 1 else kernel * gain ** (kernel.dim() / 2)).to(image)
     if kernel.dim() == 2:
-        return _filter(image, kernel, (up, up), (down, down), padding, flip)
+        return _apply_filter(image, kernel, (up, up), (down, down), padding, flip)
     rows, columns = (*padding[:2], 0, 0), (0, 0, *padding[2:])
-    image = _filter(image, kernel[None, :], (1, up), (1, down), rows, flip)
-    return _filter(image, kernel[:, None], (up, 1), (down, 1), columns, flip)
+    image = _apply_filter(image, kernel[None, :], (1, up), (1, down), rows, flip)
+    return _apply_filter(image, kernel[:, None], (up, 1), (down, 1), columns, flip)
 
 
 def fir_upsample(image: Tensor, kernel: Tensor) -> Tensor:
@@ -150,6 +152,57 @@ def filtered_conv_downsample(
     return F.conv2d(fir_resample(image, kernel, padding=(2, 2, 2, 2)), weight, bias, stride=2)
 
 
+def _apply_filter(
+    image: Tensor,
+    kernel: Tensor,
+    up: tuple[int, int],
+    down: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    flip: bool,
+) -> Tensor:
+    result: Tensor = _Filter.apply(image, kernel, up, down, padding, flip)
+    return result
+
+
+class _Filter(torch.autograd.Function):
+    """`fir_resample` for one kernel (M, N); steps are (vertical, horizontal).
+
+    The operator is linear and its adjoint is one of its kind: steps change places, the kernel is
+    flipped. Saying so keeps no map for the backward pass, and spares second derivatives what
+    convolutions would compute for their kernels, one channel at a time.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        image: Tensor,
+        kernel: Tensor,
+        up: tuple[int, int],
+        down: tuple[int, int],
+        padding: tuple[int, int, int, int],
+        flip: bool,
+    ) -> Tensor:
+        # Autocast would give a result, hence a gradient, of another type than the kernel's.
+        with torch.autocast(image.device.type, enabled=False):
+            result = _filter(image, kernel, up, down, padding, flip)
+        ctx.save_for_backward(kernel)
+        ctx.options = (up, down, padding, flip)
+        ctx.sizes = (image.shape[2:], result.shape[2:])
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (kernel,) = ctx.saved_tensors
+        up, down, (left, right, top, bottom), flip = ctx.options
+        (height, width), (rows, columns) = ctx.sizes
+        # What pads before filtering cuts after it; the far end is whatever restores the size.
+        right = width * up[1] - columns * down[1] + left
+        bottom = height * up[0] - rows * down[0] + top
+        padding = (kernel.shape[1] - 1 - left, right, kernel.shape[0] - 1 - top, bottom)
+        result = _Filter.apply(gradient, kernel, down, up, padding, not flip)
+        return result, None, None, None, None, None
+
+
 def _filter(
     image: Tensor,
     kernel: Tensor,
@@ -158,7 +211,6 @@ def _filter(
     padding: tuple[int, int, int, int],
     flip: bool,
 ) -> Tensor:
-    """`fir_resample` for one kernel (M, N); steps are (vertical, horizontal)."""
     channels = image.shape[1]
     if up == (1, 1):
         kernel = (kernel if flip else kernel.flip((0, 1))).expand(channels, 1, -1, -1)

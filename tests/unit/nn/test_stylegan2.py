@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from figureground.core.errors import CheckpointError
+from figureground.losses.adversarial import r1_penalty
 from figureground.nn.equalized import EqualizedConv2d, EqualizedLinear
 from figureground.nn.modulation import SynthesisLayer, demodulation, modulated_conv2d
 from figureground.nn.resample import fir_kernel, fir_resample, upsample_filtered_conv
@@ -61,6 +62,20 @@ def test_resampling_follows_its_definition(up: int, down: int, pad: Any) -> None
     flipped = fir_resample(image, kernel.flip((0, 1)), flip=True, gain=3.0, **options)
     assert_close(flipped, 3 * expected)
     assert_close(fir_resample(image, row.flip(0), flip=True, gain=3.0, **options), 3 * expected)
+
+
+@pytest.mark.parametrize(("up", "down"), [(1, 1), (2, 1), (1, 2), (3, 2)])
+@pytest.mark.parametrize("pad", [(2, 1, 2, 1), (5, 4, 3, 6), (-1, 2, 3, -2)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_resampling_has_right_derivatives(up: int, down: int, pad: Any, flip: bool) -> None:
+    image = torch.randn(1, 2, 4, 5, dtype=torch.float64, requires_grad=True)
+    row = torch.tensor([1.0, 2, 4, 3], dtype=torch.float64)
+
+    def run(x: Tensor) -> Tensor:
+        return fir_resample(x, row, up=up, down=down, padding=pad, flip=flip)
+
+    assert torch.autograd.gradcheck(run, image)
+    assert torch.autograd.gradgradcheck(run, image)
 
 
 def test_upsampling_convolution_flips_its_kernel() -> None:
@@ -334,6 +349,23 @@ def test_discriminator_second_derivative_is_right() -> None:
         return gradient.square().sum()
 
     assert torch.autograd.gradcheck(penalty, image)
+
+
+def test_networks_train_under_autocast() -> None:
+    generator = SynthesisNetwork(12, 16, **SMALL, architecture="resnet")
+    critic = StyleDiscriminator(16, **SMALL)
+    styles = torch.randn(4, 6, 12)
+    real = torch.randn(4, 3, 16, 16, requires_grad=True)
+    gradients = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = critic(generator(styles)).sum() + r1_penalty(critic(real), real).sum()
+        assert loss.dtype == torch.float32
+        weights = [*generator.parameters(), *critic.parameters()]
+        found = torch.autograd.grad(loss, weights, allow_unused=True)
+        gradients.append(torch.cat([g.flatten() for g in found if g is not None]))
+    exact, rounded = gradients
+    assert F.cosine_similarity(exact, rounded, dim=0) > 0.98
 
 
 def test_class_changes_the_score() -> None:
