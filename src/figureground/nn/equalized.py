@@ -48,8 +48,8 @@ def normalize_second_moment(vectors: Tensor) -> Tensor:
 class EqualizedLinear(nn.Module):
     """Dense layer act(x (W L / sqrt(n))^T + b L) * gain, with W ~ N(0, 1) / L.
 
-    It computes in float32 or wider whatever autocast says: mapping networks, styles and scores need
-    the bits, and none of them costs much.
+    It computes in float32 (float64 if its weights have that type) whatever autocast says: mapping
+    networks, styles and scores need the bits, and none of them costs much.
 
     Args:
         in_features: n.
@@ -78,8 +78,9 @@ class EqualizedLinear(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """Map (B, in_features) to (B, out_features)."""
         with torch.autocast(vectors.device.type, enabled=False):
-            weight = self.weight * self.weight_gain
-            result = F.linear(widen(vectors), weight, self.bias * self.bias_gain)
+            weight = widen(self.weight) * self.weight_gain
+            bias = widen(self.bias) * self.bias_gain
+            result = F.linear(vectors.to(weight.dtype), weight, bias)
             return activate(result, self.activation)
 
 
