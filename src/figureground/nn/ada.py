@@ -83,7 +83,8 @@ class AugmentPipe(nn.Module):
 
         Args:
             image: (B, 3, H, W), nominally in [-1, 1].
-            generator: Source of all draws (on any device); None for the global CPU generator.
+            generator: Source of all draws (on any device); None for the global generators: the
+                CPU's, and for pixels of noise that of their device.
             percentile: For tests: every operation happens with fixed draws, see `Dice`; in (0, 1).
 
         Returns:
