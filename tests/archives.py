@@ -58,10 +58,12 @@ def write_flowers(root: Path, per_split: int = 24) -> Path:
 
 
 def write_cub(root: Path, count: int = 72) -> Path:
-    """CUB-200-2011: images.txt, images/, segmentations/, ReDO's and the official list."""
+    """CUB-200-2011: images.txt, images/, segmentations/, boxes, ReDO's and the official list."""
     root.mkdir(parents=True)
     names = [f"{i % 3 + 1:03d}.Bird_{i % 3}/Bird_{i:04d}.jpg" for i in range(count)]
     (root / "images.txt").write_text("".join(f"{i + 1} {n}\n" for i, n in enumerate(names)))
+    boxes = "".join(f"{i + 1} 10.0 5.0 {12 + i % 5}.0 15.5\n" for i in range(count))
+    (root / "bounding_boxes.txt").write_text(boxes)
     redo = "".join(f"{i + 1} {i * 3 // count}\n" for i in range(count))
     (root / "train_val_test_split.txt").write_text(redo)
     official = "".join(f"{i + 1} {int(i < count // 2)}\n" for i in range(count))
@@ -147,4 +149,36 @@ def write_instagram(root: Path, tag: str = "santaphoto", val: int = 3) -> Path:
             path = root / tag / split / f"{index:04d}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             picture(index, (50, 40 + index)).save(path)
+    return root
+
+
+def write_dogs(root: Path, count: int = 24) -> Path:
+    """Stanford Dogs as DRC has it: numbers as tokens."""
+    tokens = {"train": np.arange(count), "test": np.arange(5, 5 + count // 2)}
+    names = {"train": "data_tr_sel", "test": "data_te_sel"}
+    return _write_processed(root, tokens, names, "{}_orig/orig")
+
+
+def write_cars(root: Path, count: int = 24) -> Path:
+    """Stanford Cars as DRC has it: text as tokens."""
+    tokens = {"train": np.array([f"{i:05d}" for i in range(count)])}
+    tokens["test"] = np.array([f"{i:05d}" for i in range(count // 2)])
+    names = {split: f"data_mrcnn_{split}_select" for split in tokens}
+    return _write_processed(root, tokens, names, "data_mrcnn/{}/orig")
+
+
+def _write_processed(
+    root: Path, tokens: dict[str, np.ndarray], names: dict[str, str], photographs: str
+) -> Path:
+    for split, values in tokens.items():
+        whole, cut = root / photographs.format(split), root / f"data_mrcnn/{split}/resized"
+        whole.mkdir(parents=True)
+        cut.mkdir(parents=True)
+        np.save(root / f"{names[split]}.npy", values)
+        for index, token in enumerate(values):
+            size = (40 + index % 3, 30)
+            picture(index, size).save(whole / f"{token}_orig.png")
+            picture(index + 1, (32, 32)).save(cut / f"{token}_resized.png")
+            mask = Image.fromarray(np.where(disc((32, 32)), 255, 0).astype(np.uint8))
+            mask.save(cut / f"{token}_maskresized.png")
     return root

@@ -12,7 +12,9 @@ from omegaconf import DictConfig
 from torchvision.datasets import SVHN
 
 from archives import (
+    write_cars,
     write_cub,
+    write_dogs,
     write_flowers,
     write_folder,
     write_gtsrb8,
@@ -38,6 +40,8 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("data")
     write_flowers(root / "flowers")
     write_cub(root / "cub")
+    write_dogs(root / "dogs")
+    write_cars(root / "cars")
     write_lfw(root / "lfw")
     write_folder(root / "folder", 120)
     write_gtsrb8(root / "GTSRB")

@@ -113,7 +113,7 @@ def _check_split(dataset: ImageDataset, split: str, files: dict[str, Any]) -> Sp
                     f"the mask of {sample.key} is {sample.mask.shape[1]}x{sample.mask.shape[0]} "
                     f"but its picture is {width}x{height}",
                 )
-            foreground.append(float((sample.mask > 0).mean()))
+            foreground.append(float((sample.mask > (127 if sample.is_soft else 0)).mean()))
 
     threads = min(os.cpu_count() or 1, 8) if len(dataset) and dataset.files(0) else 1
     chunks = range(0, len(dataset), _CHUNK)

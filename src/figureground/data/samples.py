@@ -29,6 +29,8 @@ class Sample:
         label: Class or None.
         classes: Class of each object 1, 2, ... of the mask, from 1 on (0: no such object), where
             the mask tells apart objects; or None.
+        is_soft: Whether the mask holds shares of 255 instead, which transforms resize bilinearly
+            and cut at the half.
     """
 
     image: Pixels
@@ -36,6 +38,7 @@ class Sample:
     mask: Pixels | None = None
     label: int | None = None
     classes: tuple[int, ...] | None = None
+    is_soft: bool = False
 
 
 class ImageDataset(Dataset[Sample]):

@@ -25,10 +25,11 @@ _FILTERS: dict[str, Image.Resampling] = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+_HALF = 127  # A soft mask is object where it is above half of 255.
 
 
 class ResizeCrop:
-    """Resize the shorter side and cut out the middle square; masks always by nearest neighbour.
+    """Resize the shorter side and cut out the middle square; hard masks by nearest neighbour.
 
     With side R the longer side becomes int(R * long / short) and the cut starts at
     round((size - R) / 2), as torchvision did for the published figures.
@@ -55,8 +56,8 @@ class ResizeCrop:
         mask = _check_mask(sample)
         image = self._apply(sample.image, _FILTERS[self.interpolation])
         if mask is not None:
-            mask = self._apply(mask, Image.Resampling.NEAREST)
-        return replace(sample, image=image, mask=mask)
+            mask = _harden(self._apply(mask, _mask_filter(sample)), sample)
+        return replace(sample, image=image, mask=mask, is_soft=False)
 
     def _apply(self, pixels: Pixels, resampling: Image.Resampling) -> Pixels:
         height, width = pixels.shape[:2]
@@ -71,7 +72,7 @@ class ResizeCrop:
 
 
 class Stretch:
-    """Resize to a square whatever the aspect; masks always by nearest neighbour.
+    """Resize to a square whatever the aspect; hard masks by nearest neighbour.
 
     Args:
         resolution: Side R of the result.
@@ -91,8 +92,8 @@ class Stretch:
         mask = _check_mask(sample)
         image = self._apply(sample.image, _FILTERS[self.interpolation])
         if mask is not None:
-            mask = self._apply(mask, Image.Resampling.NEAREST)
-        return replace(sample, image=image, mask=mask)
+            mask = _harden(self._apply(mask, _mask_filter(sample)), sample)
+        return replace(sample, image=image, mask=mask, is_soft=False)
 
     def _apply(self, pixels: Pixels, resampling: Image.Resampling) -> Pixels:
         size = self.resolution, self.resolution
@@ -144,6 +145,15 @@ class Augment:
             return self._compose(image=image)["image"], None
         changed = self._compose(image=image, mask=mask)
         return changed["image"], changed["mask"]
+
+
+def _mask_filter(sample: Sample) -> Image.Resampling:
+    return Image.Resampling.BILINEAR if sample.is_soft else Image.Resampling.NEAREST
+
+
+def _harden(mask: Pixels, sample: Sample) -> Pixels:
+    """Index mask of what `sample` holds, soft or not, (H, W)."""
+    return np.asarray(mask > _HALF, np.uint8) if sample.is_soft else mask
 
 
 def _check_mask(sample: Sample) -> Pixels | None:

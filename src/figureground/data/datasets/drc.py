@@ -1,0 +1,150 @@
+"""Stanford Dogs and Stanford Cars as the authors of DRC (Yu et al., NeurIPS 2021) processed them.
+
+They kept pictures with one large object, and took the output of a Mask R-CNN for truth: scores are
+against pseudo-masks, and a set of one's own making does not compare with theirs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from figureground.core.errors import DataError
+from figureground.data.crops import cut_centre
+from figureground.data.reading import open_picture, read_image
+from figureground.data.samples import ImageDataset, Sample
+from figureground.data.splits import check_files
+
+_PAGE = (
+    "the authors of DRC (Deep Region Competition, project `deep-region-competition`), whose public "
+    "link is gone: ask them or those of ILSGAN,"
+)
+
+
+class _Processed(ImageDataset):
+    """What both sets share.
+
+    Training pictures are the middle squares of whole photographs, without masks; test pictures are
+    those the authors resized, with masks. What resizes them comes after.
+
+    Args:
+        root: Folder of the set.
+        split: `train` or `test`.
+        pictures: `orig` or `resized`; None for what the split has.
+        colors: Order of the channels: `rgb`, or `bgr` as ILSGAN's and DRC's loaders have it.
+
+    Raises:
+        DataError: Files are missing, or a list is not one.
+    """
+
+    name: ClassVar[str]
+    tree: ClassVar[str]
+    lists: ClassVar[dict[str, str]]
+    #: Folders of whole photographs.
+    photographs: ClassVar[dict[str, str]]
+    #: Lengths of the lists, from memory of the papers.
+    counts: ClassVar[dict[str, int]]
+
+    def __init__(
+        self,
+        root: str,
+        split: Literal["train", "test"],
+        pictures: Literal["orig", "resized"] | None = None,
+        colors: Literal["rgb", "bgr"] = "rgb",
+    ) -> None:
+        self.root, self.split, self.colors = Path(root), split, colors
+        self.annotated = (pictures or {"train": "orig", "test": "resized"}[split]) == "resized"
+        tree, path = self.tree.format(root=root), self.root / self.lists[split]
+        check_files(self.name, [path], tree, _PAGE)
+        self.tokens = _read_tokens(path)
+        self.keys = [f"{split}/{token}" for token in self.tokens]
+        files = [file for index in range(len(self)) for file in self.files(index)]
+        check_files(self.name, files, tree, _PAGE)
+
+    def __getitem__(self, index: int) -> Sample:
+        files = self.files(index)
+        image, mask = read_image(files[0]), None
+        if self.annotated:
+            mask = np.asarray(open_picture(files[1]).convert("1"), np.uint8)
+        else:
+            image = cut_centre(image)
+        if self.colors == "bgr":
+            image = np.ascontiguousarray(image[..., ::-1])
+        return Sample(image, self.keys[index], mask)
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The picture and, where there is one, its mask."""
+        token = self.tokens[index]
+        if not self.annotated:
+            return (self.root / self.photographs[self.split] / f"{token}_orig.png",)
+        folder = self.root / "data_mrcnn" / self.split / "resized"
+        return folder / f"{token}_resized.png", folder / f"{token}_maskresized.png"
+
+    def fingerprint(self) -> str:
+        """Hash of the files and of the order of channels."""
+        return f"{super().fingerprint()}-{self.colors}"
+
+    def check_counts(self) -> list[str]:
+        """Compare with the numbers that papers name."""
+        expected = self.counts[self.split]
+        if len(self) == expected:
+            return []
+        return [
+            f"{self.name} {self.split} has {len(self)} pictures, expected {expected} (a number not "
+            "checked against the original list)"
+        ]
+
+
+class Dogs(_Processed):
+    """Stanford Dogs; arguments as above."""
+
+    name = "dogs"
+    tree = """  {root}/data_tr_sel.npy, data_te_sel.npy
+  {root}/data_mrcnn/<train or test>/resized/<token>_resized.png, <token>_maskresized.png
+  {root}/train_orig/orig/<token>_orig.png      (from the archive of raw data)"""
+    lists: ClassVar = {"train": "data_tr_sel.npy", "test": "data_te_sel.npy"}
+    photographs: ClassVar = {"train": "train_orig/orig", "test": "test_orig/orig"}
+    counts: ClassVar = {"train": 5024, "test": 286}
+
+
+class Cars(_Processed):
+    """Stanford Cars; arguments as above."""
+
+    name = "cars"
+    tree = """  {root}/data_mrcnn_train_select.npy, data_mrcnn_test_select.npy
+  {root}/data_mrcnn/<train or test>/resized/<token>_resized.png, <token>_maskresized.png
+  {root}/data_mrcnn/train/orig/<token>_orig.png"""
+    lists: ClassVar = {
+        "train": "data_mrcnn_train_select.npy",
+        "test": "data_mrcnn_test_select.npy",
+    }
+    photographs: ClassVar = {"train": "data_mrcnn/train/orig", "test": "data_mrcnn/test/orig"}
+    counts: ClassVar = {"train": 5235, "test": 218}
+
+
+def _read_tokens(path: Path) -> list[str]:
+    """Read a list of the names that files begin with.
+
+    Raises:
+        DataError: It is no array of whole numbers or text in one row, is empty, or repeats one.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"{path} is not an array of numbers or text ({type(error).__name__}); put the original "
+            "there, saved without pickled objects"
+        ) from error
+    if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in "iuUS":
+        raise DataError(
+            f"{path}: expected whole numbers or text in one row; put the original there"
+        )
+    tokens = [str(token) for token in (array.astype(str) if array.dtype.kind == "S" else array)]
+    if not tokens:
+        raise DataError(f"{path} is empty; put the original there")
+    if twice := [token for token, uses in Counter(tokens).items() if uses > 1]:
+        raise DataError(f"{path} names {len(twice)} pictures twice, such as {twice[0]}")
+    return tokens
