@@ -60,6 +60,53 @@ class ObjectScores(Metric):
         }
 
 
+class PartitionScores(Metric):
+    """ARI and segmentation covering (MSC) as DRC and ILSGAN count them: by batches.
+
+    The covering of a picture is the mean over true segments, background included, of the IoU with
+    the found segment that overlaps it best (Arbelaez et al. 2011; `msc/scaled` weighs segments by
+    their sizes). `/batch` depends on the batch size: it is there to compare with published figures.
+
+    Args:
+        num_labels: More than any segment's number.
+    """
+
+    full_state_update = False
+    ari: Tensor
+    covering: Tensor
+    covering_of_batches: Tensor
+    scaled: Tensor
+    count: Tensor
+    batches: Tensor
+
+    def __init__(self, num_labels: PositiveInt = 2) -> None:
+        super().__init__()
+        self.num_labels = num_labels
+        for name in ("ari", "covering", "covering_of_batches", "scaled", "count", "batches"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, found: Tensor, truth: Tensor) -> None:
+        """Take in a batch of maps, int64 (B, H, W) each."""
+        table = count_pairs(truth, found, self.num_labels)
+        # All pixels of the batch are one table, as if it were one picture.
+        self.ari += adjusted_rand_index(table.sum(dim=0, keepdim=True)).sum()
+        covering, scaled = segmentation_covering(table)
+        self.covering += covering.sum()
+        self.covering_of_batches += covering.mean()
+        self.scaled += scaled.sum()
+        self.count += len(found)
+        self.batches += 1
+
+    def compute(self) -> dict[str, Tensor]:
+        """`ari/batch`, `msc/batch`, and per picture `msc` and `msc/scaled`."""
+        return {
+            "ari/batch": self.ari / self.batches,
+            "msc/batch": self.covering_of_batches / self.batches,
+            "msc": self.covering / self.count,
+            "msc/scaled": self.scaled / self.count,
+        }
+
+
 class PixelClassScores(Metric):
     """Accuracy and IoU of classes of pixels, over the whole set, under the best matching.
 
@@ -111,6 +158,14 @@ def adjusted_rand_index(table: Tensor) -> Tensor:
     spread = (rows + columns) / 2 - expected
     score = (pairs - expected) / torch.where(spread == 0, 1, spread)
     return torch.where(spread == 0, torch.ones_like(score), score)
+
+
+def segmentation_covering(table: Tensor) -> tuple[Tensor, Tensor]:
+    """Best IoU of true segments in tables (B, N, M): mean, and weighed by size; (B,) each."""
+    size = table.sum(dim=2)
+    union = size.unsqueeze(2) + table.sum(dim=1, keepdim=True) - table
+    best = (table / union.clamp(min=1)).amax(dim=2)
+    return best.sum(dim=1) / (size > 0).sum(dim=1), (best * size).sum(dim=1) / size.sum(dim=1)
 
 
 def _pairs(count: Tensor) -> Tensor:

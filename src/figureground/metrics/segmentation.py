@@ -5,10 +5,12 @@ Ids follow one rule, `<measure>/<averaging>/<who decides which region is the obj
 - `img`: mean over pictures; `global`: sums over the set.
 - `oracle`: regions are matched to the truth in each picture, separately for each measure. It is
   what ReDO and L2IC publish, and it is optimistic.
-- `set`: one matching for the whole set, the one with the best mean IoU. `global` uses it, too.
+- `set`: one matching for the whole set, the one with the best mean IoU. `iou/global/fg` and
+  `miou/global` use it, too.
 - `fixed`: no matching; region k claims to be truth k (for two regions, region 1 the object).
 
-The F measures (`f05`, `fmax`) are those of `fixed`.
+The F measures (`f05`, `fmax`) are those of `fixed`. DRC and ILSGAN publish `iou/img/fixed` as
+DRC_IoU, `dice/img/fixed` as DRC_DICE (with `empty=nan`), and `iou/global/fixed`.
 """
 
 from __future__ import annotations
@@ -152,6 +154,8 @@ class SegmentationScores(Metric):
                 scores[f"{measure}/img/{who}"] = value
         iou = self._global_iou(matching)
         scores["iou/global/fg"], scores["miou/global"] = iou[1:].mean(), iou.mean()
+        iou = self._global_iou(rows)
+        scores["iou/global/fixed"], scores["miou/global/fixed"] = iou[1:].mean(), iou.mean()
         scores["miou/img"] = self.region_iou[rows, matching].sum() / self.weight
         if self.is_binary:
             curve = self.f_curve / self.weight
