@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from figureground.metrics.generation import FrechetDistance, InceptionScore, KernelDistance
+from figureground.metrics.information import StatisticsNetwork, donsker_varadhan
 
 Stored = tuple[dict[str, Tensor], dict[str, Any]]
 
@@ -50,3 +51,19 @@ def test_inception_score_matches(stored: Stored) -> None:
     mean, spread = (float(value) for value in metric.compute())
     assert mean == pytest.approx(scalars["is"]["mean"], rel=1e-6)
     assert spread == pytest.approx(scalars["is"]["std"], rel=1e-5)
+
+
+def test_bound_of_mine_matches(golden: Callable[[str], Path]) -> None:
+    tensors = load_file(golden("ilsgan") / "mine.safetensors")
+    network = StatisticsNetwork(96, 16)
+    names = {"0": "hidden", "2": "out"}
+    network.load_state_dict(
+        {
+            f"{names[key.split('.')[2]]}.{key.split('.')[3]}": value
+            for key, value in tensors.items()
+            if key.startswith("sd.")
+        }
+    )
+    x, y = tensors["in.x"], tensors["in.y"]
+    bound = donsker_varadhan(network(x, y), network(x, y[tensors["in.shuffle"]]))
+    assert bound.item() == pytest.approx(float(tensors["out.lower_bound"]), abs=1e-6)
