@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,13 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     """Score `ckpt` (or each of `ckpt=[a,b,c]`) on a split of `data`; print and write the scores.
 
     Pictures have the size a checkpoint works at, unless `data.resolution` was typed; its metrics
-    have the options they were trained with, unless `metrics` says otherwise.
+    have the options they were trained with, unless `metrics` says otherwise. With
+    `metrics=generation` or `metrics=information` the pictures it draws are scored instead.
     """
     check_job(config)
     from figureground.callbacks.clusters import ClusterPages
     from figureground.callbacks.signals import SignalGuard
+    from figureground.cli.generation_scores import build_scorings, score_drawn
     from figureground.cli.train import quieten
     from figureground.core.checkpoint import load_method
     from figureground.core.config import build, to_plain
@@ -38,7 +41,8 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     quieten()
     paths = [config.ckpt] if isinstance(config.ckpt, str) else list(config.ckpt)
     output = Path(config.paths.output_dir)
-    metrics = _find_changed(to_plain(config)["metrics"] or {})
+    options = to_plain(config).get("metrics") or {}
+    scorings, metrics = build_scorings(options), _find_changed(options)
     runs: list[dict[str, float]] = []
     datamodule: Any = None
     with watching() as stop:
@@ -52,6 +56,9 @@ def evaluate(config: DictConfig) -> dict[str, float]:
                 stop.check()
             method = load_method(path, metrics=metrics)
             datamodule = _fit_data(config, method, path, datamodule)
+            if scorings:
+                runs.append(score_drawn(scorings, method, datamodule, trainer, config.seed))
+                continue
             datamodule.store(config.split)  # Without this split Lightning would score nothing.
             scores = getattr(trainer, "validate" if config.split == "val" else "test")
             found = scores(method, datamodule, verbose=False)
@@ -68,6 +75,7 @@ def _find_changed(metrics: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any
     given = {
         group: {name: value for name, value in options.items() if value is not None}
         for group, options in metrics.items()
+        if "_target_" not in options
     }
     return {group: options for group, options in given.items() if options}
 
@@ -93,7 +101,9 @@ def _summarise(runs: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     table: dict[str, dict[str, float]] = {}
     for name in runs[0]:
         values = [each[name] for each in runs]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        spread = 0.0
+        if len(values) > 1:  # Of what is no number there is no spread.
+            spread = statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
         table[name] = {"mean": statistics.fmean(values), "std": spread}
     return table
 

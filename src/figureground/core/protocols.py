@@ -102,6 +102,19 @@ class LayerGenerator(Protocol):
 
 
 @runtime_checkable
+class LatentDecoder(Protocol):
+    """Draws from latents that are at hand, so that paths between pictures can be walked."""
+
+    def latent(self, count: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw `count` latents (B, D)."""
+        ...
+
+    def decode(self, latent: Tensor) -> Layers:
+        """The pictures of `latent` (B, D); equal latents give equal pictures."""
+        ...
+
+
+@runtime_checkable
 class Clusterer(Protocol):
     """Sorts pictures into categories."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from pathlib import Path
 
@@ -31,16 +30,13 @@ from figureground.metrics.generation import (
     squared_distance,
 )
 from figureground.nn.efficientnet import EfficientNetLite0
+from weights import digest_of, write_efficientnet
 
 
 def clouds(count: int = 40, size: int = 5) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(3)
     drawn, real = torch.randn(2, count, size, generator=generator)
     return 1.3 * drawn + 0.4, real[: count - 7]
-
-
-def digest_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_frechet_distance_of_one_feature_is_that_of_two_normals() -> None:
@@ -153,12 +149,7 @@ def test_scores_of_nothing_are_no_numbers() -> None:
 @pytest.fixture
 def efficientnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file of the published layout with random weights."""
-    state = {}
-    for name, value in EfficientNetLite0().state_dict().items():
-        parts = [part if part.isdigit() else f"_{part}" for part in name.split(".")[:-1]]
-        state[".".join([*parts, name.rsplit(".", 1)[1]])] = value
-    path = tmp_path / "lite0.pth"
-    torch.save(state, path)
+    path = write_efficientnet(tmp_path / "lite0.pth")
     monkeypatch.setattr(features, "EFFICIENTNET_DIGEST", digest_of(path)[:16])
     return path
 

@@ -1,0 +1,246 @@
+"""`evaluate metrics=generation` and `metrics=information` for methods that draw."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from faults import build_tiny, tiny_overrides
+from figureground.cli.evaluate import evaluate
+from figureground.cli.generation_scores import (
+    GenerationScoring,
+    InformationScoring,
+    build_scorings,
+    score_drawn,
+)
+from figureground.cli.train import train
+from figureground.core.errors import (
+    ConfigError,
+    NumericalError,
+    StoppedBySignalError,
+    UserError,
+)
+from figureground.core.types import Layers
+from figureground.data.datamodule import ImageDataModule
+from figureground.data.datasets.toy import Toy
+from figureground.metrics import features
+from figureground.nn.efficientnet import EfficientNetLite0
+from weights import digest_of, write_efficientnet
+
+Compose = Callable[..., DictConfig]
+SCORES = {
+    *("fid_efflite0", "fid_efflite0_112", "kid_efflite0", "is_efflite0", "is_efflite0/std"),
+    *("precision_efflite0", "recall_efflite0", "num_real", "num_drawn"),
+    *("fid_efflite0_112/floor", "kid_efflite0/floor"),
+}
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    path = write_efficientnet(tmp_path / "lite0.pth")
+    monkeypatch.setattr(features, "EFFICIENTNET_DIGEST", digest_of(path)[:16])
+    return str(path)
+
+
+@pytest.fixture
+def count_extractions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of all batches that go through the network."""
+    seen: list[int] = []
+    describe = EfficientNetLite0.describe
+
+    def watch(self: EfficientNetLite0, image: Tensor) -> Any:
+        seen.append(len(image))
+        return describe(self, image)
+
+    monkeypatch.setattr(EfficientNetLite0, "describe", watch)
+    return seen
+
+
+def toys(folder: Path | None, count: int = 12, resolution: int = 32) -> ImageDataModule:
+    return ImageDataModule(
+        name="toy", resolution=resolution, batch_size=4, train=Toy("train", count, resolution),
+        cache_dir=None if folder is None else str(folder),
+    )  # fmt: skip
+
+
+def scoring(weights: str, **more: int) -> GenerationScoring:
+    options = {"count": 10, "batch_size": 4, "num_subsets": 2, "num_splits": 2} | more
+    return GenerationScoring(efficientnet=weights, **options)
+
+
+class Drawer:
+    """Draws noise, and tells its latents."""
+
+    device = torch.device("cpu")
+
+    def latent(self, count: int, *, generator: torch.Generator | None = None) -> Tensor:
+        return torch.randn(count, 6, generator=generator)
+
+    def decode(self, latent: Tensor) -> Layers:
+        flat = latent.tanh().view(-1, 2, 3, 1, 1).expand(-1, -1, -1, 32, 32)
+        half = torch.full((len(latent), 2, 1, 32, 32), 0.5)
+        return Layers(flat, half)
+
+    def sample(self, count: int, *, generator: torch.Generator | None = None) -> Layers:
+        return self.decode(self.latent(count, generator=generator))
+
+
+def test_one_pass_gives_all_scores_and_real_pictures_are_described_once(
+    tmp_path: Path, weights: str, count_extractions: list[int]
+) -> None:
+    first = scoring(weights).score(Drawer(), toys(tmp_path), 0, list)
+    assert set(first) == SCORES
+    assert sum(count_extractions) == 12 + 10
+    count_extractions.clear()
+    again = scoring(weights).score(Drawer(), toys(tmp_path), 0, list)
+    assert sum(count_extractions) == 10
+    assert again == pytest.approx(first, nan_ok=True)
+    other = scoring(weights).score(Drawer(), toys(tmp_path), 1, list)
+    assert other["fid_efflite0_112"] != first["fid_efflite0_112"]
+
+
+@pytest.mark.parametrize("change", ["count", "resolution", "transform", "damage", "none"])
+def test_features_of_real_pictures_are_made_anew_for_anything_new(
+    tmp_path: Path, weights: str, count_extractions: list[int], change: str
+) -> None:
+    before = toys(tmp_path)
+    scoring(weights).score(Drawer(), before, 0, list)
+    count_extractions.clear()
+    after = toys(tmp_path)
+    if change == "count":
+        after = toys(tmp_path, 13)
+    elif change == "resolution":
+        after = toys(tmp_path, resolution=48)
+    elif change == "transform":
+        after.transform = SimpleNamespace(fingerprint="other", __call__=None)
+        after._stores["train", False] = before.store("train")
+    elif change == "damage":
+        (file,) = tmp_path.glob("features-*")
+        file.write_bytes(file.read_bytes()[:100])
+    scoring(weights).score(Drawer(), after, 0, list)
+    assert sum(count_extractions) == 10 + (0 if change == "none" else len(after.store("train")))
+
+
+def test_without_a_place_nothing_is_kept(
+    weights: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert scoring(weights).score(Drawer(), toys(None), 0, list)["num_real"] == 12
+    place = tmp_path / "file"
+    place.write_text("no folder")
+    with caplog.at_level(logging.WARNING):
+        module = toys(place)
+        module.cache = "memory"
+        scoring(weights).score(Drawer(), module, 0, list)
+    assert "features of real pictures are not kept" in caplog.text
+
+
+def test_path_length_is_measured_where_latents_are_told(tmp_path: Path, weights: str) -> None:
+    found = scoring(weights, num_paths=5).score(Drawer(), toys(tmp_path), 0, list)
+    assert set(found) == SCORES | {"ppl_efflite0"}
+    assert found["ppl_efflite0"] > 0
+
+
+@pytest.mark.parametrize("method", ["redo", "dti_sprites"])
+def test_methods_that_draw_are_scored(tmp_path: Path, weights: str, method: str) -> None:
+    built, module = build_tiny(method)
+    built.eval()
+    found = scoring(weights, count=6).score(built, module, 0, list)
+    assert set(found) == SCORES
+    assert math.isfinite(found["fid_efflite0_112"])
+    information = InformationScoring(
+        count=6, held_out=3, resolution=16, iterations=3, num_hidden=4, evaluate_every=2
+    )
+    found = information.score(built, module, 0, list)
+    names = {f"mine/{name}" for name in ("visible_fg", "visible_bg", "whole")}
+    counts = {"num_drawn", "num_held_out"}
+    assert set(found) == names | {f"{name}/held_out" for name in names} | counts
+
+
+def test_layers_that_agree_share_more_than_those_that_do_not() -> None:
+    class Leaky(Drawer):
+        def decode(self, latent: Tensor) -> Layers:
+            layers = super().decode(latent)
+            return Layers(layers.color[:, :1].expand(-1, 2, -1, -1, -1), layers.alpha)
+
+    options = InformationScoring(
+        protocols=["single"], count=600, held_out=300, resolution=4, iterations=400, num_hidden=32,
+        lr=5e-3, evaluate_every=20,
+    )  # fmt: skip
+    clean, leaky = (options.score(method, toys(None), 0, list) for method in (Drawer(), Leaky()))
+    assert leaky["mine/whole/held_out"] > clean["mine/whole/held_out"] + 1
+    assert clean["mine/whole/held_out"] < 0.2
+
+
+def test_broken_and_mute_methods_are_refused(tmp_path: Path, weights: str) -> None:
+    class Broken(Drawer):
+        def decode(self, latent: Tensor) -> Layers:
+            return super().decode(latent * float("nan"))
+
+    with pytest.raises(NumericalError, match="batch 0 of the drawn pictures"):
+        scoring(weights).score(Broken(), toys(tmp_path), 0, list)
+    one = SimpleNamespace(world_size=1)
+    with pytest.raises(UserError, match="cannot draw pictures; leave metrics"):
+        score_drawn([], torch.nn.Linear(1, 1), toys(None), one, 0)
+    built, module = build_tiny("redo")
+    with pytest.raises(UserError, match=r"add trainer\.devices=1"):
+        score_drawn([], built, module, SimpleNamespace(world_size=2), 0)
+
+
+def test_scoring_stops_when_asked(tmp_path: Path, weights: str) -> None:
+    def check() -> None:
+        raise StoppedBySignalError(15)
+
+    with pytest.raises(StoppedBySignalError):
+        scoring(weights).score(Drawer(), toys(tmp_path), 0, check)
+
+
+def test_command_writes_scores_of_drawn_pictures(
+    compose: Compose, tmp_path: Path, weights: str
+) -> None:
+    train(compose(*tiny_overrides("redo"), "iterations=2", "trainer.accelerator=cpu", "test=false"))
+    file = tmp_path / "run/checkpoints/last.ckpt"
+    small = [f"ckpt=[{file},{file}]", "data.train.count=9", "trainer.accelerator=cpu"]
+    generation = [
+        "metrics=generation", f"metrics.generation.efficientnet={weights}",
+        "metrics.generation.count=5", f"paths.cache_dir={tmp_path}/cache",
+    ]  # fmt: skip
+
+    def run(*arguments: str) -> dict[str, float]:
+        return evaluate(compose(*small, *arguments, config_name="evaluate"))
+
+    found = run(*generation)
+    assert set(found) == SCORES
+    written = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert written["runs"][0]["num_drawn"] == 5
+    assert written["kid_efflite0"]["std"] == 0
+    information = ["metrics=information", "metrics.information.protocols=[single]"]
+    information += [f"metrics.information.{name}=4" for name in ("count", "iterations", "held_out")]
+    assert "mine/whole" in run(*information)
+    with pytest.raises(ConfigError, match=r"metrics\.generation\.count=0: expected"):
+        run(*generation, "metrics.generation.count=0")
+    with pytest.raises(UserError, match="is not a PyTorch file of tensors"):
+        run(*generation, f"metrics.generation.inception={tmp_path}/run/config.json")
+
+
+@pytest.mark.parametrize("name", ["generation", "information", "information_published"])
+def test_choices_hold_all_options_of_their_classes(
+    compose: Compose, weights: str, name: str
+) -> None:
+    more = [f"metrics.generation.efficientnet={weights}"] if name == "generation" else []
+    config = compose("ckpt=x", f"metrics={name}", *more, config_name="evaluate")
+    (made,) = build_scorings(config.metrics)
+    if name == "information_published":
+        published = InformationScoring(held_out=1000)
+        assert {**vars(made), "protocols": tuple(made.protocols)} | {"batch_size": 32} == vars(
+            published
+        )
