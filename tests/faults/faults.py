@@ -134,6 +134,12 @@ def build_tiny(method: str, *overrides: str) -> tuple[Method, LightningDataModul
     return built, build(config.data)
 
 
+@functools.cache
+def needs_masks(method: str) -> bool:
+    """Whether `method` learns from masks, so that pictures without any are refused."""
+    return build_tiny(method)[0].learns_from_masks
+
+
 def wait_for(condition: Callable[[], bool], limit: float = 30) -> None:
     """Poll until `condition` holds; fail after `limit` seconds."""
     end = time.monotonic() + limit

@@ -18,13 +18,14 @@ from short import short
 from tiny import Run
 
 from archives import disc, picture, write_cub, write_folder
-from faults import METHODS, At, assert_same_checkpoint, build_tiny
+from faults import METHODS, At, assert_same_checkpoint, build_tiny, needs_masks
 from figureground.cli.train import train
 from figureground.core.checkpoint import iteration_of, read_checkpoint
 from figureground.core.errors import DataError, exit_code_of
 from figureground.data.datamodule import ImageDataModule
 from figureground.data.datasets.folder import Folder
 from figureground.data.prepare import prepare
+from figureground.data.reading import read_image
 from figureground.data.transforms import ResizeCrop
 
 Compose = Callable[..., DictConfig]
@@ -60,6 +61,15 @@ def refuse(part: Run, match: str) -> str:
     return str(caught.value)
 
 
+def write_masks(root: Path) -> None:
+    """A mask of its size for every picture in `root`."""
+    (root / "masks").mkdir()
+    for path in list(root.glob("*.*")):
+        height, width = read_image(path).shape[:2]
+        mask = np.where(disc((width, height)), 255, 0).astype(np.uint8)
+        Image.fromarray(mask).save(root / "masks" / f"{path.stem}.png")
+
+
 class Seen(Callback):
     """Keys of all pictures trained on."""
 
@@ -68,7 +78,7 @@ class Seen(Callback):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, index: int) -> None:
         for part in batch if isinstance(batch, tuple) else (batch,):
-            assert part.mask is None
+            assert part.mask is None or pl_module.learns_from_masks
             self.keys.update(part.key)
 
 
@@ -79,6 +89,7 @@ def test_f31_broken_pictures_are_named_and_listed_and_skipped(tmp_path: Path, me
     for path, spoil in zip(bad, (truncate, empty, text), strict=True):
         spoil(path)
     (root / "images/x.png").mkdir()
+    Image.new("L", (4, 4)).save(root / "masks/x.png")
     message = refuse(fed(tmp_path / "run", method, folder_data(root)), r"\.jpg|x\.png")
     assert any(path.name in message for path in [*bad, root / "x.png"])
     with pytest.raises(DataError) as caught:
@@ -105,14 +116,19 @@ def test_f32_masks_that_are_missing_or_odd_stop_evaluation_only(
     (root / "masks/stranger.png").write_bytes(b"")
     Image.open(masks[5]).resize((9, 9)).save(masks[5])
     masks[6].rename(masks[6].with_name(masks[6].name.upper()))  # Another mask by its name.
-    part = fed(tmp_path / "run", method, folder_data(root)).start()
-    assert iteration_of(read_checkpoint(part.last)) == 2
-    scored = folder_data(root, val=Folder(str(root)))
+    part = fed(tmp_path / "run", method, folder_data(root))
+    if needs_masks(method):
+        refuse(part, "6 of 12 mine train pictures have no mask to learn from: ")
+        usable = Folder(str(write_folder(tmp_path / "whole", 4)))
+    else:
+        assert iteration_of(read_checkpoint(part.start().last)) == 2
+        usable = Folder(str(root))
+    scored = folder_data(root, train=usable, val=Folder(str(root)))
     message = refuse(fed(tmp_path / "scored", method, scored), "both must have the same size")
     assert masks[5].name in message
     Image.fromarray(np.where(disc(), 255, 0).astype(np.uint8)).save(masks[5])
     masks[5].unlink()
-    scored = folder_data(root, val=Folder(str(root)))
+    scored = folder_data(root, train=usable, val=Folder(str(root)))
     part = fed(tmp_path / "scored", method, scored)
     with pytest.raises(DataError, match="7 of 12 val pictures have no mask: ") as caught:
         part.trainer.validate(part.method, scored, verbose=False)
@@ -147,7 +163,7 @@ def test_f33_masks_mean_the_same_in_every_coding_and_are_never_all_ground(
     for path in (root / "masks").rglob("*.png"):
         Image.new("L", Image.open(path).size).save(path)
     empty_masks = folder_data(root, val=Folder(str(root)), cache="off")
-    refuse(fed(tmp_path / "run", method, empty_masks), "all 6 masks of mine val are empty")
+    refuse(fed(tmp_path / "run", method, empty_masks), "all 6 masks of mine (train|val) are empty")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -162,6 +178,8 @@ def test_f34_odd_pictures_train_and_a_bomb_is_named(tmp_path: Path, method: str)
     picture(1).save(root / "turned.jpg", exif=exif)
     for size in ((1, 1), (4000, 3), (3, 400)):
         Image.new("RGB", size, "red").save(root / f"wide{size[0]}.png")
+    if needs_masks(method):
+        write_masks(root)
     data, seen = folder_data(root, batch_size=11), Seen()
     part = fed(tmp_path / "run", method, data, seen).start()
     assert len(seen.keys) == 11
@@ -169,6 +187,8 @@ def test_f34_odd_pictures_train_and_a_bomb_is_named(tmp_path: Path, method: str)
     assert losses
     assert torch.tensor(list(losses.values())).isfinite().all()
     bomb(root / "bomb.png")
+    if needs_masks(method):
+        Image.new("L", (4, 4)).save(root / "masks/bomb.png")
     refuse(fed(tmp_path / "refused", method, folder_data(root)), r"bomb\.png")
 
 
@@ -202,7 +222,7 @@ def test_f35_wrong_split_list_is_refused_before_anything_is_built(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_f36_file_changed_after_prepare_is_named(tmp_path: Path, method: str) -> None:
-    root = write_folder(tmp_path / "mine", 8, masks=False)
+    root = write_folder(tmp_path / "mine", 8, masks=needs_masks(method))
     prepare(folder_data(root))
     changed = next((root / "images").glob("*.jpg"))
     changed.write_bytes(changed.read_bytes() + b"x")
@@ -214,7 +234,7 @@ def test_f36_file_changed_after_prepare_is_named(tmp_path: Path, method: str) ->
 def test_f37_dataset_removed_while_training_is_named_and_resumed_when_back(
     tmp_path: Path, method: str
 ) -> None:
-    root = write_folder(tmp_path / "mine", 8, masks=False)
+    root = write_folder(tmp_path / "mine", 8, masks=needs_masks(method))
     usual = {"iterations": 3, "every": 100, "validate_every": 100}
     whole = fed(tmp_path / "whole", method, folder_data(root, cache="off"), **usual).start()
     away = root.with_name("away")
@@ -233,7 +253,7 @@ def test_f37_dataset_removed_while_training_is_named_and_resumed_when_back(
 def test_f38_caches_go_to_the_run_where_the_data_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    root = write_folder(tmp_path / "mine", 8, masks=False)
+    root = write_folder(tmp_path / "mine", 8, masks=needs_masks(method))
     (root / "cache").write_text("in the way")
     before = sorted(root.rglob("*"))
     places = {"cache_dir": str(root / "cache"), "fallback_cache_dir": str(tmp_path / "run/cache")}
@@ -258,7 +278,7 @@ def test_f39_too_few_pictures_are_refused_with_numbers(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for count in (1, 3):
-        root = write_folder(tmp_path / str(count) / "mine", count, masks=False)
+        root = write_folder(tmp_path / str(count) / "mine", count, masks=needs_masks(method))
         some = fed(tmp_path / str(count) / "run", method, folder_data(root))
         refuse(some, f"has {count} pictures, fewer than one batch of 4")
     (tmp_path / "none").mkdir()

@@ -77,12 +77,12 @@ def test_losses_are_finite_and_weights_move(name: str) -> None:
     assert len(moved) > len(before) / 2
 
 
-def test_training_batches_carry_no_masks(name: str) -> None:
+def test_training_batches_carry_masks_only_for_methods_that_learn_from_them(name: str) -> None:
     method, data = build_tiny(name)
     for batch in fit(method, data, 2).batches:
         for part in batch if isinstance(batch, tuple | list) else (batch,):
-            assert part.mask is None
-            assert part.label is None
+            assert (part.mask is not None) == method.learns_from_masks
+            assert part.label is None or method.learns_from_masks
 
 
 def test_capabilities_keep_their_promises(name: str) -> None:

@@ -20,6 +20,8 @@ from figureground.core.io import RunLock, remove_stale
 
 logger = logging.getLogger(__name__)
 
+_SCORES = ("val/", "val_pairs/")
+
 
 class Checkpoints(Checkpoint):
     """Keep `last.ckpt` (and the one before as `previous.ckpt`), and `best.ckpt` if asked.
@@ -97,7 +99,7 @@ class Checkpoints(Checkpoint):
         if self.monitor is None:
             return
         if self.monitor not in trainer.callback_metrics:
-            known = ", ".join(sorted(k for k in trainer.callback_metrics if k.startswith("val/")))
+            known = ", ".join(sorted(k for k in trainer.callback_metrics if k.startswith(_SCORES)))
             raise ConfigError(
                 f"callbacks.checkpoints.monitor={self.monitor} is not logged; choose from: {known}"
             )
@@ -106,7 +108,7 @@ class Checkpoints(Checkpoint):
             before = self.best_scores
             scores = trainer.callback_metrics.items()
             # Set first, because the file itself says so, too.
-            self.best_scores = {k: float(v) for k, v in scores if k.startswith("val/")}
+            self.best_scores = {k: float(v) for k, v in scores if k.startswith(_SCORES)}
             self.best_scores[self.monitor] = score
             if not self._save_or_warn(trainer, BEST):
                 self.best_scores = before

@@ -64,6 +64,7 @@ class RunCard(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the latest scores and the mean losses since the ones before."""
         self._take(trainer, "val/")
+        self._take(trainer, "val_pairs/")
         if not trainer.sanity_checking:
             self._average_losses()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
+from hydra.utils import get_object
 from omegaconf import DictConfig, read_write
 
 from figureground.cli.settings import SETTINGS
@@ -61,8 +62,20 @@ def check_job(config: DictConfig) -> None:
         WriteError: The directory cannot be made.
     """
     require_valid(config, SETTINGS[str(config.task)])
+    if config.task == "train" and config.get("pairs") is not None:
+        _check_pairs(config)
     if config.task == "train" and is_first_process():
         check_run_directory(Path(config.paths.output_dir), to_plain(config))
+
+
+def _check_pairs(config: DictConfig) -> None:
+    """Refuse pairs for a method that would not look at their masks."""
+    method = get_object(config.method._target_)
+    if not getattr(method, "learns_from_masks", False):
+        raise ConfigError(
+            f"pairs are for methods that learn from masks, which {method.__name__} does not; drop "
+            "pairs=..., or use method=segmenter"
+        )
 
 
 def is_typed(option: str) -> bool:

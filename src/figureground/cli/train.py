@@ -68,6 +68,8 @@ def train(config: DictConfig) -> float | None:
     # One watch over everything: a signal during set-up ends the run at the first batch.
     with watching(), failing_together(folder):
         datamodule = build(config.data)
+        if config.get("pairs") is not None:
+            build(config.pairs).attach(datamodule)
         method = build_method(config)
         if plain["channels_last"]:
             method = method.to(memory_format=torch.channels_last)

@@ -24,6 +24,8 @@ from figureground.core.types import Batch
 CHECKPOINT_FORMAT = 1
 #: Names of what the test loaders hold: pictures held out, and training pictures.
 _TESTS = ("test", "test_transductive")
+#: The same for validation: real pictures, and pairs kept back from those trained on.
+_VALIDATIONS = ("val", "val_pairs")
 _CAPABILITY = {
     "segmentation": Segmenter,
     "clustering": Clusterer,
@@ -63,6 +65,7 @@ class Method(LightningModule, ABC):
     Attributes:
         num_streams: Independently shuffled draws of the training set in each step; with more
             than one, `training_step` receives a tuple of that many batches.
+        learns_from_masks: Whether training batches carry masks.
         origin: Plain dict with the sections `method` and `data` this method was built from. It
             goes into every checkpoint and is what `load_method` rebuilds from.
         ema: Running average of the weights that serves predictions, if the method keeps one;
@@ -71,6 +74,7 @@ class Method(LightningModule, ABC):
     """
 
     num_streams: ClassVar[int] = 1
+    learns_from_masks: ClassVar[bool] = False
 
     def __init__(self, *, metrics: Mapping[str, Metric | None] | None = None) -> None:
         super().__init__()
@@ -89,7 +93,7 @@ class Method(LightningModule, ABC):
                 continue
             if group not in _CAPABILITY or not isinstance(self, _CAPABILITY[group]):
                 raise ValueError(f"{type(self).__name__} cannot be scored by {group!r} metrics")
-            for name in (f"{s}/{v}{group}" for s in ("val", *_TESTS) for v in ("", "raw/")):
+            for name in (f"{s}/{v}{group}" for s in (*_VALIDATIONS, *_TESTS) for v in ("", "raw/")):
                 self._scores[name] = metric.clone()
                 self.add_module("scores_" + name.replace("/", "_"), self._scores[name])
 
@@ -201,17 +205,19 @@ class Method(LightningModule, ABC):
             if buffer.is_floating_point()
         ]
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Update the metrics of every group the batch has truth for."""
-        self._update_scores("val", batch)
+        self._update_scores(_VALIDATIONS[dataloader_idx], batch)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Update the metrics of every group the batch has truth for."""
         self._update_scores(_TESTS[dataloader_idx], batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of the whole validation set."""
+        """Log the scores of the whole validation set, and of pairs if there were any."""
         self._log_scores("val")
+        if self._num_scored["val_pairs"]:
+            self._log_scores("val_pairs")
 
     def on_test_epoch_end(self) -> None:
         """Log the scores of the whole test set, and of training pictures if there were any."""
@@ -221,10 +227,8 @@ class Method(LightningModule, ABC):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Most probable region of each pixel, (B, H, W) int64."""
-        if not isinstance(self, Segmenter):
-            raise TypeError(f"{type(self).__name__} cannot segment")
         # On CPUs argmax over a dimension like this takes 25 times as long.
-        return self.segment(batch.image).max(dim=1).indices
+        return self._segment_to_score(batch).max(dim=1).indices
 
     def _update_scores(self, stage: str, batch: Batch) -> None:
         self._num_scored[stage] += len(batch)
@@ -236,11 +240,17 @@ class Method(LightningModule, ABC):
     def _update_variant(self, prefix: str, batch: Batch) -> None:
         scores = self._scores.get(f"{prefix}segmentation")
         if scores is not None and batch.mask is not None and isinstance(self, Segmenter):
-            scores.update(self.segment(batch.image), batch.mask)
+            scores.update(self._segment_to_score(batch), batch.mask)
         scores = self._scores.get(f"{prefix}clustering")
         if scores is not None and batch.label is not None and isinstance(self, Clusterer):
             scores.update(self.cluster(batch.image), batch.label)
         self._update_objects(prefix, batch)
+
+    def _segment_to_score(self, batch: Batch) -> Tensor:
+        """Probabilities (B, K, h, w) of any size; those who can segment at the masks' own do."""
+        if not isinstance(self, Segmenter):
+            raise TypeError(f"{type(self).__name__} cannot segment")
+        return self.segment(batch.image)
 
     def _update_objects(self, prefix: str, batch: Batch) -> None:
         objects = self._scores.get(f"{prefix}objects")

@@ -58,6 +58,8 @@ class Batch(TensorRecord):
         label: (B,) int64 or None.
         classes: Class of each object 1, 2, ... of the mask, (B, N) int64, 0 where there is no such
             object; or None.
+        soft_mask: Share of the object in each pixel, (B, H, W), in [0, 1], where a generator drew
+            the pictures; `mask` is 1 where it is at least a half. Or None.
     """
 
     image: Tensor
@@ -65,6 +67,7 @@ class Batch(TensorRecord):
     mask: Tensor | None = None
     label: Tensor | None = None
     classes: Tensor | None = None
+    soft_mask: Tensor | None = None
 
     @property
     def class_mask(self) -> Tensor | None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,10 +21,18 @@ from figureground.core.errors import DataError
 from figureground.core.seeds import mix_seed
 from figureground.core.types import Batch
 from figureground.data.cache import CacheMode, LazyStore, PixelStore, Transform, open_store
-from figureground.data.index import Subset, exclude_unreadable, verify_unchanged
+from figureground.data.index import (
+    exclude_unreadable,
+    find_seen,
+    require_annotated,
+    verify_unchanged,
+)
 from figureground.data.sampler import Draw, EndlessBatchSampler
 from figureground.data.samples import MAX_OBJECTS, ImageDataset, Sample, refuse_uniform
 from figureground.data.transforms import Augment
+
+if TYPE_CHECKING:
+    from figureground.data.pairs import LivePairs
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +43,9 @@ class ImageDataModule(LightningDataModule):
     """Turn datasets into batches of one size in [-1, 1].
 
     Training batches come without end (see `EndlessBatchSampler`) and never carry masks or labels,
-    unless the method says that it `learns_from_masks`. A method with `num_streams` > 1 gets a
-    tuple of that many independently shuffled batches.
+    unless the method says that it `learns_from_masks`; `data.pairs` may then put drawn pairs in
+    the place of `train`, some of which are validated on as `val_pairs`. A method with
+    `num_streams` > 1 gets a tuple of that many independently shuffled batches.
 
     Args:
         name: Name for messages, caches and checkpoints.
@@ -91,7 +100,7 @@ class ImageDataModule(LightningDataModule):
         self.resolution, self.root = resolution, root
         self.batch_size, self.num_workers = batch_size, num_workers
         self.eval_batch_size = eval_batch_size or batch_size
-        seen = _find_seen(test_transductive, train, test)
+        seen = find_seen(test_transductive, train, test)
         given = (train, val, test, predict, seen)
         self.datasets = {
             split: dataset
@@ -105,13 +114,16 @@ class ImageDataModule(LightningDataModule):
         self.allow_unannotated = allow_unannotated
         self._stores: dict[tuple[str, bool], PixelStore | LazyStore] = {}
         self._opened: dict[str, ImageDataset] = {}  # Without what was left out as broken.
+        self.drawn: set[str] = set()  # Splits of pairs, at training size and whole as they are.
+        self.live: LivePairs | None = None
 
     def setup(self, stage: str) -> None:
         """Check the files against the index of `prepare`, if there is one, and open the caches."""
         stage = getattr(stage, "value", stage)  # Lightning's enumeration prints its own name.
-        wanted = {"fit": ("train", "val"), "validate": ("val",)}.get(stage, (stage,))
+        validated = ("val", "val_pairs")
+        wanted = {"fit": ("train", *validated), "validate": validated}.get(stage, (stage,))
         for split in wanted:
-            if split in self.datasets:
+            if split in self.datasets and not (split == "train" and self.live):
                 self.store(split)
 
     def store(self, split: str) -> PixelStore | LazyStore:
@@ -124,27 +136,35 @@ class ImageDataModule(LightningDataModule):
             dataset = self.datasets[split]
             if not with_masks:  # Broken ones then do no harm.
                 dataset = dataset.without_masks()
-            verify_unchanged(dataset, self.cache_dirs, self.name)
-            if self.on_error == "skip":
-                dataset = exclude_unreadable(dataset, self.cache_dirs, self.name)
-            self._opened[split] = dataset
-            mode = self.cache if self.cache_dirs or self.cache != "auto" else "memory"
-            self._stores[split, with_masks] = open_store(
-                dataset,
-                self.transform,
-                self.resolution,
-                mode,
-                self.cache_dirs,
-                f"{self.name}-{split}",
-            )
+            self._stores[split, with_masks] = self._open(split, dataset)
         return self._stores[split, with_masks]
+
+    def _open(self, split: str, dataset: ImageDataset) -> PixelStore | LazyStore:
+        if split in self.drawn:
+            self._opened[split] = dataset
+            return LazyStore(dataset, None)
+        verify_unchanged(dataset, self.cache_dirs, self.name)
+        if self.on_error == "skip":
+            dataset = exclude_unreadable(dataset, self.cache_dirs, self.name)
+        if split == "train" and self._learns_from_masks():
+            what = f"{self.name} train pictures"
+            dataset = require_annotated(dataset, what, self.allow_unannotated)
+        self._opened[split] = dataset
+        mode = self.cache if self.cache_dirs or self.cache != "auto" else "memory"
+        name = f"{self.name}-{split}"
+        return open_store(dataset, self.transform, self.resolution, mode, self.cache_dirs, name)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches without end, from where the trainer's counter stands."""
+        if self.live is not None:
+            batches = self.live.batches(self, self._batches_done, self._rank_and_size()[0])
+            return EndlessLoader(batches, batch_size=None)
         store = self.store("train")
         module = self.trainer.lightning_module if self.trainer else None
         num_streams = int(getattr(module, "num_streams", 1))
         with_masks = self._learns_from_masks()
+        if with_masks:
+            self._check_masks("train", store, range(len(store)))
         sampler = EndlessBatchSampler(
             len(store),
             self.batch_size,
@@ -157,8 +177,13 @@ class ImageDataModule(LightningDataModule):
         return self._loader(EndlessLoader, reader, batch_sampler=sampler)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """All validation pictures in order; none if there is no validation set."""
-        return self._evaluation_loader("val") if "val" in self.datasets else []
+        """All validation pictures in order, none if there is no such set; then pairs, if any."""
+        real: DataLoader[Any] | list[Any] = []
+        if "val" in self.datasets:
+            real = self._evaluation_loader("val")
+        if "val_pairs" not in self.datasets:
+            return real
+        return [real, self._evaluation_loader("val_pairs")]
 
     def test_dataloader(self) -> DataLoader[Any] | list[Any]:
         """All test pictures in order; then training pictures, if some are scored as well."""
@@ -284,12 +309,14 @@ def collate(samples: Sequence[Sample]) -> Batch:
     masks = [sample.mask for sample in samples if sample.mask is not None]
     labels = [sample.label for sample in samples if sample.label is not None]
     classes = [sample.classes for sample in samples if sample.classes is not None]
+    shares = [sample.soft for sample in samples if sample.soft is not None]
     return Batch(
         image=to_float(np.stack([sample.image for sample in samples])),
         key=tuple(sample.key for sample in samples),
         mask=_to_long(np.stack(masks)) if len(masks) == len(samples) else None,
         label=torch.tensor(labels) if len(labels) == len(samples) else None,
         classes=_stack_classes(classes) if len(classes) == len(samples) else None,
+        soft_mask=torch.from_numpy(np.stack(shares)) / 255 if len(shares) == len(samples) else None,
     )
 
 
@@ -307,17 +334,6 @@ def to_float(images: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
 
 def _to_long(masks: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
     return torch.from_numpy(np.require(masks, requirements=["C", "W"])).long()
-
-
-def _find_seen(
-    wanted: ImageDataset | None, train: ImageDataset | None, test: ImageDataset | None
-) -> ImageDataset | None:
-    """What of `wanted` is in `train`; None without `test`, or if it is the same pictures."""
-    if wanted is None or train is None or test is None or list(wanted.keys) == list(test.keys):
-        return None
-    known = set(train.keys)
-    kept = [number for number, key in enumerate(wanted.keys) if key in known]
-    return wanted if len(kept) == len(wanted) else Subset(wanted, kept)
 
 
 class _TrainingReader(Dataset[Any]):
@@ -356,7 +372,8 @@ class _TrainingReader(Dataset[Any]):
             return sample
         seed = mix_seed(self.seed, draw.stream, draw.epoch, draw.number) & 0xFFFFFFFF
         image, mask = self.augment(sample.image, sample.mask if self.with_masks else None, seed)
-        return replace(sample, image=image, mask=mask)
+        # What is left of soft masks is whether they are a half at least.
+        return replace(sample, image=image, mask=mask, soft=None)
 
 
 class _EvaluationReader(Dataset[Any]):

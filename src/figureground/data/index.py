@@ -102,6 +102,42 @@ def exclude_unreadable(dataset: ImageDataset, folders: Sequence[Path], name: str
     return Subset(dataset, kept)
 
 
+def require_annotated(dataset: ImageDataset, what: str, allow_missing: bool) -> ImageDataset:
+    """Return `dataset` for a method that learns from its masks.
+
+    Args:
+        dataset: Training pictures.
+        what: What they are, for messages.
+        allow_missing: Leave out pictures without a mask instead of refusing.
+
+    Raises:
+        DataError: Pictures have no mask.
+    """
+    count = len(dataset)
+    missing = set(dataset.unannotated() if dataset.annotated else range(count))
+    if not missing:
+        return dataset
+    if allow_missing and len(missing) < count:
+        logger.warning("%d of %d %s have no mask and are left out", len(missing), count, what)
+        return Subset(dataset, [number for number in range(count) if number not in missing])
+    names = ", ".join(dataset.keys[number] for number in sorted(missing)[:_SHOWN])
+    raise DataError(
+        f"{len(missing)} of {count} {what} have no mask to learn from: {names}; add masks, or "
+        "learn from drawn pairs (pairs=saved pairs.root=..., pairs=live pairs.ckpt=...)"
+    )
+
+
+def find_seen(
+    wanted: ImageDataset | None, train: ImageDataset | None, test: ImageDataset | None
+) -> ImageDataset | None:
+    """What of `wanted` is in `train`; None without `test`, or if it is the same pictures."""
+    if wanted is None or train is None or test is None or list(wanted.keys) == list(test.keys):
+        return None
+    known = set(train.keys)
+    kept = [number for number, key in enumerate(wanted.keys) if key in known]
+    return wanted if len(kept) == len(wanted) else Subset(wanted, kept)
+
+
 class Subset(ImageDataset):
     """Some samples of another dataset, in its order."""
 

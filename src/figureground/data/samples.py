@@ -31,6 +31,8 @@ class Sample:
             the mask tells apart objects; or None.
         is_soft: Whether the mask holds shares of 255 instead, which transforms resize bilinearly
             and cut at the half.
+        soft: uint8 (H, W), share of the object times 255, where a generator drew the picture; the
+            mask is 1 from 128 on. Or None.
     """
 
     image: Pixels
@@ -39,6 +41,7 @@ class Sample:
     label: int | None = None
     classes: tuple[int, ...] | None = None
     is_soft: bool = False
+    soft: Pixels | None = None
 
 
 class ImageDataset(Dataset[Sample]):

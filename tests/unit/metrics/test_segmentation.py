@@ -177,6 +177,8 @@ def test_several_regions_against_one_object_equal_loops(regions: int) -> None:
     fg = (found & truth).sum() / (found | truth).sum()
     bg = (~found & ~truth).sum() / (~found | ~truth).sum()
     assert scores["iou/global/fg"].item() == pytest.approx(fg, abs=1e-6)
+    fixed = scores["iou/global/fixed"].item()
+    assert fixed <= fg + 1e-6
     assert scores["miou/global"].item() == pytest.approx((fg + bg) / 2, abs=1e-6)
     pairs = zip(found, truth, strict=True)
     grounds = [(~f & ~t).sum() / (~f | ~t).sum() for f, t in pairs]

@@ -1,0 +1,244 @@
+"""Pairs of pictures and masks drawn by a generator: from files, or while training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Protocol, cast, overload
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from figureground.core.bounds import Bounds, Count, PositiveInt
+from figureground.core.checkpoint import load_method
+from figureground.core.errors import ConfigError, DataError
+from figureground.core.protocols import LayerGenerator
+from figureground.core.seeds import mix_seed
+from figureground.core.types import Batch, Layers
+from figureground.data.samples import ImageDataset, Pixels, Sample
+from figureground.data.shards import ShardReader, quantize, quantize_share
+
+if TYPE_CHECKING:
+    from figureground.data.datamodule import ImageDataModule
+
+_HALF = 128  # Shares of the object are a half from here on.
+_TRAINING, _VALIDATION = 0, 1  # Streams of pictures that never meet.
+
+
+class PairSource(Protocol):
+    """Where a method that learns from masks gets its training pairs."""
+
+    def attach(self, data: ImageDataModule) -> None:
+        """Put the pairs in the place of the training set of `data`, some aside for validation."""
+        ...
+
+
+class SavedPairs:
+    """Pairs that `generate format=shards` has written, the last ones for validation.
+
+    Args:
+        root: Their folder.
+        val_share: Share of the pairs that is kept for validation.
+        verify: Whether to compare all checksums first, some seconds per gigabyte; sizes are
+            always compared.
+
+    Raises:
+        DataError: Shards are missing, cut short or damaged.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        val_share: Annotated[float, Bounds(above=0, high=0.9)] = 0.1,
+        verify: bool = True,
+    ) -> None:
+        self.reader = ShardReader(Path(root), verify)
+        self.num_train = len(self.reader) - round(len(self.reader) * val_share)
+        if not 0 < self.num_train < len(self.reader):
+            raise DataError(
+                f"{root} has {len(self.reader)} pairs, too few to keep {val_share:g} of them for "
+                "validation; run generate with a larger count"
+            )
+
+    def attach(self, data: ImageDataModule) -> None:
+        """Put the pairs in the place of the training set of `data`."""
+        count = len(self.reader)
+        data.datasets["train"] = _Stored(self.reader, range(self.num_train), data.resolution)
+        data.datasets["val_pairs"] = _Stored(
+            self.reader, range(self.num_train, count), data.resolution
+        )
+        data.drawn = {"train", "val_pairs"}
+
+
+class LivePairs:
+    """Pairs drawn while training, batch b by (seed, b) alone, so a resumed run sees the same.
+
+    Args:
+        ckpt: Checkpoint of the generator, whose weights never change.
+        seed: Seed of all pairs.
+        val_count: Pairs drawn once for validation.
+        device: Where to draw; `auto` takes the GPU if there is one.
+
+    Raises:
+        CheckpointError: `ckpt` is not a checkpoint of this suite.
+        ConfigError: It cannot draw pictures.
+    """
+
+    def __init__(
+        self, ckpt: str, seed: Count = 0, val_count: PositiveInt = 256, device: str = "auto"
+    ) -> None:
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        method = load_method(ckpt, device)
+        if not isinstance(method, LayerGenerator):
+            raise ConfigError(
+                f"pairs.ckpt={ckpt}: {type(method).__name__} cannot draw pictures; expected a "
+                "checkpoint of a method that generates"
+            )
+        self.generator: LayerGenerator = method.requires_grad_(False)
+        self.seed, self.val_count = seed, val_count
+
+    def attach(self, data: ImageDataModule) -> None:
+        """Let `data` train on drawn batches and validate on the same few pairs."""
+        data.live = self
+        data.datasets["val_pairs"] = _Drawn(self, data.resolution)
+        data.drawn = {"val_pairs"}
+
+    def batches(
+        self, data: ImageDataModule, start: Callable[[], int], rank: int
+    ) -> IterableDataset[Batch]:
+        """Training batches without end.
+
+        Args:
+            data: Tells size and number of the pictures.
+            start: Tells the number of the first batch when an iterator is made.
+            rank: This process's number.
+        """
+        return _LiveBatches(self, data.batch_size, data.resolution, start, rank)
+
+    @torch.no_grad()  # Not inference mode: its tensors could not be trained on.
+    def draw(self, count: int, *position: int) -> Layers:
+        """Draw `count` pictures by the seed and `position`."""
+        chance = torch.Generator().manual_seed(mix_seed(self.seed, *position))
+        return self.generator.sample(count, generator=chance)
+
+
+def fit_pair(image: Tensor, share: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
+    """Resize pictures bilinearly without antialias, masks to the nearest (gan-segmenter's rule).
+
+    Args:
+        image: (B, 3, H, W).
+        share: (B, H, W).
+        resolution: Side S.
+
+    Returns:
+        (B, 3, S, S) and (B, S, S).
+    """
+    size = (resolution, resolution)
+    if image.shape[2:] == size:
+        return image, share
+    image = F.interpolate(image, size, mode="bilinear", align_corners=False)
+    return image, F.interpolate(share[:, None], size, mode="nearest")[:, 0]
+
+
+class _LiveBatches(IterableDataset[Batch]):
+    def __init__(
+        self,
+        pairs: LivePairs,
+        batch_size: int,
+        resolution: int,
+        start: Callable[[], int],
+        rank: int,
+    ) -> None:
+        self.pairs, self.batch_size, self.resolution = pairs, batch_size, resolution
+        self.start, self.rank = start, rank
+
+    def __iter__(self) -> Iterator[Batch]:
+        number = self.start()
+        while True:
+            layers = self.pairs.draw(self.batch_size, _TRAINING, number, self.rank)
+            image, share = fit_pair(
+                layers.composite.clamp(-1, 1),
+                layers.foreground[:, 0].clamp(0, 1),
+                self.resolution,
+            )
+            keys = tuple(f"live-{number}-{place}" for place in range(self.batch_size))
+            yield Batch(image, keys, (share >= 0.5).long(), soft_mask=share)
+            number += 1
+
+
+class _Names(Sequence[str]):
+    """Names of millions of pairs without keeping them."""
+
+    def __init__(self, indices: range) -> None:
+        self.indices = indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> _Names: ...
+    def __getitem__(self, place: int | slice) -> str | _Names:
+        if isinstance(place, slice):
+            return _Names(self.indices[place])
+        return f"pair-{self.indices[place]:08d}"
+
+
+class _Pairs(ImageDataset):
+    """Pairs at one size."""
+
+    def __init__(self, indices: range, resolution: int) -> None:
+        self.indices, self.resolution = indices, resolution
+        self.keys = _Names(indices)
+
+    def read(self, index: int) -> tuple[Pixels, Pixels]:
+        """Picture (H, W, 3) and share of the object times 255 (H, W), both uint8."""
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> Sample:
+        image, share = self.read(self.indices[index])
+        if image.shape[:2] != (self.resolution, self.resolution):
+            pixels = torch.tensor(image).permute(2, 0, 1)[None].float()
+            resized, soft = fit_pair(pixels, torch.tensor(share)[None].float(), self.resolution)
+            image = resized[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
+            share = soft[0].to(torch.uint8).numpy()
+        mask = (share >= _HALF).astype("uint8")
+        return Sample(image, self.keys[index], mask, soft=share)
+
+
+class _Stored(_Pairs):
+    """Pairs in shards."""
+
+    def __init__(self, reader: ShardReader, indices: range, resolution: int) -> None:
+        super().__init__(indices, resolution)
+        self.reader = reader
+
+    def read(self, index: int) -> tuple[Pixels, Pixels]:
+        """Picture and share, from the shard."""
+        return self.reader.read(index, "image"), self.reader.read(index, "mask")
+
+
+class _Drawn(_Pairs):
+    """Pairs drawn when first looked at and kept, as uint8."""
+
+    _CHUNK = 32  # Pictures drawn at once, whatever the batch size, so that they stay the same.
+
+    def __init__(self, source: LivePairs, resolution: int) -> None:
+        super().__init__(range(source.val_count), resolution)
+        self.source = source
+        self._kept: dict[int, tuple[Pixels, Pixels]] = {}
+
+    def read(self, index: int) -> tuple[Pixels, Pixels]:
+        """Picture and share, drawn with those around them."""
+        if index not in self._kept:
+            chunk = index // self._CHUNK
+            layers = self.source.draw(self._CHUNK, _VALIDATION, chunk)
+            images = quantize(layers.composite).permute(0, 2, 3, 1).cpu().numpy()
+            shares = quantize_share(layers.foreground[:, 0]).cpu().numpy()
+            for place, pair in enumerate(zip(images, shares, strict=True)):
+                self._kept[chunk * self._CHUNK + place] = cast("tuple[Pixels, Pixels]", pair)
+        return self._kept[index]

@@ -1,0 +1,227 @@
+"""A U-Net trained on pairs of pictures and masks: the last stage of three unsupervised papers.
+
+ILSGAN (arXiv 2211.13974, section 6 of its spec), gan-segmenter (arXiv 2105.08127) and L2IC train
+it on pairs that a generator has drawn and apply it to photographs. Which pairs is not its
+business: `pairs=saved`, `pairs=live`, or the annotated training pictures of a dataset, which makes
+it the supervised upper bound.
+
+- two-class cross-entropy on hard masks      `losses.cross_entropy`
+- base-2 entropy on soft masks               `losses.binary_entropy`
+- p = softmax(U(x)), enlarged to the picture `Segmenter.segment`
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics import Metric
+
+from figureground.core.bounds import Fraction, PositiveInt, Width
+from figureground.core.errors import DataError
+from figureground.core.method import Method
+from figureground.core.types import Batch, check_image
+from figureground.data.pictures import accepts_pictures
+from figureground.methods.segmenter.augment import Augmentation, augment_pairs
+from figureground.methods.segmenter.losses import binary_entropy, cross_entropy
+from figureground.nn.precision import widen
+from figureground.nn.unet import BlockNorm, UNet, Upsampling, unet_widths
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+Schedule = Literal["constant", "step", "cosine"]
+
+
+class Segmenter(Method):
+    """Tell object from background, having learned from pictures with masks.
+
+    Defaults are ILSGAN's and gan-segmenter's network. Masks are the label in every batch; where
+    pairs are drawn, no real label is seen in training or selection.
+
+    Args:
+        resolution: Side of the pictures, of training pairs and in `segment` of files.
+        input_resolution: Side that pictures (and masks, in training) are shrunk to first; what
+            comes out is enlarged to the picture again. ILSGAN tests 128 pixels at 64. None takes
+            them as they are.
+        width: Channels of the U-Net at full resolution.
+        depth: Times that it halves the resolution.
+        upsampling: How it enlarges maps; L2IC's is `nearest_conv`.
+        norm: Its normalisation.
+        loss: `cross_entropy` of two classes, or base-2 `binary_entropy` of one.
+        target: Learn from `hard` masks (m >= 0.5), or from `soft` ones where pairs have any.
+        augment: Random changes of training pairs: none, colours, geometry, or both.
+        schedule: `constant` is what all papers ran; `step` multiplies the rate by `step_factor`
+            every `step_every` iterations; `cosine` falls to zero at `cosine_iterations`.
+        step_every: See `schedule`.
+        step_factor: See `schedule`.
+        cosine_iterations: See `schedule`.
+        optimizer: Makes the optimiser; Adam with rate 1e-3 if None.
+        metrics: See `Method`.
+    """
+
+    learns_from_masks = True
+
+    def __init__(
+        self,
+        *,
+        resolution: PositiveInt,
+        input_resolution: PositiveInt | None = None,
+        width: Width = 64,
+        depth: PositiveInt = 4,
+        upsampling: Upsampling = "bilinear_aligned",
+        norm: BlockNorm = "batch",
+        loss: Literal["cross_entropy", "binary_entropy"] = "cross_entropy",
+        target: Literal["hard", "soft"] = "hard",
+        augment: Augmentation = "none",
+        schedule: Schedule = "constant",
+        step_every: PositiveInt = 4000,
+        step_factor: Fraction = 0.2,
+        cosine_iterations: PositiveInt = 6000,
+        optimizer: OptimizerFactory | None = None,
+        metrics: Mapping[str, Metric | None] | None = None,
+    ) -> None:
+        super().__init__(metrics=metrics)
+        if problems := self.check_options(
+            resolution=resolution,
+            input_resolution=input_resolution,
+            depth=depth,
+            loss=loss,
+            target=target,
+        ):
+            raise ValueError("; ".join(problems))
+        self.resolution, self.input_resolution = resolution, input_resolution
+        self.loss, self.target, self.augment = loss, target, augment
+        self.schedule, self.step_every, self.step_factor = schedule, step_every, step_factor
+        self.cosine_iterations = cosine_iterations
+        self._optimizer = optimizer or partial(torch.optim.Adam, lr=1e-3)
+        self._build = partial(
+            UNet,
+            num_outputs=2 if loss == "cross_entropy" else 1,
+            widths=unet_widths(width, depth, upsampling),
+            upsampling=upsampling,
+            norm=norm,
+        )
+        self.network = self._build()
+
+    @staticmethod
+    def check_options(
+        *,
+        resolution: int,
+        input_resolution: int | None,
+        depth: int,
+        loss: str,
+        target: str,
+        **others: Any,
+    ) -> list[str]:
+        """Problems of options that are fine one by one but not together."""
+        problems = []
+        side = input_resolution or resolution
+        if side < 2**depth:
+            problems.append(
+                f"a U-Net of depth={depth} needs {2**depth} pixels at least, got {side}; lower "
+                "method.depth"
+            )
+        if input_resolution is not None and input_resolution > resolution:
+            problems.append(
+                f"input_resolution={input_resolution} is above the resolution of the pictures, "
+                f"{resolution}; pictures are only shrunk"
+            )
+        if target == "soft" and loss != "binary_entropy":
+            problems.append("target=soft needs loss=binary_entropy")
+        return problems
+
+    # -- capabilities ------------------------------------------------------------------------
+
+    @accepts_pictures
+    def segment(self, image: Tensor) -> Tensor:
+        """Probabilities of background and object for `image` (B, 3, H, W): (B, 2, H, W).
+
+        Also takes one picture of any size (file, Pillow image, array), see `accepts_pictures`.
+        """
+        check_image(image)
+        return self._segment_at(image, image.shape[2:])
+
+    def _segment_to_score(self, batch: Batch) -> Tensor:
+        """Enlarge logits, not probabilities, to the size of the masks, as the authors do."""
+        size = batch.image.shape[2:] if batch.mask is None else batch.mask.shape[1:]
+        return self._segment_at(batch.image, size)
+
+    def _segment_at(self, image: Tensor, size: torch.Size) -> Tensor:
+        logits = widen(self.network(self._shrink(image)))
+        if logits.shape[2:] != size:
+            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+        if self.loss == "cross_entropy":
+            return logits.softmax(dim=1)
+        object_ = logits.sigmoid()
+        return torch.cat([1 - object_, object_], dim=1)
+
+    def _shrink(self, image: Tensor) -> Tensor:
+        """Shrink (B, C, H, W) to the size the network is fed."""
+        side = self.input_resolution
+        if side is None or image.shape[2:] == (side, side):
+            return image
+        return F.interpolate(image, (side, side), mode="bilinear", antialias=True)
+
+    # -- training ----------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Step the network once."""
+        image, share = augment_pairs(self.augment, self._shrink(batch.image), self._truth(batch))
+        logits = self.network(image)
+        if self.loss == "cross_entropy":
+            loss = cross_entropy(logits, share)
+        else:
+            loss = binary_entropy(logits[:, 0], share.to(image))
+        self.log_losses({self.loss: loss})
+        optimizer: Optimizer = self.optimizers()  # type: ignore[assignment]  # there is one
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * self._rate_factor()
+        self.descend(loss, optimizer, player="network")
+
+    def _truth(self, batch: Batch) -> Tensor:
+        """Masks (B, h, w) at the network's size: int64 in {0, 1}, or soft ones in [0, 1]."""
+        if batch.mask is None:
+            raise DataError(
+                f"{batch.key[0]} and others have no mask to learn from; give pairs=saved, "
+                "pairs=live or a dataset with annotated training pictures"
+            )
+        share = batch.mask.clamp(max=1).to(batch.image)
+        if self.target == "soft" and batch.soft_mask is not None:
+            share = batch.soft_mask
+        share = self._shrink(share.unsqueeze(1))[:, 0]
+        return share if self.target == "soft" else (share >= 0.5).long()
+
+    def _rate_factor(self) -> float:
+        """Factor of the learning rate in this iteration."""
+        done = self.iteration - 1
+        if self.schedule == "step":
+            return float(self.step_factor ** (done // self.step_every))
+        if self.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * min(done / self.cosine_iterations, 1)))
+        return 1.0
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """One optimiser for the network."""
+        return [self._optimizer(self.network.parameters())]
+
+    def reset_parameters(self) -> None:
+        """Build the network anew and take over its weights."""
+        self.network.load_state_dict(self._build().state_dict())
+
+    @torch.no_grad()
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """`masks`: rows of picture, true mask, hard mask and probability."""
+        found = self.segment(batch.image)[:, 1:]
+        truth = torch.zeros_like(found)
+        if batch.mask is not None:
+            truth = batch.mask.unsqueeze(1).clamp(max=1).to(found)
+            truth = F.interpolate(truth, found.shape[2:])
+        maps = [
+            (2 * each - 1).expand(-1, 3, -1, -1) for each in (truth, (found >= 0.5).float(), found)
+        ]
+        return {"masks": torch.stack([batch.image, *maps], dim=1).flatten(0, 1)}

@@ -1,0 +1,299 @@
+"""Shards of drawn pairs: the same bytes however they are written, and whole or refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from figureground.core import io
+from figureground.core.errors import (
+    DataError,
+    StoppedBySignalError,
+    UserError,
+    WriteError,
+    exit_code_of,
+)
+from figureground.core.types import Layers
+from figureground.data.datamodule import ImageDataModule
+from figureground.data.datasets.toy import Toy
+from figureground.data.pairs import SavedPairs
+from figureground.data.shards import MANIFEST, ShardReader, ShardWriter
+
+SIDE = 8
+
+
+def draw(chance: torch.Generator) -> Layers:
+    """One picture of two layers, a function of `chance` alone."""
+    color = torch.rand(1, 2, 3, SIDE, SIDE, generator=chance) * 2 - 1
+    front = torch.rand(1, 1, 1, SIDE, SIDE, generator=chance)
+    return Layers(color, torch.cat([1 - front, front], dim=1))
+
+
+def failing(at: int, action: Callable[[], Any]) -> Callable[[torch.Generator], Layers]:
+    """Draw as `draw`, but call `action` before picture number `at` of this run."""
+    calls = iter(range(10**6))
+
+    def wrapped(chance: torch.Generator) -> Layers:
+        if next(calls) == at:
+            action()
+        return draw(chance)
+
+    return wrapped
+
+
+def writer(folder: Path, **options: Any) -> ShardWriter:
+    return ShardWriter(folder, **{"checkpoint": "c", "seed": 3, "shard_size": 4, **options})
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def shards(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def test_pictures_are_the_same_in_shards_of_any_size(tmp_path: Path) -> None:
+    readers = []
+    for size in (1, 4, 100):
+        writer(tmp_path / str(size), shard_size=size).write(draw, 10)
+        readers.append(ShardReader(tmp_path / str(size)))
+    assert [len(shards(tmp_path / str(size))) for size in (1, 4, 100)] == [10, 3, 1]
+    for index in range(10):
+        for part in ("image", "mask", "layers", "seed"):
+            one, *others = (reader.read(index, part) for reader in readers)
+            assert all(np.array_equal(one, other) for other in others)
+    first = draw(torch.Generator().manual_seed(int(readers[0].read(0, "seed"))))
+    colors = ((first.composite[0] + 1) * 127.5 + 0.5).clamp(0, 255).to(torch.uint8)
+    assert np.array_equal(readers[0].read(0, "image"), colors.permute(1, 2, 0))
+    assert readers[0].read(0, "layers").shape == (2, SIDE, SIDE, 4)
+
+
+def test_layers_can_be_left_out(tmp_path: Path) -> None:
+    for layers in (True, False):
+        writer(tmp_path / str(layers), layers=layers).write(draw, 4)
+    one, other = (shards(tmp_path / str(layers))[0].stat().st_size for layers in (True, False))
+    assert one - other >= 4 * 2 * SIDE * SIDE * 4
+
+
+@pytest.mark.parametrize("fault", ["signal", "crash", "full disk"])
+def test_f42_writing_goes_on_at_the_first_shard_that_is_not_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    writer(tmp_path / "whole").write(draw, 11)
+    folder = tmp_path / "parts"
+    if fault == "signal":
+        broken = failing(5, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(StoppedBySignalError) as caught:
+            writer(folder).write(broken, 11)
+        assert exit_code_of(caught.value) == 143
+    elif fault == "crash":
+        with pytest.raises(ZeroDivisionError):
+            writer(folder).write(failing(9, lambda: 1 / 0), 11)
+    else:
+        replace, calls = os.replace, iter(range(100))
+
+        def full(*args: Any) -> None:
+            if next(calls) == 3:  # After an empty list, a shard, and its entry.
+                raise OSError(28, "No space left on device")
+            replace(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(io.os, "replace", full)
+            with pytest.raises(WriteError, match="free some space"):
+                writer(folder).write(draw, 11)
+    done = {path: path.stat().st_mtime_ns for path in shards(folder)}
+    assert len(done) == (2 if fault == "crash" else 1)
+    assert len(ShardReader(folder)) == 4 * len(done)
+    assert not list(folder.glob("*.tmp-*"))
+    writer(folder).write(draw, 11)
+    assert contents(folder) == contents(tmp_path / "whole")
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in done.items())
+
+
+def test_more_pictures_can_be_added_and_surplus_ones_go(tmp_path: Path) -> None:
+    writer(tmp_path / "once").write(draw, 11)
+    writer(tmp_path / "twice").write(draw, 6)
+    writer(tmp_path / "twice").write(draw, 11)
+    assert contents(tmp_path / "twice") == contents(tmp_path / "once")
+    writer(tmp_path / "twice").write(draw, 3)
+    assert len(shards(tmp_path / "twice")) == 1
+    assert len(ShardReader(tmp_path / "twice")) == 3
+
+
+def test_damaged_shard_is_written_anew(tmp_path: Path) -> None:
+    writer(tmp_path).write(draw, 11)
+    before = contents(tmp_path)
+    content = bytearray(before["pairs-000001.safetensors"])
+    content[-1] ^= 1
+    shards(tmp_path)[1].write_bytes(content)
+    writer(tmp_path).write(draw, 11)
+    assert contents(tmp_path) == before
+
+
+def test_pictures_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
+    writer(tmp_path).write(draw, 6)
+    for options in ({"seed": 4}, {"checkpoint": "d"}, {"shard_size": 5}, {"rounding": "down"}):
+        with pytest.raises(UserError, match=f"another {next(iter(options))}; add overwrite=true"):
+            writer(tmp_path, **options).write(draw, 6)
+    before = contents(tmp_path)
+    writer(tmp_path, seed=4, overwrite=True).write(draw, 2)
+    assert len(shards(tmp_path)) == 1
+    assert not set(before.values()) & set(contents(tmp_path).values())
+    (tmp_path / MANIFEST).write_text("{")
+    with pytest.raises(UserError, match="overwrite=true"):
+        writer(tmp_path).write(draw, 2)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fragment"),
+    [
+        (Path.unlink, "is missing"),
+        (truncate, r"has \d+ bytes, expected \d+"),
+        (flip, r"is damaged \(its checksum differs"),
+    ],
+)
+def test_damaged_shards_are_refused(
+    tmp_path: Path, spoil: Callable[[Path], object], fragment: str
+) -> None:
+    writer(tmp_path).write(draw, 11)
+    spoil(shards(tmp_path)[1])
+    with pytest.raises(DataError, match=rf"pairs-000001\.safetensors {fragment}") as caught:
+        SavedPairs(str(tmp_path))
+    assert exit_code_of(caught.value) == 3
+    assert "\n" not in str(caught.value)
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["shards"][0].update(changes)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_f55_f57_crafted_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"has no pairs\.json; expected a folder written by"):
+        SavedPairs(str(tmp_path))
+    for changes in ({"file": "../x.safetensors"}, {"file": "a\0b"}, {"count": "many"}):
+        writer(tmp_path / "a", overwrite=True).write(draw, 4)
+        edit(tmp_path / "a", **changes)
+        with pytest.raises(DataError, match="damaged or of another version"):
+            SavedPairs(str(tmp_path / "a"))
+    writer(tmp_path / "b").write(draw, 4)
+    edit(tmp_path / "b", count=10**12)
+    with pytest.raises(DataError, match="cannot be read at picture 9"):
+        ShardReader(tmp_path / "b").read(9, "image")
+    header = json.dumps({"image": {"dtype": "U8", "shape": [10**12], "data_offsets": [0, 10**12]}})
+    bad = len(header).to_bytes(8, "little") + header.encode()
+    shards(tmp_path / "b")[0].write_bytes(bad)
+    edit(tmp_path / "b", count=4, size=len(bad))
+    with pytest.raises(DataError, match="cannot be read"):
+        ShardReader(tmp_path / "b", verify=False).read(0, "image")
+
+
+def make_data(resolution: int = SIDE, **options: Any) -> ImageDataModule:
+    toys = {split: Toy(split, 6, resolution=resolution) for split in ("val", "test")}
+    return ImageDataModule(
+        name="toy", resolution=resolution, batch_size=4, seed=1, **{**toys, **options}
+    )
+
+
+class Learner:
+    """What the data module asks of a trainer and its method."""
+
+    learns_from_masks = True
+    global_rank, world_size = 0, 1
+
+    def __init__(self) -> None:
+        self.lightning_module = self
+        self.fit_loop = self.epoch_loop = self.batch_progress = self.current = self
+        self.ready = 0
+
+
+def batches(data: ImageDataModule, count: int) -> list[Tensor]:
+    data.trainer = Learner()  # type: ignore[assignment]
+    data.setup("fit")
+    loader = iter(data.train_dataloader())
+    found = [next(loader) for _ in range(count)]
+    assert all(torch.equal(batch.mask, (batch.soft_mask >= 0.5).long()) for batch in found)
+    return [batch.image for batch in found]
+
+
+def test_pairs_take_the_place_of_the_training_set(tmp_path: Path) -> None:
+    writer(tmp_path).write(draw, 20)
+    pairs = SavedPairs(str(tmp_path), val_share=0.2)
+    data = make_data()
+    pairs.attach(data)
+    assert len(data.datasets["train"]) == 16
+    assert data.datasets["train"].keys[-1] == "pair-00000015"
+    assert list(data.datasets["val_pairs"].keys[1:3]) == ["pair-00000017", "pair-00000018"]
+    data.trainer = Learner()  # type: ignore[assignment]
+    data.setup("fit")
+    real, kept = data.val_dataloader()
+    assert next(key for batch in real for key in batch.key) == "toy-val-00000"
+    (batch,) = kept
+    reader = ShardReader(tmp_path)
+    assert batch.key[0] == "pair-00000016"
+    image = torch.from_numpy(reader.read(16, "image")).permute(2, 0, 1).float() / 127.5 - 1
+    torch.testing.assert_close(batch.image[0], image)
+    assert torch.equal(batch.mask[0], torch.from_numpy(reader.read(16, "mask")).ge(128).long())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_workers_change_nothing(tmp_path: Path) -> None:
+    writer(tmp_path).write(draw, 20)
+    streams = []
+    for workers in (0, 1):
+        data = make_data(num_workers=workers)
+        SavedPairs(str(tmp_path)).attach(data)
+        streams.append(batches(data, 6))
+    assert all(torch.equal(one, two) for one, two in zip(*streams, strict=True))
+
+
+def test_readers_travel_to_other_processes(tmp_path: Path) -> None:
+    writer(tmp_path).write(draw, 4)
+    reader = ShardReader(tmp_path)
+    image = reader.read(0, "image")
+    assert np.array_equal(pickle.loads(pickle.dumps(reader)).read(0, "image"), image)
+
+
+def test_pairs_of_another_size_are_resized(tmp_path: Path) -> None:
+    writer(tmp_path).write(draw, 20)
+    data = make_data(16)
+    SavedPairs(str(tmp_path)).attach(data)
+    (image, *_) = batches(data, 1)
+    assert image.shape == (4, 3, 16, 16)
+
+
+def test_too_few_pairs_are_refused(tmp_path: Path) -> None:
+    writer(tmp_path).write(draw, 3)
+    with pytest.raises(DataError, match="has 3 pairs, too few to keep 0.1"):
+        SavedPairs(str(tmp_path))
+
+
+def test_loader_of_stored_pairs_is_an_ordinary_dataset(tmp_path: Path) -> None:
+    writer(tmp_path).write(draw, 20)
+    data = make_data()
+    SavedPairs(str(tmp_path)).attach(data)
+    loader = DataLoader(data.datasets["train"], batch_size=None)
+    assert sum(1 for _ in loader) == 18
