@@ -48,7 +48,7 @@ def generate(config: DictConfig) -> None:
             raise UserError(
                 f"{type(method).__name__} cannot draw pictures; use predict to segment given ones"
             )
-        _sample(method, output, config)
+        (_sample if config.format == "png" else _write_shards)(method, output, config)
     if config.input is not None or config.swap is not None:
         if not isinstance(method, Redrawer):
             raise UserError(f"{type(method).__name__} cannot redraw given pictures; use count=...")
@@ -94,13 +94,57 @@ def _sample(method: Any, output: Path, config: DictConfig) -> None:
     logger.info("%d samples. Look at:\n  %s", len(rows), output / "samples.png")
 
 
+def _write_shards(method: Any, output: Path, config: DictConfig) -> None:
+    """Write samples 0 to `count` - 1 as pairs to train on, and some of them as a sheet."""
+    import torch
+
+    from figureground.core.types import Layers
+    from figureground.data.datamodule import to_float
+    from figureground.data.shards import ShardReader, ShardWriter
+    from figureground.viz.grids import picture_grid
+
+    def draw(chance: torch.Generator) -> Layers:
+        # One at a time: a batch would tie a picture to its neighbours.
+        with torch.inference_mode():
+            layers: Layers = method.sample(1, generator=chance)
+        return layers
+
+    writer = ShardWriter(
+        output,
+        checkpoint=_digest(config.ckpt),
+        seed=config.seed,
+        shard_size=config.shard_size,
+        layers=config.layers,
+        rounding=config.rounding,
+        overwrite=config.overwrite,
+    )
+    writer.write(draw, config.count)
+    reader = ShardReader(output, verify=False)
+    shown = []
+    for index in range(min(_SHEET, len(reader))):
+        shown.append(to_float(reader.read(index, "image")[None])[0])
+        share = torch.from_numpy(reader.read(index, "mask")) / 127.5 - 1
+        shown.append(share.expand(3, -1, -1))
+    write_png(output / "samples.png", picture_grid(torch.stack(shown), columns=8))
+    logger.info("%d pairs. Look at:\n  %s", len(reader), output / "samples.png")
+    logger.info(
+        "train on them: python src/train.py method=segmenter pairs=saved pairs.root=%s "
+        "data=<real pictures>",
+        output,
+    )
+
+
+def _digest(ckpt: str) -> str:
+    """Tell checkpoints apart by content: the last.ckpt of a run is another one tomorrow."""
+    with Path(ckpt).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
 def _list_samples(config: DictConfig) -> list[dict[str, str]]:
     """Rows of the manifest: where each sample comes from and where it goes."""
     from figureground.core.seeds import mix_seed
 
-    # By content: the last.ckpt of a run is another one tomorrow.
-    with Path(config.ckpt).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    digest = _digest(config.ckpt)
     rows = []
     for index in range(config.count):
         stem = f"{index:06d}"

@@ -85,6 +85,10 @@ class GenerateSettings(Settings):
     input: str | Sequence[str] | None = None
     swap: Sequence[str] | None = None
     columns: PositiveInt = 1
+    format: Literal["png", "shards"] = "png"
+    shard_size: PositiveInt = 1
+    layers: bool = True
+    rounding: Literal["nearest", "down"] = "nearest"
     device: str = "auto"
 
 
