@@ -27,7 +27,7 @@ from figureground.data.index import (
     require_annotated,
     verify_unchanged,
 )
-from figureground.data.sampler import Draw, EndlessBatchSampler
+from figureground.data.sampler import Draw, EndlessBatchSampler, EndlessLoader
 from figureground.data.samples import MAX_OBJECTS, ImageDataset, Sample, refuse_uniform
 from figureground.data.transforms import Augment
 
@@ -61,6 +61,8 @@ class ImageDataModule(LightningDataModule):
             own: papers often report such figures. What is not in `train` is left out, and all if
             they are the pictures of `test` anyway.
         transform: Fixed transform to `resolution`, or None if samples have that size.
+        test_transform: Transform of test pictures instead, whose results may be of any size and
+            may differ from their masks' (scores are then taken at the masks'); one at a time.
         augment: Random transform of training pictures.
         eval_batch_size: Pictures per evaluation batch; `batch_size` if None.
         seed: Seed of shuffles and augmentation.
@@ -86,6 +88,7 @@ class ImageDataModule(LightningDataModule):
         predict: ImageDataset | None = None,
         test_transductive: ImageDataset | None = None,
         transform: Transform | None = None,
+        test_transform: Transform | None = None,
         augment: Augment | None = None,
         eval_batch_size: PositiveInt | None = None,
         seed: Count = 0,
@@ -108,6 +111,7 @@ class ImageDataModule(LightningDataModule):
             if dataset is not None and len(dataset)
         }
         self.transform, self.augment, self.seed = transform, augment, seed
+        self.test_transform = test_transform
         self.cache, self.on_error = cache, on_error
         folders = (cache_dir, fallback_cache_dir)
         self.cache_dirs = [Path(folder) for folder in folders if folder is not None]
@@ -150,6 +154,8 @@ class ImageDataModule(LightningDataModule):
             what = f"{self.name} train pictures"
             dataset = require_annotated(dataset, what, self.allow_unannotated)
         self._opened[split] = dataset
+        if split == "test" and self.test_transform is not None:
+            return LazyStore(dataset, self.test_transform)
         mode = self.cache if self.cache_dirs or self.cache != "auto" else "memory"
         name = f"{self.name}-{split}"
         return open_store(dataset, self.transform, self.resolution, mode, self.cache_dirs, name)
@@ -214,7 +220,9 @@ class ImageDataModule(LightningDataModule):
             )
         # Every process gets equally many batches, because they exchange buffers before each, and
         # none is padded, so that every picture counts once.
-        count = min(-(-len(indices) // (size * self.eval_batch_size)), len(indices) // size)
+        alone = split == "test" and self.test_transform is not None
+        length = 1 if alone else self.eval_batch_size
+        count = min(-(-len(indices) // (size * length)), len(indices) // size)
         batches = [list(part) for part in np.array_split(np.asarray(indices)[rank::size], count)]
         return self._loader(DataLoader, _EvaluationReader(store), batch_sampler=batches)
 
@@ -291,17 +299,6 @@ class ImageDataModule(LightningDataModule):
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
-
-
-class EndlessLoader(DataLoader[Any]):
-    """Loader that Lightning takes for resumable: its sampler starts at the trainer's counter."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the position is the trainer's counter of batches."""
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to take up."""
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from figureground.core.errors import DataError
 from figureground.core.seeds import mix_seed
@@ -88,3 +88,14 @@ class EndlessBatchSampler(Sampler[list[Draw]]):
             order = torch.randperm(self.num_samples, generator=generator).tolist()
             known = self._shuffles[stream] = (epoch, order)
         return known[1]
+
+
+class EndlessLoader(DataLoader[Any]):
+    """Loader that Lightning takes for resumable: its sampler starts at the trainer's counter."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the position is the trainer's counter of batches."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to take up."""

@@ -100,6 +100,41 @@ class Stretch:
         return np.asarray(Image.fromarray(pixels).resize(size, resampling))
 
 
+class ShorterSide:
+    """Resize a picture's shorter side, keeping its aspect, and leave the mask at its own size.
+
+    For tests at full resolution (gan-segmenter): what is found is enlarged to the mask.
+
+    Args:
+        resolution: The shorter side.
+        crop: Whether picture and mask are first cut to the square in their middle.
+    """
+
+    def __init__(self, resolution: PositiveInt, crop: bool = False) -> None:
+        self.resolution, self.crop = resolution, crop
+
+    @property
+    def fingerprint(self) -> str:
+        """What the result depends on, as text."""
+        return f"shorter-side-{self.resolution}-{self.crop}"
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Return `sample` with a smaller (or larger) picture."""
+        mask, image = _check_mask(sample), sample.image
+        if self.crop:
+            side = min(image.shape[:2])
+            top, left = (round((length - side) / 2) for length in image.shape[:2])
+            cut = (slice(top, top + side), slice(left, left + side))
+            image, mask = image[cut], None if mask is None else np.ascontiguousarray(mask[cut])
+        height, width = image.shape[:2]
+        short, side = min(height, width), self.resolution
+        size = int(side * width / short), int(side * height / short)
+        resized = Image.fromarray(np.ascontiguousarray(image)).resize(
+            size, Image.Resampling.BILINEAR
+        )
+        return replace(sample, image=np.asarray(resized), mask=mask)
+
+
 class Augment:
     """Random changes of image and mask together, on the CPU, by albumentations.
 

@@ -12,8 +12,11 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from figureground.core.types import Batch
+from figureground.data.datamodule import to_float
 from figureground.data.pairs import fit_pair
+from figureground.data.samples import Sample
 from figureground.data.shards import quantize, quantize_share
+from figureground.data.transforms import ShorterSide
 from figureground.methods.segmenter import Segmenter
 from figureground.methods.segmenter.augment import change_colors, warp, warp_mask
 from figureground.metrics.segmentation import SegmentationScores
@@ -49,6 +52,19 @@ def test_gan_segmenters_saved_pair_matches(golden: Golden) -> None:
     # Their resize works in whole numbers.
     assert (image[0].round() - loaded).abs().max() <= 1.01
     assert torch.equal((share[0] >= 0.5).to(torch.uint8), tensors["loaded_mask"])
+
+
+@pytest.mark.parametrize("crop", [False, True])
+def test_gan_segmenters_test_pictures_match(golden: Golden, crop: bool) -> None:
+    tensors = load_file(golden("gan_segmenter") / "real_dataset.safetensors")
+    for number in range(3):
+        image, mask = (tensors[f"{number}.{part}_uint8"].numpy() for part in ("image", "mask"))
+        given = Sample(image, "a", (mask > 127).astype("uint8"))
+        found = ShorterSide(24, crop)(given)
+        expected = tensors[f"{number}.crop_{crop}.image"]
+        assert_close(to_float(found.image[None])[0], expected, rtol=0, atol=1e-6)
+        whole = tensors[f"{number}.crop_{crop}.resize_mask_False.mask"]
+        assert torch.equal(torch.from_numpy(found.mask), whole)
 
 
 @pytest.mark.parametrize("protocol", ["calc_metrics", "calc_metrics_eval128"])
