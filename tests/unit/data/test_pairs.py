@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from archives import write_folder
 from figureground.core import io
 from figureground.core.errors import (
     DataError,
@@ -26,9 +27,11 @@ from figureground.core.errors import (
 )
 from figureground.core.types import Layers
 from figureground.data.datamodule import ImageDataModule
+from figureground.data.datasets.folder import Folder
 from figureground.data.datasets.toy import Toy
 from figureground.data.pairs import SavedPairs
 from figureground.data.shards import MANIFEST, ShardReader, ShardWriter
+from figureground.data.transforms import ResizeCrop
 
 SIDE = 8
 
@@ -257,6 +260,21 @@ def test_pairs_take_the_place_of_the_training_set(tmp_path: Path) -> None:
     image = torch.from_numpy(reader.read(16, "image")).permute(2, 0, 1).float() / 127.5 - 1
     torch.testing.assert_close(batch.image[0], image)
     assert torch.equal(batch.mask[0], torch.from_numpy(reader.read(16, "mask")).ge(128).long())
+
+
+def test_pictures_without_masks_are_refused_or_left_out(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "mine", 10)
+    for path in sorted((root / "masks").rglob("*.png"))[:4]:
+        path.unlink()
+    options = {"train": Folder(str(root)), "transform": ResizeCrop(SIDE), "cache": "memory"}
+    data = make_data(**options)
+    data.trainer = Learner()  # type: ignore[assignment]
+    with pytest.raises(DataError, match="4 of 10 toy train pictures have no mask to learn from"):
+        data.setup("fit")
+    data = make_data(**options, allow_unannotated=True)
+    data.trainer = Learner()  # type: ignore[assignment]
+    assert len(data.store("train")) == 6
+    assert next(iter(data.train_dataloader())).mask is not None
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
