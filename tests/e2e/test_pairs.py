@@ -140,6 +140,8 @@ def test_wrong_pairs_are_refused_before_training(
     VerifiedCheckpointIO().save_checkpoint(checkpoint, tmp_path / "s.ckpt")
     with pytest.raises(ConfigError, match="Segmenter cannot draw pictures"):
         learn(compose, tmp_path / "run2", "pairs=live", f"pairs.ckpt={tmp_path}/s.ckpt")
+    with pytest.raises(ConfigError, match="pairs.device=warp is not available; use auto or cpu"):
+        LivePairs(str(drawers["redo"]), device="warp")
     with pytest.raises(UserError, match="another shard_size; add overwrite=true"):
         write(compose, drawers["redo"], tmp_path / "pairs", "count=20", "shard_size=8")
     assert not list(tmp_path.glob("run*/checkpoints/*.ckpt"))

@@ -79,30 +79,33 @@ class LivePairs:
         ckpt: Checkpoint of the generator, whose weights never change.
         seed: Seed of all pairs.
         val_count: Pairs drawn once for validation.
-        device: Where to draw; `auto` takes the GPU if there is one.
+        device: Where to draw; `auto` is where training runs.
 
     Raises:
         CheckpointError: `ckpt` is not a checkpoint of this suite.
-        ConfigError: It cannot draw pictures.
+        ConfigError: It cannot draw pictures, or there is no such device.
     """
 
     def __init__(
         self, ckpt: str, seed: Count = 0, val_count: PositiveInt = 256, device: str = "auto"
     ) -> None:
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        method = load_method(ckpt, device)
+        try:
+            method = load_method(ckpt, "cpu").to("cpu" if device == "auto" else device)
+        except (RuntimeError, AssertionError) as error:  # Said by torch of unknown devices.
+            raise ConfigError(f"pairs.device={device} is not available; use auto or cpu") from error
         if not isinstance(method, LayerGenerator):
             raise ConfigError(
                 f"pairs.ckpt={ckpt}: {type(method).__name__} cannot draw pictures; expected a "
                 "checkpoint of a method that generates"
             )
         self.generator: LayerGenerator = method.requires_grad_(False)
+        self.method, self.follows = method, device == "auto"
         self.seed, self.val_count = seed, val_count
+        self._data: ImageDataModule | None = None
 
     def attach(self, data: ImageDataModule) -> None:
         """Let `data` train on drawn batches and validate on the same few pairs."""
-        data.live = self
+        data.live, self._data = self, data
         data.datasets["val_pairs"] = _Drawn(self, data.resolution)
         data.drawn = {"val_pairs"}
 
@@ -121,6 +124,10 @@ class LivePairs:
     @torch.no_grad()  # Not inference mode: its tensors could not be trained on.
     def draw(self, count: int, *position: int) -> Layers:
         """Draw `count` pictures by the seed and `position`."""
+        trainer = self._data.trainer if self._data is not None else None
+        if self.follows and trainer is not None:
+            # Only now is it known which of several GPUs this process has.
+            self.method.to(trainer.strategy.root_device)
         chance = torch.Generator().manual_seed(mix_seed(self.seed, *position))
         return self.generator.sample(count, generator=chance)
 
