@@ -7,9 +7,11 @@ from typing import Any
 
 from pytorch_lightning import Callback
 
+_LIMIT = 8000  # More than the rows of a short run take, less than any checkpoint.
+
 
 class FullDisk(Callback):
-    """From batch `first` to batch `last` no file grows beyond 2000 bytes, as on ENOSPC."""
+    """From batch `first` to batch `last` no file grows beyond `_LIMIT` bytes, as on ENOSPC."""
 
     def __init__(self, first: int, last: int) -> None:
         self.range = range(first, last)
@@ -17,7 +19,7 @@ class FullDisk(Callback):
 
     def on_train_batch_start(self, trainer: Any, *_: Any, **__: Any) -> None:
         done = trainer.fit_loop.epoch_loop.batch_progress.total.completed
-        limit = 2000 if done in self.range else self.limits[0]
+        limit = _LIMIT if done in self.range else self.limits[0]
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, self.limits[1]))
 
     def on_exception(self, *_: Any) -> None:
