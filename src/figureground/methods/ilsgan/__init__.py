@@ -1,0 +1,1 @@
+"""ILSGAN: layered pictures whose layers tell nothing of each other."""
