@@ -215,7 +215,8 @@ def _rotate_about_gray(angle: Tensor) -> Tensor:
 
 def _matrix(rows: list[list[Tensor | float]]) -> Tensor:
     """Stack numbers and (B,) tensors into (B, N, N), or (N, N) without tensors."""
-    entries = [torch.as_tensor(entry, dtype=torch.float32) for row in rows for entry in row]
+    dtype = torch.get_default_dtype()  # As that of draws: float64 in training with 64-true.
+    entries = [torch.as_tensor(entry, dtype=dtype) for row in rows for entry in row]
     size = max((entry.shape for entry in entries), key=len)
     stacked = torch.stack([entry.expand(size) for entry in entries], dim=-1)
     return stacked.reshape(*size, len(rows), len(rows))

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 
 from figureground.methods.ilsgan.densities import LayerDensity
 from figureground.methods.ilsgan.independence import (
-    IndependenceOptions,
+    Independence,
     independence_loss,
     likelihood_loss,
 )
@@ -25,20 +25,19 @@ from figureground.methods.ilsgan.perturbation import LayeredPicture, Perturbatio
 from figureground.methods.ilsgan.schedules import average_decay
 
 Golden = Callable[[str], Path]
-Options = IndependenceOptions
 
 #: Name of each stored case: our options, and the sigma it was stored with.
 CASES = {
-    "l1_distance": (Options("distance"), 1.0),
-    "l1_distance_allowgrad": (Options("free_distance"), 1.0),
-    "club_predL": (Options(), 1.0),
-    "club_predN": (Options("normal"), 1.0),
-    "club_predL_sum_neg0.5": (Options(reduction="sum", negative_weight=0.5), 0.2),
-    "club_predL_stopgrad_nomask": (Options(detach_condition=True, detach_mask=True), 1.0),
-    "club_predL_single": (Options(pairs="whole"), 1.0),
-    "club_predL_mf": (Options(pairs="foreground_given_background"), 1.0),
-    "club_learnL": (Options("learned_laplace"), 1e-3),
-    "club_learnN": (Options("learned_normal"), 1e-3),
+    "l1_distance": (Independence("distance"), 1.0),
+    "l1_distance_allowgrad": (Independence("free_distance"), 1.0),
+    "club_predL": (Independence(), 1.0),
+    "club_predN": (Independence("normal"), 1.0),
+    "club_predL_sum_neg0.5": (Independence(reduction="sum", negative_weight=0.5), 0.2),
+    "club_predL_stopgrad_nomask": (Independence(detach_condition=True, detach_mask=True), 1.0),
+    "club_predL_single": (Independence(pairs="whole"), 1.0),
+    "club_predL_mf": (Independence(pairs="foreground_given_background"), 1.0),
+    "club_learnL": (Independence("learned_laplace"), 1e-3),
+    "club_learnN": (Independence("learned_normal"), 1e-3),
 }
 
 
@@ -64,7 +63,9 @@ def test_values_and_gradients_of_independence_match(golden: Golden, case: str) -
     layers = {k: tensors[f"in.{k}"].clone().requires_grad_() for k in ("bg", "fg", "mask")}
     orders = [tensors["in.perm0"], tensors["in.perm1"]]
     with patch("figureground.methods.ilsgan.independence.torch.randperm", side_effect=orders):
-        loss = sigma * independence_loss(*layers.values(), options, stored_densities(tensors))
+        loss = sigma * independence_loss(
+            LayeredPicture(*layers.values()), options, stored_densities(tensors)
+        )
     expected = torch.tensor(scalars(golden)["losses"][f"mi.{case}"])
     assert_close(loss.detach(), expected, rtol=1e-5, atol=1e-6)
     found = torch.autograd.grad(loss, list(layers.values()), allow_unused=True)
@@ -77,9 +78,9 @@ def test_values_and_gradients_of_independence_match(golden: Golden, case: str) -
 @pytest.mark.parametrize("family", ["laplace", "normal"])
 def test_likelihood_of_densities_matches(golden: Golden, family: str) -> None:
     tensors = read(golden, "losses")
-    options = Options(f"learned_{family}")
-    layers = [tensors[f"in.{key}"] for key in ("bg", "fg", "mask")]
-    found = likelihood_loss(*layers, options, stored_densities(tensors))
+    options = Independence(f"learned_{family}")
+    picture = LayeredPicture(*(tensors[f"in.{key}"] for key in ("bg", "fg", "mask")))
+    found = likelihood_loss(picture, options, stored_densities(tensors))
     expected = scalars(golden)["losses"][f"nll.learn{family[0].upper()}"]
     assert_close(found, torch.tensor(expected), rtol=1e-6, atol=0)
 

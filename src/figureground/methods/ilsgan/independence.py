@@ -15,13 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-Independence = Literal[
-    "none", "distance", "free_distance", "laplace", "normal", "learned_laplace", "learned_normal"
+from figureground.core.bounds import NonNegativeFloat
+from figureground.methods.ilsgan.perturbation import LayeredPicture
+
+Kind = Literal[
+    "distance", "free_distance", "laplace", "normal", "learned_laplace", "learned_normal"
 ]
 Family = Literal["laplace", "normal"]
 Pairs = Literal["both", "whole", "foreground_given_background", "background_given_foreground"]
@@ -34,13 +37,13 @@ _LOG_TWO_PI = 1.8378770664093453
 
 
 @dataclass(frozen=True)
-class IndependenceOptions:
+class Independence:
     """Which of the published forms of the loss; the defaults are those of the paper.
 
     Attributes:
         kind: `laplace` and `normal` fix q with mean y and scale 1; `learned_*` learn both;
             `distance` only drives overlapping layers apart; `free_distance` lets gradients through
-            both sides of it; `none` leaves the loss out.
+            both sides of it.
         pairs: `both` directions on hidden and visible parts, `whole` layers with one pair, or one
             direction the other way about: a visible layer given the other one.
         mask_condition: In these one-sided forms, whether the given layer is its visible part only.
@@ -52,14 +55,25 @@ class IndependenceOptions:
             itself.
     """
 
-    kind: Independence = "laplace"
+    kind: Kind = "laplace"
     pairs: Pairs = "both"
     mask_condition: bool = True
     detach_condition: bool = False
     detach_mask: bool = False
-    negative_weight: float = 1.0
+    negative_weight: NonNegativeFloat = 1.0
     reduction: Reduction = "mean"
     negatives: Negatives = "permutation"
+
+    def __post_init__(self) -> None:
+        if problems := self.check_options(kind=self.kind, pairs=self.pairs):
+            raise ValueError("; ".join(problems))
+
+    @staticmethod
+    def check_options(*, kind: str, pairs: str, **_: Any) -> list[str]:
+        """Problems of options that are fine one by one but not together."""
+        if kind.endswith("distance") and pairs != "both":
+            return [f"pairs={pairs} is for densities; kind={kind} knows no pairs"]
+        return []
 
     @property
     def family(self) -> Family:
@@ -72,36 +86,28 @@ class IndependenceOptions:
         return self.kind.startswith("learned")
 
     @property
-    def num_pairs(self) -> int:
-        """Pairs that are bounded, each with a density of its own."""
-        return 2 if self.pairs == "both" else 1
+    def num_densities(self) -> int:
+        """Densities to learn, one for each pair."""
+        return (2 if self.pairs == "both" else 1) if self.is_learned else 0
 
 
 def independence_loss(
-    background: Tensor,
-    foreground: Tensor,
-    mask: Tensor,
-    options: IndependenceOptions,
-    densities: Sequence[Density] = (),
+    picture: LayeredPicture, options: Independence, densities: Sequence[Density] = ()
 ) -> Tensor:
     """Sum of the bounds over all pairs, a scalar that may be negative.
 
     Args:
-        background: (B, 3, H, W), unperturbed.
-        foreground: (B, 3, H, W), unperturbed.
-        mask: (B, 1, H, W), in [0, 1].
+        picture: Layers before the perturbation.
         options: See there.
         densities: One for each pair if they are learned.
     """
-    background, foreground = keep_inside(background), keep_inside(foreground)
-    mask = mask.detach() if options.detach_mask else mask
-    if options.kind == "none":
-        return mask.new_zeros(())
+    mask = picture.mask.detach() if options.detach_mask else picture.mask
+    picture = LayeredPicture(keep_inside(picture.background), keep_inside(picture.foreground), mask)
     if options.kind.endswith("distance"):
         is_free = options.kind == "free_distance"
-        return layer_distance(background, foreground, mask, stop_gradients=not is_free)
+        return layer_distance(picture, stop_gradients=not is_free)
     total = mask.new_zeros(())
-    for number, (x, y) in enumerate(make_pairs(background, foreground, mask, options)):
+    for number, (x, y) in enumerate(make_pairs(picture, options)):
         y = y.detach() if options.detach_condition else y
         negatives = draw_negatives(len(x), options.negatives).to(x.device)
         if options.is_learned:
@@ -120,18 +126,14 @@ def independence_loss(
 
 
 def likelihood_loss(
-    background: Tensor,
-    foreground: Tensor,
-    mask: Tensor,
-    options: IndependenceOptions,
-    densities: Sequence[Density],
+    picture: LayeredPicture, options: Independence, densities: Sequence[Density]
 ) -> Tensor:
     """What learned densities minimise: their negative log-likelihood, summed over pixels and pairs.
 
     Arguments are those of `independence_loss`.
     """
-    total = mask.new_zeros(())
-    pairs = make_pairs(background, foreground, mask, options)
+    total = picture.mask.new_zeros(())
+    pairs = make_pairs(picture, options)
     for (x, y), density in zip(pairs, densities, strict=True):
         mean, log_scale = density(y)
         terms = _error(x, mean, options.family) * (-log_scale).exp() + log_scale
@@ -142,10 +144,9 @@ def likelihood_loss(
     return total
 
 
-def make_pairs(
-    background: Tensor, foreground: Tensor, mask: Tensor, options: IndependenceOptions
-) -> list[tuple[Tensor, Tensor]]:
+def make_pairs(picture: LayeredPicture, options: Independence) -> list[tuple[Tensor, Tensor]]:
     """Pairs (x, y) of (B, 3, H, W) of which x should tell nothing of y."""
+    background, foreground, mask = picture.background, picture.foreground, picture.mask
     if options.pairs == "whole":
         return [(background, foreground)]
     if options.pairs == "both":
@@ -193,14 +194,13 @@ def club_bound(
     return difference.flatten(1).sum(dim=1).mean()
 
 
-def layer_distance(
-    background: Tensor, foreground: Tensor, mask: Tensor, *, stop_gradients: bool = True
-) -> Tensor:
+def layer_distance(picture: LayeredPicture, *, stop_gradients: bool = True) -> Tensor:
     """Minus the absolute difference of layers: b where it is hidden, f where it is hidden.
 
     Pixels outside (-1, 1) count as no distance. With `stop_gradients` only the hidden layer moves;
     without, both layers and the mask do, and both layers must be inside.
     """
+    background, foreground, mask = picture.background, picture.foreground, picture.mask
     inside_b, inside_f = is_inside(background), is_inside(foreground)
     if not stop_gradients:
         distance = (background - foreground).abs() * (inside_b & inside_f)

@@ -8,10 +8,13 @@ Foreground-Background Segmentation from Improved Layered GANs", WACV 2022).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from figureground.core.bounds import Fraction, NonNegativeFloat
 
 
 @dataclass(slots=True)
@@ -60,11 +63,30 @@ class Perturbation:
         contrast: Largest change of the background's contrast, as a share of it.
     """
 
-    shift: float = 0.125
-    translate: float = 0.0
-    rotate: float = 0.0
-    scale: float = 0.0
-    contrast: float = 0.0
+    shift: Fraction = 0.125
+    translate: Fraction = 0.0
+    rotate: NonNegativeFloat = 0.0
+    scale: NonNegativeFloat = 0.0
+    contrast: Fraction = 0.0
+
+    def __post_init__(self) -> None:
+        if problems := self.check_options(shift=self.shift, is_affine=self.is_affine):
+            raise ValueError("; ".join(problems))
+
+    @staticmethod
+    def check_options(
+        *,
+        shift: float,
+        translate: float = 0.0,
+        rotate: float = 0.0,
+        scale: float = 0.0,
+        is_affine: bool = False,
+        **_: Any,
+    ) -> list[str]:
+        """Problems of options that are fine one by one but not together."""
+        if shift > 0 and (is_affine or max(translate, rotate, scale) > 0):
+            return ["either shift by whole pixels, or translate, rotate and scale; set shift=0"]
+        return []
 
     @property
     def is_affine(self) -> bool:

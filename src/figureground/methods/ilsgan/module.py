@@ -1,0 +1,392 @@
+"""ILSGAN as a LightningModule: two layers from one latent, and one discriminator.
+
+Zou, Yang, Ye, Wang, Zhang, "ILSGAN: Independent Layer Synthesis for Unsupervised
+Foreground-Background Segmentation", AAAI 2023. With layers b, f and mask m = G(z), a small random
+move (f', m') of the foreground, and augmentation T:
+
+- composite         x' = (1 - m') b + m' f'                          `LayeredPicture.composite`
+- G minimises       softplus(-D(T x')) + 2 L_bin(m') + 2 L_size(m')
+                    + sigma L_ILS(b, f, m)                           `generator_loss`
+- D minimises       softplus(D(T x')) + softplus(-D(T x))            `_update_discriminator`
+                    + gamma / 2 |grad_x D(T x)|^2, every 16th time   `_regularise_discriminator`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics import Metric
+
+from figureground.core.bounds import (
+    Count,
+    Fraction,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Resolution,
+    Width,
+)
+from figureground.core.method import Method
+from figureground.core.types import Batch, Layers
+from figureground.losses.adversarial import (
+    logistic_discriminator_losses,
+    logistic_generator_loss,
+    r1_penalty,
+)
+from figureground.methods.ilsgan.cleaning import GradientCleaner
+from figureground.methods.ilsgan.independence import (
+    Independence,
+    independence_loss,
+    likelihood_loss,
+)
+from figureground.methods.ilsgan.losses import mask_binarity, mask_shortage
+from figureground.methods.ilsgan.networks import LayeredGenerator, network_builders
+from figureground.methods.ilsgan.perturbation import LayeredPicture, Perturbation
+from figureground.methods.ilsgan.pictures import layer_grids
+from figureground.methods.ilsgan.schedules import Sigma, average_decay
+from figureground.methods.ilsgan.statistics import LayerScores
+from figureground.nn.ada import AdaController, AugmentPipe
+from figureground.nn.ema import WeightAverage
+from figureground.nn.precision import widen
+from figureground.nn.regions import RegionStatistics
+from figureground.nn.stylegan2_discriminator import StyleDiscriminator
+
+_INDEPENDENCE, _SIGMA, _PERTURBATION = Independence(), Sigma(), Perturbation()
+_GROUP = 4  # Pictures that the discriminator compares with each other.
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+class ILSGAN(Method):
+    """Draw pictures as a masked foreground before a background that know nothing of each other.
+
+    Defaults are those of the paper at 64 pixels. It cannot segment given pictures: train a
+    `segmenter` on its samples for that.
+
+    Args:
+        resolution: Side S of the pictures.
+        batch_size: Real pictures in each step of each process.
+        latent_dim: Size of latents.
+        style_width: Size of styles.
+        mapping_depth: Layers of each mapping network.
+        channel_base: Channels at resolution r are `channel_base` / r,
+        max_width: and this at most.
+        conv_clamp: Bound of activations, or None.
+        low_precision_blocks: Blocks of the highest resolutions computed in half precision.
+        independence: The loss between layers; None leaves it out.
+        sigma: Its weight over time.
+        density_width: Base width of learned densities.
+        likelihood_weight: Weight of their loss.
+        binarity_weight: Weight of L_bin, against grey masks.
+        size_weight: Weight of L_size, against small masks.
+        size_floor: Share of the picture that masks should cover.
+        perturbation: How foregrounds move before D looks; None does without.
+        r1_gamma: Weight of the gradient penalty; None is 0.0002 S^2 / pictures in a step.
+        r1_every: Iterations between two penalties, 0 does without.
+        ema_kimg: Half-life of the average of G in thousands of pictures.
+        ema_ramp: At most this share of the pictures seen; None does without.
+        augmentation: What changes pictures before D sees them; None shows them as they are.
+        controller: Steers its strength; None leaves that fixed.
+        clean_gradients: Replace non-finite entries of gradients, as released, instead of skipping
+            the step.
+        truncation: Share of styles' distance from the mean that `sample` keeps.
+        generator_optimizer: Makes G's optimiser.
+        discriminator_optimizer: Makes that of D and learned densities.
+        metrics: See `Method`.
+    """
+
+    generator: LayeredGenerator
+    discriminator: StyleDiscriminator
+    densities: nn.ModuleList
+    ema: WeightAverage
+
+    def __init__(
+        self,
+        *,
+        resolution: Resolution = 64,
+        batch_size: PositiveInt = 32,
+        latent_dim: Width = 512,
+        style_width: Width = 512,
+        mapping_depth: PositiveInt = 8,
+        channel_base: PositiveInt = 16384,
+        max_width: Width = 256,
+        conv_clamp: PositiveFloat | None = 256.0,
+        low_precision_blocks: Count = 0,
+        independence: Independence | None = _INDEPENDENCE,
+        sigma: Sigma = _SIGMA,
+        density_width: Width = 64,
+        likelihood_weight: NonNegativeFloat = 0.1,
+        binarity_weight: NonNegativeFloat = 2.0,
+        size_weight: NonNegativeFloat = 2.0,
+        size_floor: Fraction = 0.25,
+        perturbation: Perturbation | None = _PERTURBATION,
+        r1_gamma: NonNegativeFloat | None = None,
+        r1_every: Count = 16,
+        ema_kimg: PositiveFloat = 10.0,
+        ema_ramp: Fraction | None = 0.05,
+        augmentation: AugmentPipe | None = None,
+        controller: AdaController | None = None,
+        clean_gradients: bool = False,
+        truncation: Fraction = 1.0,
+        generator_optimizer: OptimizerFactory | None = None,
+        discriminator_optimizer: OptimizerFactory | None = None,
+        metrics: Mapping[str, Metric | None] | None = None,
+    ) -> None:
+        super().__init__(metrics=metrics)
+        given = {name: value for name, value in locals().items() if name != "self"}
+        if problems := self.check_options(**given):
+            raise ValueError("; ".join(problems))
+        self.resolution, self.latent_dim, self.num_regions = resolution, latent_dim, 2
+        self.truncation, self.r1_every, self.r1_gamma = truncation, r1_every, r1_gamma
+        self.ema_kimg, self.ema_ramp = ema_kimg, ema_ramp
+        self.likelihood_weight, self.binarity_weight = likelihood_weight, binarity_weight
+        self.size_weight, self.size_floor = size_weight, size_floor
+        self.independence, self.sigma = independence, sigma
+        self.perturbation = perturbation or Perturbation(shift=0)
+        self._networks = network_builders(
+            resolution,
+            latent_dim=latent_dim,
+            style_width=style_width,
+            mapping_depth=mapping_depth,
+            density_width=density_width,
+            num_densities=independence.num_densities if independence else 0,
+            channel_base=channel_base,
+            channel_max=max_width,
+            conv_clamp=conv_clamp,
+            low_precision_blocks=low_precision_blocks,
+        )
+        for name, build in self._networks.items():
+            self.add_module(name, build())
+        self.ema = WeightAverage(self.generator, 0.0)
+        self.augmentation, self.controller = augmentation, controller
+        self._first_strength = 0.0 if augmentation is None else float(augmentation.p)
+        self.statistics = RegionStatistics(2, resolution)
+        self.layer_scores = LayerScores()
+        self._optimizers = (
+            generator_optimizer or _adam(4 / 5),
+            discriminator_optimizer or _adam(16 / 17),
+        )
+        trained = [p for name in self._networks for p in getattr(self, name).parameters()]
+        self.cleaner = GradientCleaner(trained) if clean_gradients else None
+
+    @staticmethod
+    def check_options(
+        *, resolution: int, batch_size: int, channel_base: int, **others: Any
+    ) -> list[str]:
+        """Problems of options that are fine one by one but not together."""
+        problems = []
+        if batch_size % min(_GROUP, batch_size):
+            problems.append(
+                "the discriminator compares pictures by fours, so data.batch_size must be a "
+                f"multiple of {_GROUP}, got {batch_size}"
+            )
+        if channel_base < resolution:
+            problems.append(
+                f"channel_base must be the resolution ({resolution}) at least, or the largest "
+                f"maps have no channels; got {channel_base}"
+            )
+        if others.get("controller") is not None and others.get("augmentation") is None:
+            problems.append("a controller needs an augmentation to steer; set controller=null")
+        return problems
+
+    # -- capabilities ------------------------------------------------------------------------
+
+    def draw(self, latent: Tensor, truncation: float = 1.0) -> LayeredPicture:
+        """Layers of `latent` (B, D) by the averaged generator, always the same ones."""
+        latent = latent.to(self.statistics.area_sum)
+        picture: LayeredPicture = self.ema(latent, truncation=truncation, noise="const")
+        return picture
+
+    def sample(
+        self,
+        count: int,
+        *,
+        generator: torch.Generator | None = None,
+        truncation: float | None = None,
+    ) -> Layers:
+        """Draw `count` pictures as background and foreground, colours cut to [-1, 1]."""
+        latent = torch.randn(count, self.latent_dim, generator=generator)
+        picture = self.draw(latent, self.truncation if truncation is None else truncation)
+        color = torch.stack([picture.background, picture.foreground], dim=1).clamp(-1, 1)
+        return Layers(color, torch.stack([1 - picture.mask, picture.mask], dim=1))
+
+    # -- training ----------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Update G, then D, each on latents of its own; D also by its penalty every 16th time."""
+        image, iteration = batch.image, self.iteration
+        batch_size = len(image) * self.trainer.world_size
+        num_seen = (iteration - 1) * batch_size
+        sigma = self.sigma.at(num_seen)
+        self.log("train/sigma", sigma)
+        self._update_generator(len(image), sigma)
+        self._update_discriminator(image)
+        if self.r1_every and (iteration - 1) % self.r1_every == 0:
+            self._regularise_discriminator(image, batch_size)
+        self.ema.decay = average_decay(num_seen, batch_size, 1000 * self.ema_kimg, self.ema_ramp)
+        self.ema.update()
+        if self.augmentation is not None:
+            if self.controller is not None:
+                self.controller.update(self.augmentation, iteration, batch_size)
+            self.log("train/augment", self.augmentation.p)
+        if self.cleaner is not None:
+            self.log("train/cleaned_gradients", self.cleaner.count)
+            self.cleaner.count = torch.zeros(())
+
+    def _update_generator(self, count: int, sigma: float) -> None:
+        """Step G by `count` new pictures."""
+        judges = (self.discriminator, self.densities)
+        for network in judges:  # They only pass gradients on.
+            network.requires_grad_(False)
+        picture, moved = self._draw_pair(count)
+        loss, terms = self.generator_loss(picture, moved, moved.composite, sigma)
+        self.log_losses(terms | {"generator": loss})
+        self._log_masks(picture.mask.detach())
+        optimizers: list[Optimizer] = self.optimizers()  # type: ignore[assignment]  # two
+        self.descend(loss, optimizers[0], player="generator")
+        for network in judges:
+            network.requires_grad_(True)
+
+    def _draw_pair(self, count: int) -> tuple[LayeredPicture, LayeredPicture]:
+        """Draw `count` pictures, and the same perturbed."""
+        latent, draws = self._draw_inputs(count)
+        picture: LayeredPicture = self.generator(latent, update_average=True)
+        return picture, self.perturbation(picture, draws)
+
+    def _draw_inputs(self, count: int) -> tuple[Tensor, Tensor]:
+        """Latents (B, D), and uniform numbers in [-1, 1] for the perturbation."""
+        like = self.statistics.area_sum
+        draws = torch.rand(count, self.perturbation.num_draws) * 2 - 1
+        return torch.randn(count, self.latent_dim).to(like), draws.to(like)
+
+    def generator_loss(
+        self, picture: LayeredPicture, moved: LayeredPicture, composite: Tensor, sigma: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What G minimises, and its terms.
+
+        Args:
+            picture: B pictures as drawn.
+            moved: The same after the perturbation.
+            composite: Theirs, (B, 3, S, S).
+            sigma: Weight of the independence.
+        """
+        terms = {
+            "adversarial": logistic_generator_loss(self._judge(composite)),
+            "binarity": mask_binarity(moved.mask).mean(),
+            "size": mask_shortage(moved.mask, self.size_floor).mean(),
+        }
+        if not self.perturbation.moves:  # Then nothing else says which layer is the background.
+            terms["size"] = terms["size"] + mask_shortage(1 - moved.mask, self.size_floor).mean()
+        loss = (
+            terms["adversarial"]
+            + self.binarity_weight * terms["binarity"]
+            + self.size_weight * terms["size"]
+        )
+        if self.independence is not None:
+            terms["independence"] = independence_loss(
+                picture, self.independence, list(self.densities)
+            )
+            loss = loss + sigma * terms["independence"]
+        return loss, terms
+
+    def _update_discriminator(self, real: Tensor) -> None:
+        """Step D by real and new pictures, and learned densities by the new ones' layers."""
+        with torch.no_grad():
+            picture, moved = self._draw_pair(len(real))
+        score_fake, score_real = self._judge(moved.composite), self._judge(real)
+        loss_real, loss_fake = logistic_discriminator_losses(score_real, score_fake)
+        terms, loss = {"real": loss_real, "fake": loss_fake}, loss_real + loss_fake
+        if self.independence is not None and self.independence.is_learned:
+            terms["likelihood"] = likelihood_loss(picture, self.independence, list(self.densities))
+            loss = loss + self.likelihood_weight * terms["likelihood"]
+        self.log_losses(terms)
+        for name, score in {"real": score_real.detach(), "fake": score_fake.detach()}.items():
+            self.log(f"train/score/{name}", score.mean())
+            self.log(f"train/sign/{name}", score.sign().mean())
+        self._observe(score_real)
+        self._step_discriminator(loss)
+
+    def _regularise_discriminator(self, real: Tensor, batch_size: int) -> None:
+        """Step D down its gradient at real pictures, as far as `r1_every` steps would."""
+        gamma = self.r1_gamma
+        if gamma is None:
+            gamma = 0.0002 * self.resolution**2 / batch_size
+        real = real.detach().requires_grad_()
+        score = self._judge(real)
+        penalty = r1_penalty(score, real).mean()
+        self.log("train/r1_penalty", penalty.detach())
+        self._observe(score)
+        # Nought times the score gives every weight a gradient, so Adam's averages all move on.
+        self._step_discriminator(self.r1_every * gamma / 2 * penalty + 0 * score.mean())
+
+    def _judge(self, image: Tensor) -> Tensor:
+        """Scores (B,) of pictures (B, 3, S, S) after augmentation."""
+        return self.score(image if self.augmentation is None else self.augmentation(image))
+
+    def score(self, image: Tensor) -> Tensor:
+        """How real D finds pictures (B, 3, S, S): (B,), larger for more real."""
+        rest = len(image) % _GROUP if len(image) > _GROUP else 0
+        if rest:  # The last group is filled up with pictures from the start.
+            filled = torch.cat([image, image[: _GROUP - rest]])
+            return widen(self.discriminator(filled))[: len(image)]
+        return widen(self.discriminator(image))
+
+    def _observe(self, score_real: Tensor) -> None:
+        if self.controller is not None:
+            self.controller.observe(score_real.detach())
+
+    def _step_discriminator(self, loss: Tensor) -> None:
+        optimizers: list[Optimizer] = self.optimizers()  # type: ignore[assignment]  # two
+        self.descend(loss, optimizers[1], player="discriminator")
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """G's, then the one of D and learned densities."""
+        judges = [*self.discriminator.parameters(), *self.densities.parameters()]
+        return [self._optimizers[0](self.generator.parameters()), self._optimizers[1](judges)]
+
+    # -- evaluation and bookkeeping ----------------------------------------------------------
+
+    def _update_scores(self, stage: str, batch: Batch) -> None:
+        super()._update_scores(stage, batch)
+        # The same latents at each validation, and others for each batch and process.
+        seed = self._num_scored[stage] * self.trainer.world_size + self.global_rank
+        self.layer_scores.update(self, batch.image, seed)
+
+    def _log_scores(self, stage: str) -> None:
+        super()._log_scores(stage)
+        decide = self.trainer.strategy.reduce_boolean_decision
+        if decide(self.layer_scores.update_called, all=False):
+            values = self.layer_scores.compute()
+            self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
+            self.layer_scores.reset()
+
+    def _log_masks(self, masks: Tensor) -> None:
+        """Follow and log areas under `masks` (B, 1, S, S)."""
+        self.statistics.update(torch.cat([1 - masks, masks], dim=1))
+        self.log("train/area/foreground", masks.mean())
+
+    def reset_parameters(self) -> None:
+        """Build all networks anew and take over their weights; forget what was measured."""
+        for name, build in self._networks.items():
+            getattr(self, name).load_state_dict(build().state_dict())
+        self.ema.reset()
+        if self.augmentation is not None:
+            self.augmentation.p.fill_(self._first_strength)
+        if self.controller is not None:
+            self.controller.sign_sum.zero_()
+            self.controller.count.zero_()
+        self.statistics.reset_parameters()
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """Grids of layers, masks and gradients, see `layer_grids`."""
+        return layer_grids(self, len(batch))
+
+
+def _adam(rescale: float) -> OptimizerFactory:
+    """Adam of StyleGAN2, slowed down for `rescale` steps of the loss in each step of any kind."""
+    return partial(torch.optim.Adam, lr=0.0025 * rescale, betas=(0.0, 0.99**rescale))
