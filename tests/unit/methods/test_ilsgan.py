@@ -1,0 +1,219 @@
+"""ILSGAN beyond the authors' numbers: perturbations, options, mended gradients, snapshots."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from figureground.core.errors import CheckpointError
+from figureground.core.protocols import Decomposer, LayerGenerator, Segmenter
+from figureground.methods.ilsgan import ILSGAN
+from figureground.methods.ilsgan.cleaning import GradientCleaner
+from figureground.methods.ilsgan.convert import convert_checkpoint
+from figureground.methods.ilsgan.independence import Independence, draw_negatives
+from figureground.methods.ilsgan.perturbation import (
+    LayeredPicture,
+    Perturbation,
+    change_contrast,
+    move_affinely,
+    shift_pixels,
+)
+from figureground.methods.ilsgan.schedules import Sigma
+from figureground.nn.ada import AdaController
+
+TINY: dict[str, Any] = {
+    "resolution": 16, "batch_size": 4, "latent_dim": 8, "style_width": 8, "mapping_depth": 2,
+    "max_width": 8, "channel_base": 128, "density_width": 4,
+}  # fmt: skip
+
+
+def test_shift_is_that_of_a_loop() -> None:
+    image = torch.rand(3, 2, 5, 6)
+    shift = torch.tensor([[1, -2], [0, 3], [-6, 0]])
+    expected = torch.zeros_like(image)
+    for b, (dx, dy) in enumerate(shift.tolist()):
+        for y in range(5):
+            for x in range(6):
+                if 0 <= y - dy < 5 and 0 <= x - dx < 6:
+                    expected[b, :, y, x] = image[b, :, y - dy, x - dx]
+    assert torch.equal(shift_pixels(image, shift), expected)
+
+
+def test_affine_map_shifts_and_turns() -> None:
+    image, none = torch.rand(2, 4, 16, 16), torch.zeros(2)
+    shares = torch.tensor([[0.25, -0.5], [0.0, 0.125]])
+    moved = move_affinely(image, shares, none, none)
+    assert_close(moved, shift_pixels(image, (shares * 16).long()), rtol=0, atol=1e-5)
+    turned = move_affinely(image, 0 * shares, none + 90, none)
+    assert_close(turned, image.rot90(-1, (2, 3)), rtol=0, atol=1e-5)
+
+
+def test_contrast_stays_within_the_extremes() -> None:
+    image = torch.rand(2, 3, 8, 8)
+    changed = change_contrast(image, torch.tensor([0.5, -1.0]))
+    assert changed[0].max() <= image[0].max()
+    assert changed[0].std() > image[0].std()
+    assert_close(changed[1], image[1].mean().expand(3, 8, 8), rtol=0, atol=1e-6)
+
+
+def test_every_perturbation_uses_its_draws() -> None:
+    picture = LayeredPicture(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8), torch.rand(2, 1, 8, 8))
+    for perturbation, count in (
+        (Perturbation(), 2),
+        (Perturbation(shift=0, rotate=30), 4),
+        (Perturbation(contrast=0.2), 5),
+        (Perturbation(shift=0), 2),
+    ):
+        assert perturbation.num_draws == count
+        moved = perturbation(picture, torch.ones(2, count))
+        assert torch.equal(moved.mask, picture.mask) != perturbation.moves
+
+
+def test_derangement_leaves_nobody_in_place() -> None:
+    for count in (2, 5, 32):
+        negatives = draw_negatives(count, "derangement")
+        assert sorted(negatives.tolist()) == list(range(count))
+        assert (negatives != torch.arange(count)).all()
+
+
+def test_sigma_over_time() -> None:
+    assert [Sigma().at(n) for n in (0, 399_999, 400_000)] == [0.2, 0.2, 1.0]
+    off = Sigma(strategy="cool_down")
+    assert [off.at(n) for n in (0, 400_000, 600_000, 1_199_999, 1_200_000)] == [0.2, 1, 0, 0, 1]
+    assert Sigma(strategy="cos").at(200_000) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "fragment"),
+    [
+        ({"batch_size": 18}, "multiple of 4, got 18"),
+        ({"channel_base": 8}, "channel_base must be the resolution"),
+        ({"controller": AdaController()}, "set controller=null"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options: dict[str, Any], fragment: str) -> None:
+    with pytest.raises(ValueError, match=fragment):
+        ILSGAN(**{**TINY, **options})
+
+
+def test_parts_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="set shift=0"):
+        Perturbation(rotate=3)
+    with pytest.raises(ValueError, match="knows no pairs"):
+        Independence("distance", pairs="whole")
+
+
+def test_it_draws_layers_and_cannot_segment() -> None:
+    method = ILSGAN(**TINY).eval()
+    assert isinstance(method, LayerGenerator)
+    assert not isinstance(method, Segmenter | Decomposer)
+    layers = method.sample(3, generator=torch.Generator().manual_seed(0), truncation=0.5)
+    assert layers.color.shape == (3, 2, 3, 16, 16)
+    assert layers.color.abs().max() <= 1
+    assert_close(layers.alpha.sum(dim=1), torch.ones(3, 1, 16, 16))
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 11])
+def test_any_number_of_pictures_is_scored(count: int) -> None:
+    assert ILSGAN(**TINY).score(torch.rand(count, 3, 16, 16)).shape == (count,)
+
+
+def test_learned_densities_belong_to_the_second_optimiser() -> None:
+    method = ILSGAN(**TINY, independence=Independence("learned_normal"))
+    assert len(method.densities) == 2
+    groups = method.configure_optimizers()[1].param_groups
+    owned = {id(p) for p in groups[0]["params"]}
+    assert owned >= {id(p) for p in method.densities.parameters()}
+
+
+def test_gradients_are_mended_and_counted() -> None:
+    weight = nn.Parameter(torch.ones(4))
+    cleaner = GradientCleaner([weight])
+    (weight * torch.tensor([1.0, torch.nan, torch.inf, -torch.inf])).sum().backward()
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [1.0, 0.0, 1e5, -1e5]
+    assert cleaner.count == 3
+
+
+def _reconstruct_persistent_obj(meta: Any) -> Any:
+    raise AssertionError("run while pickling")
+
+
+class Stored:
+    """Pickled as the authors' modules are."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.meta = {
+            "type": "class", "version": 6, "module_src": "raise SystemExit", "class_name": "X",
+            "state": {
+                "_parameters": dict(module._parameters),
+                "_buffers": dict(module._buffers),
+                "_modules": {k: Stored(m) for k, m in module._modules.items() if m is not None},
+            },
+        }  # fmt: skip
+
+    def __reduce__(self) -> Any:
+        return _reconstruct_persistent_obj, (self.meta,)
+
+
+def write_snapshot(path: Path, monkeypatch: pytest.MonkeyPatch, **content: Any) -> None:
+    module = ModuleType("torch_utils.persistence")
+    module._reconstruct_persistent_obj = _reconstruct_persistent_obj  # type: ignore[attr-defined]
+    monkeypatch.setattr(_reconstruct_persistent_obj, "__module__", "torch_utils.persistence")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "torch_utils", ModuleType("torch_utils"))
+        patch.setitem(sys.modules, "torch_utils.persistence", module)
+        path.write_bytes(pickle.dumps(content))
+
+
+def theirs(method: ILSGAN) -> dict[str, Any]:
+    """Networks of `method` under the authors' names."""
+    layered = nn.Module()
+    for name, module in method.generator.named_children():
+        layered.add_module(name.replace("background", "bg").replace("foreground", "fg"), module)
+    return {"G": Stored(layered), "D": Stored(method.discriminator), "G_ema": Stored(layered)}
+
+
+def test_snapshot_is_read_and_nothing_in_it_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = ILSGAN(**TINY)
+    write_snapshot(tmp_path / "s.pkl", monkeypatch, training_set_kwargs={}, **theirs(method))
+    found = convert_checkpoint(tmp_path / "s.pkl")
+    for name, value in found.options.items():
+        assert TINY[name] == value
+    assert found.networks == ["discriminator", "generator", "ema"]
+    state = method.state_dict()
+    assert len(found.state_dict) > 100
+    for key, tensor in found.state_dict.items():
+        assert torch.equal(state[key], tensor), key
+
+
+class Payload:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)
+
+
+def test_snapshot_that_asks_for_more_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = {**theirs(ILSGAN(**TINY)), "extra": Payload(tmp_path / "made")}
+    write_snapshot(tmp_path / "s.pkl", monkeypatch, **content)
+    with pytest.raises(CheckpointError, match="refused and nothing"):
+        convert_checkpoint(tmp_path / "s.pkl")
+    assert not (tmp_path / "made").exists()
+    write_snapshot(tmp_path / "s.pkl", monkeypatch, other=1)
+    with pytest.raises(CheckpointError, match="has none of G, D"):
+        convert_checkpoint(tmp_path / "s.pkl")
