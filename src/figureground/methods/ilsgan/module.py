@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +44,12 @@ from figureground.methods.ilsgan.independence import (
     likelihood_loss,
 )
 from figureground.methods.ilsgan.losses import mask_binarity, mask_shortage
-from figureground.methods.ilsgan.networks import LayeredGenerator, network_builders
+from figureground.methods.ilsgan.networks import (
+    LayeredGenerator,
+    check_setup,
+    network_builders,
+    score_in_groups,
+)
 from figureground.methods.ilsgan.perturbation import LayeredPicture, Perturbation
 from figureground.methods.ilsgan.pictures import layer_grids
 from figureground.methods.ilsgan.schedules import Sigma, average_decay
@@ -57,7 +61,6 @@ from figureground.nn.regions import RegionStatistics
 from figureground.nn.stylegan2_discriminator import StyleDiscriminator
 
 _INDEPENDENCE, _SIGMA, _PERTURBATION = Independence(), Sigma(), Perturbation()
-_GROUP = 4  # Pictures that the discriminator compares with each other.
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
@@ -174,25 +177,7 @@ class ILSGAN(Method):
         trained = [p for name in self._networks for p in getattr(self, name).parameters()]
         self.cleaner = GradientCleaner(trained) if clean_gradients else None
 
-    @staticmethod
-    def check_options(
-        *, resolution: int, batch_size: int, channel_base: int, **others: Any
-    ) -> list[str]:
-        """Problems of options that are fine one by one but not together."""
-        problems = []
-        if batch_size % min(_GROUP, batch_size):
-            problems.append(
-                "the discriminator compares pictures by fours, so data.batch_size must be a "
-                f"multiple of {_GROUP}, got {batch_size}"
-            )
-        if channel_base < resolution:
-            problems.append(
-                f"channel_base must be the resolution ({resolution}) at least, or the largest "
-                f"maps have no channels; got {channel_base}"
-            )
-        if others.get("controller") is not None and others.get("augmentation") is None:
-            problems.append("a controller needs an augmentation to steer; set controller=null")
-        return problems
+    check_options = staticmethod(check_setup)
 
     # -- capabilities ------------------------------------------------------------------------
 
@@ -330,11 +315,7 @@ class ILSGAN(Method):
 
     def score(self, image: Tensor) -> Tensor:
         """How real D finds pictures (B, 3, S, S): (B,), larger for more real."""
-        rest = len(image) % _GROUP if len(image) > _GROUP else 0
-        if rest:  # The last group is filled up with pictures from the start.
-            filled = torch.cat([image, image[: _GROUP - rest]])
-            return widen(self.discriminator(filled))[: len(image)]
-        return widen(self.discriminator(image))
+        return widen(score_in_groups(self.discriminator, image))
 
     def _observe(self, score_real: Tensor) -> None:
         if self.controller is not None:

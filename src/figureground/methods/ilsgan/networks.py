@@ -16,6 +16,8 @@ from figureground.nn.precision import widen
 from figureground.nn.stylegan2 import MappingNetwork, SynthesisNetwork
 from figureground.nn.stylegan2_discriminator import StyleDiscriminator
 
+_GROUP = 4  # Pictures that the discriminator compares with each other.
+
 
 class LayeredGenerator(nn.Module):
     """Latents to background, foreground and mask.
@@ -148,3 +150,32 @@ def network_builders(
             LayerDensity(density_width) for _ in range(num_densities)
         ),
     }
+
+
+def score_in_groups(discriminator: nn.Module, image: Tensor) -> Tensor:
+    """Scores (B,) of any number of pictures (B, 3, S, S).
+
+    Pictures are compared by fours; the last group is filled up with pictures from the start.
+    """
+    rest = len(image) % _GROUP if len(image) > _GROUP else 0
+    filled = torch.cat([image, image[: _GROUP - rest]]) if rest else image
+    scores: Tensor = discriminator(filled)
+    return scores[: len(image)]
+
+
+def check_setup(*, resolution: int, batch_size: int, channel_base: int, **others: Any) -> list[str]:
+    """Problems of options that are fine one by one but not together."""
+    problems = []
+    if batch_size % min(_GROUP, batch_size):
+        problems.append(
+            "the discriminator compares pictures by fours, so data.batch_size must be a "
+            f"multiple of {_GROUP}, got {batch_size}"
+        )
+    if channel_base < resolution:
+        problems.append(
+            f"channel_base must be the resolution ({resolution}) at least, or the largest "
+            f"maps have no channels; got {channel_base}"
+        )
+    if others.get("controller") is not None and others.get("augmentation") is None:
+        problems.append("a controller needs an augmentation to steer; set controller=null")
+    return problems
