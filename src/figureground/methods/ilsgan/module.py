@@ -87,7 +87,9 @@ class ILSGAN(Method):
         likelihood_weight: Weight of their loss.
         binarity_weight: Weight of L_bin, against grey masks.
         size_weight: Weight of L_size, against small masks.
-        size_floor: Share of the picture that masks should cover.
+        size_floor: Share of the picture that masks should cover,
+        ground_floor: and leave uncovered; None asks for that only where foregrounds do not move,
+            as published.
         perturbation: How foregrounds move before D looks; None does without.
         r1_gamma: Weight of the gradient penalty; None is 0.0002 S^2 / pictures in a step.
         r1_every: Iterations between two penalties, 0 does without.
@@ -127,6 +129,7 @@ class ILSGAN(Method):
         binarity_weight: NonNegativeFloat = 2.0,
         size_weight: NonNegativeFloat = 2.0,
         size_floor: Fraction = 0.25,
+        ground_floor: Fraction | None = None,
         perturbation: Perturbation | None = _PERTURBATION,
         r1_gamma: NonNegativeFloat | None = None,
         r1_every: Count = 16,
@@ -151,6 +154,10 @@ class ILSGAN(Method):
         self.size_weight, self.size_floor = size_weight, size_floor
         self.independence, self.sigma = independence, sigma
         self.perturbation = perturbation or Perturbation(shift=0)
+        # Without moves nothing else says which layer is the background.
+        self.ground_floor = 0.0 if self.perturbation.moves else size_floor
+        if ground_floor is not None:
+            self.ground_floor = ground_floor
         self._networks = network_builders(
             resolution,
             latent_dim=latent_dim,
@@ -265,8 +272,8 @@ class ILSGAN(Method):
             "binarity": mask_binarity(moved.mask).mean(),
             "size": mask_shortage(moved.mask, self.size_floor).mean(),
         }
-        if not self.perturbation.moves:  # Then nothing else says which layer is the background.
-            terms["size"] = terms["size"] + mask_shortage(1 - moved.mask, self.size_floor).mean()
+        if self.ground_floor:
+            terms["size"] = terms["size"] + mask_shortage(1 - moved.mask, self.ground_floor).mean()
         loss = (
             terms["adversarial"]
             + self.binarity_weight * terms["binarity"]
