@@ -61,10 +61,11 @@ class ClusterPages(Callback):
         self._clusters, self._random = defaultdict(_Cluster), random.Random(0)
 
     def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, *_: Any
-    ) -> None:
-        """Take in the members of one batch."""
-        if not trainer.is_global_zero or not isinstance(pl_module, Clusterer):
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch,
+        batch_idx: int, dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Take in the members of one batch; training pictures tested beside them are left out."""
+        if dataloader_idx or not trainer.is_global_zero or not isinstance(pl_module, Clusterer):
             return
         if not isinstance(pl_module, Decomposer):
             return
@@ -72,7 +73,8 @@ class ClusterPages(Callback):
         if layers.color.shape[1] != 2:
             return
         made = layers.composite
-        errors = (made - batch.image).square().mean(dim=(1, 2, 3)).tolist()
+        # Of values in [0, 1], as papers count.
+        errors = ((made - batch.image) / 2).square().mean(dim=(1, 2, 3)).tolist()
         for number, label in enumerate(pl_module.cluster(batch.image).tolist()):
             pair = (batch.image[number].cpu(), made[number].cpu())
             self._add(self._clusters[label], errors[number], pair)
@@ -102,11 +104,12 @@ class ClusterPages(Callback):
             self.on_test_start(trainer, pl_module)
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, *_: Any
-    ) -> None:
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch,
+        batch_idx: int, dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
         """As for a test, if it is no part of training."""
         if trainer.state.fn == "validate":
-            self.on_test_batch_end(trainer, pl_module, outputs, batch)
+            self.on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """As for a test, if it is no part of training."""

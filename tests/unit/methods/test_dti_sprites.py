@@ -201,7 +201,7 @@ def test_unused_sprites_take_over_everything_of_the_most_used(
     monkeypatch.setattr(DTISprites, "trainer", trainer)
     monkeypatch.setattr(method, "log", lambda name, value: logged.update({name: value}))
     method.usage.update(torch.tensor([[1]] * 9 + [[0]] * 4))
-    method._reassign()
+    method._reassign(is_frozen=False)
     assert logged["train/reassigned"] == 1
     sprites = method.model.sprites
     assert_close(sprites.mask[2], sprites.mask[1])

@@ -81,6 +81,7 @@ def convert_checkpoint(path: Path) -> ConvertedWeights:
         )
     except (KeyError, StopIteration, RuntimeError) as error:
         raise CheckpointError(f"{path} lacks {error}; {expected}") from error
+    converted["has_begun"] = torch.tensor(True)  # So that training on keeps the sprites.
     return ConvertedWeights(options, converted, ["model"])
 
 

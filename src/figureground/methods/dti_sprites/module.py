@@ -181,13 +181,15 @@ class DTISprites(Method):
         self._build_model = partial(build_model, **given)
         self.model = self._build_model()
         self.reassignment = Reassignment(
-            reassign_every, reassign_threshold or 0.2 / num_sprites, reassign_layers
+            reassign_every,
+            0.2 / num_sprites if reassign_threshold is None else reassign_threshold,
+            reassign_layers,
         )
         owners = count_owners(
             num_layers, sprite_transform, layer_transform, background_transform, num_backgrounds
         )
         self.penalties = (frequency_penalty, binary_penalty, empty_penalty)
-        self.frequency_floor = frequency_floor or 1 / num_sprites
+        self.frequency_floor = 1 / num_sprites if frequency_floor is None else frequency_floor
         self.visits = max(owners, 1) if encoder_visits == "original" else 1
         self.rates = Milestones(milestones, sprite_gamma, predictor_gamma)
         self.usage = SpriteUsage(num_layers, self.model.num_choices)
@@ -263,13 +265,15 @@ class DTISprites(Method):
     def on_fit_start(self) -> None:
         """Start sprites and backgrounds from training pictures where that is asked for."""
         source = getattr(self.trainer, "datamodule", None)
-        if self.has_begun or source is None or not hasattr(source, "batch"):
+        # A converted model has begun, but knows no pictures yet.
+        is_known = bool(self.has_begun) and bool(self.references.any())
+        if is_known or source is None or not hasattr(source, "batch"):
             return
         count = len(source.store("train"))
         own = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
         chosen = torch.randperm(count, generator=own)[:NUM_PICTURES].tolist()
         pictures = (source.batch("train", chosen).image.to(self.device) + 1) / 2
-        if self.model.sprites.needs_pictures:
+        if self.model.sprites.needs_pictures and not self.has_begun:
             self.model.sprites.reset_parameters(pictures)
         repeated = pictures.repeat(-(-len(self.references) // len(pictures)), 1, 1, 1)
         self.references.copy_((repeated[: len(self.references)] * 255).round())
@@ -292,8 +296,8 @@ class DTISprites(Method):
         self.descend(loss, *steps, player="all")
         self.usage.update(scene.choice)
         self._log_scene(scene)
-        if self.reassignment.is_due(iteration) and iteration > self.model.frozen_until:
-            self._reassign()
+        if self.reassignment.is_due(iteration):
+            self._reassign(is_frozen=iteration <= self.model.frozen_until)
 
     def _penalize(self, probabilities: Tensor) -> Tensor:
         """Weighted penalties on predicted choices (L, B, K)."""
@@ -312,14 +316,19 @@ class DTISprites(Method):
         for number, share in enumerate(scene.changes):
             self.log(f"train/selection_change/sweep{number + 1}", share)
 
-    def _reassign(self) -> None:
-        """Replace sprites that are hardly used by near-copies of the most used one."""
+    def _reassign(self, is_frozen: bool) -> None:
+        """Replace sprites that are hardly used by near-copies of the most used one.
+
+        While sprites are frozen usage is only looked at and forgotten.
+        """
         strategy = self.trainer.strategy
         shares = strategy.broadcast(self.usage.shares(self.reassignment.layers, strategy))
         for k, share in enumerate(shares.tolist()):
             self.log(f"train/usage/sprite{k}", share)
         self.usage.clear()
         unused, winner = self.reassignment.find_unused(shares, self.model.has_empty)
+        if is_frozen:
+            return
         self.log("train/reassigned", float(len(unused)))
         if unused:
             noise = strategy.broadcast(self.model.sprites.draw_noise())

@@ -63,12 +63,12 @@ def scene_titles(num_layers: int) -> list[str]:
 def instance_map(scene: Scene) -> Tensor:
     """Layer seen at each pixel from 1 on, 0 where none is, int64 (B, H, W)."""
     numbers = torch.arange(1, scene.mask.shape[1] + 1, device=scene.mask.device)
-    return _label_map(scene, numbers.expand(len(scene.mask), -1))
+    return _label_map(scene, numbers.expand(len(scene.mask), -1), len(numbers))
 
 
 def semantic_map(scene: Scene, num_choices: int) -> Tensor:
     """Sprite seen at each pixel from 1 on, 0 where none is, int64 (B, H, W)."""
-    return _label_map(scene, scene.choice + 1).clamp(max=num_choices)
+    return _label_map(scene, scene.choice + 1, num_choices)
 
 
 def describe_scene(scene: Scene, num_sprites: int) -> list[list[ObjectFacts]]:
@@ -93,12 +93,12 @@ def describe_scene(scene: Scene, num_sprites: int) -> list[list[ObjectFacts]]:
     return described
 
 
-def _label_map(scene: Scene, labels: Tensor) -> Tensor:
+def _label_map(scene: Scene, labels: Tensor, highest: int) -> Tensor:
     """Numbers (B, L) of the layers laid out over the pixels, masks and occlusion cut at a half."""
     mask, hides = (scene.mask > 0.5).squeeze(2), scene.occlusion > 0.5
     covered = (hides[..., None, None] & mask.unsqueeze(2)).any(dim=1)  # (B, L, H, W)
     seen = mask & ~covered
-    return (seen * labels[..., None, None]).sum(dim=1).clamp(0, int(labels.max()))
+    return (seen * labels[..., None, None]).sum(dim=1).clamp(0, highest)
 
 
 def fill_background(scene: Scene, labels: Tensor, image: Tensor) -> Tensor:
