@@ -20,6 +20,7 @@ from figureground.core.io import RunLock, remove_stale
 
 logger = logging.getLogger(__name__)
 
+SNAPSHOTS = "snapshots"
 _SCORES = ("val/", "val_pairs/")
 
 
@@ -40,6 +41,8 @@ class Checkpoints(Checkpoint):
         every: Batches between two saves.
         monitor: Logged validation score by which `best.ckpt` is chosen, or None for no such file.
         mode: Whether the score should be large (`max`) or small (`min`).
+        keep_every: Batches between two snapshots that are kept for good, below `snapshots` and
+            without what only training needs; None for none.
     """
 
     def __init__(
@@ -48,9 +51,11 @@ class Checkpoints(Checkpoint):
         every: PositiveInt,
         monitor: str | None = None,
         mode: Literal["max", "min"] = "max",
+        keep_every: PositiveInt | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.every, self.monitor, self.mode = every, monitor, mode
+        self.keep_every = keep_every
         self.best_scores: dict[str, float] = {}  # All validation scores of `best.ckpt`.
         self.failures = 0  # Failed saves in this run.
         self._failed_last = False
@@ -68,6 +73,7 @@ class Checkpoints(Checkpoint):
             self._check_room(pl_module)
             self._lock.acquire()
             remove_stale(self.directory)
+            remove_stale(self.directory / SNAPSHOTS)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the directory back."""
@@ -88,6 +94,7 @@ class Checkpoints(Checkpoint):
         done = _progress(trainer).completed
         if done > self._started_at and done % self.every == 0 and self._saved_at != done:
             self._save_or_warn(trainer, LAST)
+        self._keep_snapshot(trainer, done)
         if self.failures:
             pl_module.log("train/save_failures", float(self.failures))
 
@@ -117,6 +124,7 @@ class Checkpoints(Checkpoint):
         """Save the final state, unless nothing happened."""
         if _progress(trainer).completed > self._started_at or self._has_validated:
             self.save_now(trainer)
+        self._keep_snapshot(trainer, _progress(trainer).completed)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -212,6 +220,15 @@ class Checkpoints(Checkpoint):
         self._failed_last = False
         return True
 
+    def _keep_snapshot(self, trainer: Trainer, done: int) -> None:
+        """Keep the state after `done` batches for good, if it is due and not there yet."""
+        if self.keep_every is None or not done or done % self.keep_every:
+            return
+        path = self.directory / snapshot_name(done)
+        # A run that was stopped just here may have kept it before; all ranks take the same branch.
+        if trainer.strategy.reduce_boolean_decision(not path.is_file(), all=True):
+            self._save_or_warn(trainer, snapshot_name(done))
+
     def _save(self, trainer: Trainer, name: str) -> None:
         if trainer.is_global_zero and not self.directory.is_dir():
             logger.warning("%s was deleted while training; it is made anew", self.directory)
@@ -221,7 +238,8 @@ class Checkpoints(Checkpoint):
                 # First, so that no row older than the state is lost with the process.
                 for each in trainer.loggers:
                     each.save()
-                trainer.save_checkpoint(self.directory / name, weights_only=False)
+                slim = name.startswith(f"{SNAPSHOTS}/")
+                trainer.save_checkpoint(self.directory / name, weights_only=slim)
             except WriteError as failure:
                 error = failure
                 trainer.strategy.barrier("Trainer.save_checkpoint")  # Where other ranks wait.
@@ -261,6 +279,11 @@ class Checkpoints(Checkpoint):
                 f"{self.directory} has {free / 1e6:.0f} MB free but checkpoints need "
                 f"{needed / 1e6:.0f} MB; free some space or choose another paths.output_dir=..."
             )
+
+
+def snapshot_name(done: int) -> str:
+    """Where the state after `done` batches is kept, below the directory of checkpoints."""
+    return f"{SNAPSHOTS}/{done:07d}.ckpt"
 
 
 def _progress(trainer: Trainer) -> _ProcessedTracker:
