@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from figureground.core.config import config_dir, nearest
@@ -21,7 +21,7 @@ from figureground.core.errors import (
 )
 from figureground.core.signals import watching
 
-COMMANDS = ("train", "evaluate", "predict", "generate", "edit", "convert", "prepare")
+COMMANDS = ("train", "evaluate", "predict", "generate", "edit", "convert", "prepare", "reproduce")
 
 _FAILED_JOBS: list[str] = []
 _FIRST_SWEEP_CODE, _MOST_COUNTED = 10, 9
@@ -52,7 +52,7 @@ def run(task: Callable[[Any], Any], config_name: str) -> None:
 
     Args:
         task: Takes the composed configuration.
-        config_name: Root file in the configuration folder.
+        config_name: Root file in the configuration folder, or in a folder of its own below.
     """
     import hydra
 
@@ -64,7 +64,8 @@ def run(task: Callable[[Any], Any], config_name: str) -> None:
     for argument in sys.argv[1:]:
         if argument.startswith("paths.output_dir="):
             sys.argv.append(f"hydra.run.dir={argument.partition('=')[2]}")
-    command = hydra.main(version_base="1.3", config_path=config_dir(), config_name=config_name)
+    folder, name = _locate(config_name)
+    command = hydra.main(version_base="1.3", config_path=folder, config_name=name)
     try:
         command(_as_job(task, config_name))()
     except Exception as error:
@@ -74,6 +75,12 @@ def run(task: Callable[[Any], Any], config_name: str) -> None:
     _finish_sweep()
     if code:
         sys.exit(code)
+
+
+def _locate(config_name: str) -> tuple[str, str]:
+    """Folder and name of a root file; groups are looked for beside it."""
+    folder, _, name = config_name.rpartition("/")
+    return os.path.join(config_dir(), folder) if folder else config_dir(), name  # noqa: PTH118 - as Hydra takes it
 
 
 def _finish_sweep() -> None:
@@ -120,7 +127,7 @@ def _report(error: Exception, config_name: str) -> int:
     if _FAILED_JOBS:
         sys.stderr.write(f"error: {len(_FAILED_JOBS)} jobs failed: {', '.join(_FAILED_JOBS)}\n")
         return _FIRST_SWEEP_CODE + min(len(_FAILED_JOBS), _MOST_COUNTED)
-    error = _explain_composition(error, config_name)
+    error = explain_composition(error, config_name, sys.argv[1:])
     if os.environ.get("FIGUREGROUND_DEBUG") or not isinstance(error, FiguregroundError):
         traceback.print_exception(error)
     if isinstance(error, FiguregroundError):
@@ -139,8 +146,14 @@ def _explain_directory(error: Exception) -> Exception:
     return WriteError(f"cannot make {reason}; choose another paths.output_dir=...")
 
 
-def _explain_composition(error: Exception, config_name: str) -> Exception:
-    """Turn Hydra's complaints about the command line into one line with the nearest name."""
+def explain_composition(error: Exception, config_name: str, arguments: Sequence[str]) -> Exception:
+    """Turn Hydra's complaints about the command line into one line with the nearest name.
+
+    Args:
+        error: Any other is returned as it is.
+        config_name: As in `run`.
+        arguments: The command line.
+    """
     from hydra.errors import HydraException, MissingConfigException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -152,23 +165,34 @@ def _explain_composition(error: Exception, config_name: str) -> Exception:
         return error
     text = str(error)
     if found := re.search(r"Could not override '([^']+)'", text):
-        hint = nearest(found[1], _known_options(config_name))
+        known = _known_options(config_name, arguments)
+        if found[1] in known:
+            return ConfigError(f"{found[1]}: it takes new keys with a plus: +{found[1]}=...")
+        hint = nearest(found[1], known)
         return ConfigError(f"{found[1]}: there is no such option{hint}")
     return ConfigError(" ".join(text.split()))
 
 
-def _known_options(config_name: str) -> list[str]:
+def _known_options(config_name: str, arguments: Sequence[str]) -> list[str]:
     """All option paths under the group choices on the command line."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from figureground.core.config import flatten
-
-    groups = [a for a in sys.argv[1:] if re.fullmatch(r"(method|data|recipe|trainer)=[\w-]+", a)]
-    with initialize_config_dir(config_dir(), version_base="1.3"):
+    choices = r"(method|data|recipe|trainer|experiment|analysis)=[\w-]+"
+    groups = [each for each in arguments if re.fullmatch(choices, each)]
+    folder, name = _locate(config_name)
+    with initialize_config_dir(folder, version_base="1.3"):
         try:
-            config = compose(config_name, overrides=groups)
+            config = compose(name, overrides=groups)
         except Exception:  # One problem at a time: a hint is no reason for another error.
             return []
     plain = OmegaConf.to_container(config, resolve=False)
-    return [*map(str, plain or ()), *flatten(plain)]  # Groups too.
+    return _list_nodes(plain)
+
+
+def _list_nodes(plain: Any, prefix: str = "") -> list[str]:
+    """Paths of all options, groups of them too."""
+    found = []
+    for key, value in plain.items() if isinstance(plain, dict) else ():
+        found += [f"{prefix}{key}", *_list_nodes(value, f"{prefix}{key}.")]
+    return found

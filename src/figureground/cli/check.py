@@ -61,11 +61,20 @@ def check_job(config: DictConfig) -> None:
         ConfigError: An option is wrong, or the directory holds another run.
         WriteError: The directory cannot be made.
     """
+    check_options(config)
+    if config.task == "train" and is_first_process():
+        check_run_directory(Path(config.paths.output_dir), to_plain(config))
+
+
+def check_options(config: DictConfig) -> None:
+    """Check all options of one job, whatever is on the disk.
+
+    Raises:
+        ConfigError: An option is wrong.
+    """
     require_valid(config, SETTINGS[str(config.task)])
     if config.task == "train" and config.get("pairs") is not None:
         _check_pairs(config)
-    if config.task == "train" and is_first_process():
-        check_run_directory(Path(config.paths.output_dir), to_plain(config))
 
 
 def _check_pairs(config: DictConfig) -> None:

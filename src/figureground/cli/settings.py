@@ -134,6 +134,28 @@ class PrepareSettings(Settings):
     count: PositiveInt | None = None
 
 
+@dataclass
+class ReproduceSettings(Settings):
+    """Options of `reproduce`."""
+
+    steps: Mapping[str, Any] = field(default_factory=dict)
+    #: Values that steps refer to.
+    chain: Mapping[str, Any] = field(default_factory=dict)
+    redo: str | None = None
+    snapshots: Mapping[Literal["folder", "every", "up_to"], Any] | None = None
+    curves: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def check_options(
+        *, steps: Mapping[str, Any], snapshots: Mapping[str, Any] | None = None,
+        curves: Mapping[str, Any], paths: Mapping[str, Any], **_: object,
+    ) -> list[str]:  # fmt: skip
+        """Check the steps by themselves, then as each one's command would."""
+        from figureground.cli import plans
+
+        return plans.find_problems(steps, snapshots, curves, paths)
+
+
 SETTINGS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
@@ -142,4 +164,5 @@ SETTINGS: dict[str, type[Settings]] = {
     "edit": EditSettings,
     "convert": ConvertSettings,
     "prepare": PrepareSettings,
+    "reproduce": ReproduceSettings,
 }

@@ -80,12 +80,6 @@ class Column:
 
 def finish() -> None:
     """Print the table of the sweep that this process has run, if any, and write it beside it."""
-    # Below: this file is loaded for every command.
-    from rich.console import Console
-    from rich.table import Table
-
-    from figureground.core.io import atomic_write
-
     while _begun:
         sweep = _begun.pop()
         if sweep.folder is None or not sweep.folder.is_dir():
@@ -94,15 +88,34 @@ def finish() -> None:
         if not any(column.runs for column in columns):
             continue
         head, rows = lay_out(columns, sweep.least, sweep.published)
-        with atomic_write(sweep.folder / "table.md", "w") as text:
-            text.write(_as_markdown(head, rows))
-        with atomic_write(sweep.folder / "table.json", "w") as data:
-            json.dump([dict(zip(head, row, strict=True)) for row in rows], data, indent=2)
-        table = Table(*head)
-        for row in rows:
-            table.add_row(*row)
-        Console().print(table)
-        logger.info("the same as a file: %s", sweep.folder / "table.md")
+        write_table(sweep.folder, head, rows)
+
+
+def write_table(
+    folder: Path,
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    name: str = "table",
+    *,
+    data: bool = True,
+) -> None:
+    """Print a table and write it into `folder`, as Markdown and, with `data`, as JSON."""
+    # Below: this file is loaded for every command.
+    from rich.console import Console
+    from rich.table import Table
+
+    from figureground.core.io import atomic_write
+
+    with atomic_write(folder / f"{name}.md", "w") as text:
+        text.write(_as_markdown(head, rows))
+    if data:
+        with atomic_write(folder / f"{name}.json", "w") as file:
+            json.dump([dict(zip(head, row, strict=True)) for row in rows], file, indent=2)
+    table = Table(*head)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+    logger.info("the same as a file: %s", folder / f"{name}.md")
 
 
 def read_columns(folder: Path) -> list[Column]:

@@ -84,9 +84,23 @@ class PeerFailedError(FiguregroundError):
         self.code = code
 
 
+class StepError(FiguregroundError):
+    """A step of several has failed.
+
+    Args:
+        step: Its name.
+        code: The exit code that it ended with, and this command ends with.
+        message: What happened and what to do.
+    """
+
+    def __init__(self, step: str, code: int, message: str) -> None:
+        super().__init__(f"step '{step}' {message}")
+        self.code = code
+
+
 def exit_code_of(error: BaseException) -> int:
     """Exit code a command ends with after `error`; 1 for anything unforeseen."""
-    if isinstance(error, StoppedBySignalError | PeerFailedError):
+    if isinstance(error, StoppedBySignalError | PeerFailedError | StepError):
         return error.code
     return error.exit_code if isinstance(error, FiguregroundError) else 1
 

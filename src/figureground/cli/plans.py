@@ -1,0 +1,184 @@
+"""Checks of what `reproduce` is to do, all of them before its first step begins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from figureground.cli.records import Record, is_finished
+from figureground.cli.steps import REFERENCE, SNAPSHOT, quote, read_steps, split_steps
+from figureground.core.config import config_dir, flatten, nearest
+from figureground.core.errors import FiguregroundError
+
+#: Root of the command, in a folder of its own: its experiments are others than those of `train`.
+ROOT = "reproduce/reproduce"
+
+_CALLED = ("train", "generate", "evaluate", "predict", "edit", "convert", "prepare")
+_NAME = re.compile(r"[A-Za-z][\w-]*")
+_KEYS = ("command", "options", "result", "scores")
+
+
+def find_problems(
+    steps: Mapping[str, Any],
+    snapshots: Mapping[str, Any] | None,
+    curves: Mapping[str, Any],
+    paths: Mapping[str, Any],
+) -> list[str]:
+    """Say what is wrong with a plan: the steps by themselves first, then their commands' options.
+
+    Args:
+        steps: The node `steps`.
+        snapshots: The node `snapshots`.
+        curves: The node `curves`.
+        paths: The node `paths`.
+
+    Returns:
+        One line for each problem; of the commands' options, those of the first step that has any.
+    """
+    if not any(steps.values()):
+        known = sorted(
+            each.stem for each in (Path(config_dir()) / "reproduce/experiment").glob("*")
+        )
+        return [f"there are no steps; add experiment=..., one of {', '.join(known)}"]
+    problems = _check_steps(steps, with_snapshots=snapshots is not None)
+    if snapshots is not None:
+        problems += _check_snapshots(snapshots, curves, steps)
+    return problems or _check_commands(steps, snapshots, Path(paths["output_dir"]))
+
+
+def config_folders() -> list[str]:
+    """Folders given as `--config-dir`, which the commands of the steps are given too."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return []
+    sources = HydraConfig.get().runtime.config_sources
+    return [str(source.path) for source in sources if source.provider == "command-line"]
+
+
+def _check_steps(steps: Mapping[str, Any], *, with_snapshots: bool) -> list[str]:
+    problems: list[str] = []
+    earlier: list[str] = [SNAPSHOT] if with_snapshots else []
+    for name, node in steps.items():
+        place = f"steps.{name}"
+        if node is None:
+            continue
+        if not _NAME.fullmatch(str(name)) or name == SNAPSHOT:
+            problems.append(f"{place}: a step's name is letters, digits, - and _, not '{SNAPSHOT}'")
+        elif not isinstance(node, dict):
+            problems.append(f"{place}={node}: expected null or a node with {', '.join(_KEYS)}")
+        else:
+            found = _find_problems_of_node(place, node)
+            problems += found or _find_problems_of_references(place, node, earlier)
+        earlier.append(str(name))
+    return problems
+
+
+def _check_snapshots(
+    snapshots: Mapping[str, Any], curves: Mapping[str, Any], steps: Mapping[str, Any]
+) -> list[str]:
+    problems = []
+    if not isinstance(snapshots.get("folder"), str):
+        problems.append("snapshots.folder is not set; add the folder that holds the snapshots")
+    for key, may_miss in (("every", False), ("up_to", True)):
+        value = snapshots.get(key)
+        if not (value is None and may_miss) and (type(value) is not int or value < 1):
+            problems.append(f"snapshots.{key}={value}: expected a whole number >= 1")
+    for name, _ in REFERENCE.findall(str(snapshots.get("folder"))):
+        if steps.get(name) is None:
+            problems.append(f"snapshots.folder refers to '{name}', which is no step")
+    if f"{{{SNAPSHOT}}}" not in str(steps):
+        problems.append(f"snapshots: no step refers to {{{SNAPSHOT}}}")
+    for title, curve in curves.items():
+        if not isinstance(curve, dict) or curve.keys() != {"step", "score"}:
+            problems.append(f"curves.{title}={curve}: expected a node with step and score")
+        elif curve["step"] not in steps:
+            hint = nearest(str(curve["step"]), list(steps))
+            problems.append(f"curves.{title}: there is no step '{curve['step']}'{hint}")
+    return problems
+
+
+def _check_commands(
+    steps: Mapping[str, Any], snapshots: Mapping[str, Any] | None, output: Path
+) -> list[str]:
+    """Compose the options of every step still to be taken, as its command would."""
+    read = read_steps(steps, output)
+    once, repeated = split_steps(read, str((snapshots or {}).get("folder", "")))
+    pending = [step for step in once if not is_finished(step, Record.read(step.folder))]
+    # Which snapshots there will be is not known yet; options are the same for all.
+    pending += [step.at(output, Path("0.ckpt")) for step in repeated]
+    folders = {step.name: step.folder for step in read}
+    more = tuple(config_folders())
+    for step in pending:
+        if problem := _refusal(step.command, tuple(step.arguments(folders)), more):
+            return [f"step '{step.name}': {problem}"]
+    return []
+
+
+def _find_problems_of_node(place: str, node: Mapping[str, Any]) -> list[str]:
+    problems = [
+        f"{place}.{key}: there is no such option{nearest(str(key), _KEYS)}"
+        for key in node
+        if key not in _KEYS
+    ]
+    command = str(node.get("command"))
+    if command not in _CALLED:
+        known = ", ".join(_CALLED)
+        problems.append(f"{place}.command={command}: expected one of {known}")
+    if not isinstance(node.get("result"), str):
+        problems.append(f"{place}.result is not set; add the file that proves it finished")
+    if not isinstance(node.get("options") or {}, dict):
+        problems.append(f"{place}.options={node['options']}: expected a node of option: value")
+    if not isinstance(node.get("scores") or [], list):
+        problems.append(f"{place}.scores={node['scores']}: expected a list of patterns")
+    return problems
+
+
+def _find_problems_of_references(
+    place: str, node: Mapping[str, Any], earlier: Sequence[str]
+) -> list[str]:
+    problems = []
+    for option, value in flatten(node.get("options") or {}).items():
+        for name, _ in REFERENCE.findall(str(value)):
+            if name not in earlier:
+                problems.append(
+                    f"{place}.options.{option}={value} refers to '{name}', which is no earlier step"
+                    f"{nearest(name, earlier)}"
+                )
+    return problems
+
+
+@cache  # Options are checked before the run directory is made, and once more in the job.
+def _refusal(command: str, arguments: tuple[str, ...], more: tuple[str, ...]) -> str | None:
+    """What `command` would say against its options, or None."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    from figureground.cli import explain_composition
+    from figureground.cli.check import check_options
+
+    overrides = list(arguments)
+    if more:
+        overrides.append(f"hydra.searchpath=[{','.join(quote(f'file://{f}') for f in more)}]")
+    # Hydra keeps one of each; those of the command that is running come back.
+    composer, job = GlobalHydra.instance(), HydraConfig.instance()
+    before = composer.hydra, job.cfg
+    composer.clear()
+    try:
+        with initialize_config_dir(config_dir(), version_base="1.3"):
+            config = compose(command, overrides, return_hydra_config=True)
+        job.cfg = None
+        job.set_config(config)  # What `${hydra:...}` refers to.
+        check_options(config)
+    except Exception as error:
+        explained = explain_composition(error, command, arguments)
+        if isinstance(explained, FiguregroundError):
+            return str(explained)
+        raise
+    finally:
+        composer.hydra, job.cfg = before
+    return None

@@ -1,0 +1,133 @@
+"""What `reproduce` writes down about each step, so that a finished one is taken once only."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from figureground.cli.steps import Step
+from figureground.core.errors import UserError
+from figureground.core.io import atomic_write
+
+RECORD = "step.json"
+_SHOWN = 6
+#: Options that change where a step runs and what it shows, not what comes out.
+_IMMATERIAL = (
+    "data.num_workers", "data.cache", "device", "logger", "paths.cache_dir", "paths.data_dir",
+    "trainer", "trainer.accelerator", "trainer.devices", "trainer.enable_progress_bar",
+)  # fmt: skip
+
+
+@dataclass
+class Record:
+    """A step that was begun, in its directory.
+
+    Attributes:
+        step: Its name.
+        command: What was called.
+        options: With which options, references still in them.
+        inputs: `run` of each earlier step it refers to.
+        run: Tells this result apart from that of another run of the step; empty until finished.
+        seconds: Time of the call that finished it.
+        scores: All numbers of its `metrics.json`.
+    """
+
+    step: str
+    command: str
+    options: list[str]
+    inputs: dict[str, str]
+    run: str = ""
+    seconds: float = 0.0
+    scores: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self | None:
+        """Read the record in `folder`; None if there is none."""
+        path = folder / RECORD
+        try:
+            return cls(**json.loads(path.read_text("utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{path} cannot be read ({error}); move {folder} away to take the step again"
+            ) from error
+
+    @classmethod
+    def begin(cls, step: Step, finished: Mapping[str, Record]) -> Self:
+        """Write down that `step` begins, from the results of the steps `finished`."""
+        names = {name for name, _ in step.references}
+        inputs = {name: finished[name].run for name in sorted(names) if name in finished}
+        record = cls(step.name, step.command, list(step.options), inputs)
+        before = cls.read(step.folder)
+        if before is None or before.run:  # Of one that was only stopped, the first call counts.
+            record.write(step.folder)
+        return record
+
+    def finish(self, step: Step, seconds: float) -> None:
+        """Write down that the step has finished, with its scores."""
+        self.run, self.seconds = secrets.token_hex(8), round(seconds, 1)
+        self.scores = read_scores(step.folder / "metrics.json")
+        self.write(step.folder)
+
+    def write(self, folder: Path) -> None:
+        """Write the record into `folder`, whole or not at all."""
+        with atomic_write(folder / RECORD, "w") as file:
+            json.dump(asdict(self), file, indent=2)
+
+    def find_difference(self, step: Step, finished: Mapping[str, Record]) -> str | None:
+        """Say in what this result is not the one `step` asks for, or None."""
+        before, now = _by_key(self.command, self.options), _by_key(step.command, step.options)
+        differing = [
+            f"{key} ({before.get(key)} -> {now.get(key)})"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and key not in _IMMATERIAL
+        ]
+        if differing:
+            more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
+            return f"was taken with other options: {', '.join(differing[:_SHOWN])}{more}"
+        for name, run in self.inputs.items():
+            if name in finished and finished[name].run != run:
+                return f"was made from an earlier result of step '{name}'"
+        return None
+
+
+def is_finished(step: Step, record: Record | None) -> bool:
+    """Whether the step has finished and its result is still there."""
+    return record is not None and bool(record.run) and (step.folder / step.result).exists()
+
+
+def forget(step: Step) -> bool:
+    """Remove the directory of a step that was taken, if it has finished or differs from `step`.
+
+    One that was only stopped stays, so that the same command line goes on with it.
+    """
+    record = Record.read(step.folder)
+    if record is None or not (record.run or record.find_difference(step, {})):
+        return False
+    shutil.rmtree(step.folder)
+    return True
+
+
+def read_scores(path: Path) -> dict[str, float]:
+    """Numbers in a `metrics.json` of `train` or `evaluate`; none if there is no such file."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    found: dict[str, float] = {}
+    for name, value in content.items():
+        number = value.get("mean") if isinstance(value, dict) else value
+        if isinstance(number, int | float) and not isinstance(number, bool):
+            found[name] = float(number)
+    return found
+
+
+def _by_key(command: str, options: list[str] | tuple[str, ...]) -> dict[str, str]:
+    pairs = (option.lstrip("+").partition("=") for option in options)
+    return {"command": command, **{key: value for key, _, value in pairs}}

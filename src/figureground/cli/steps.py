@@ -1,0 +1,157 @@
+"""Steps of `reproduce` as the configuration describes them: read, references filled in.
+
+A step is a command with its options. `{train}` in an option stands for the directory of the earlier
+step `train`; `{snapshot}` for one checkpoint kept over training, so that the step, and every step
+that refers to it, is taken once for each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from figureground.core.config import flatten
+
+SNAPSHOT = "snapshot"
+REFERENCE = re.compile(r"\{([A-Za-z][\w-]*)\}([^\s,\[\]{}']*)")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of a command.
+
+    Attributes:
+        name: By which later steps refer to it.
+        command: What is called.
+        options: As on the command line, references still in them.
+        result: File below `folder` that is there once the step has finished.
+        scores: Patterns of the scores that tables show.
+        folder: Run directory of the call.
+        snapshot: Checkpoint that `{snapshot}` stands for, or None.
+    """
+
+    name: str
+    command: str
+    options: tuple[str, ...]
+    result: str
+    scores: tuple[str, ...]
+    folder: Path
+    snapshot: Path | None = None
+
+    @property
+    def references(self) -> list[tuple[str, str]]:
+        """Names of what its options refer to, each with the path below."""
+        found = (REFERENCE.findall(option) for option in self.options)
+        return [(name, rest.lstrip("/")) for each in found for name, rest in each]
+
+    def place(self, folders: Mapping[str, Path]) -> list[tuple[str, Path]]:
+        """What its options refer to, as paths.
+
+        Args:
+            folders: Directories of earlier steps by name.
+        """
+        known = {**folders, **({SNAPSHOT: self.snapshot} if self.snapshot else {})}
+        return [
+            (name, known[name] / rest if rest else known[name]) for name, rest in self.references
+        ]
+
+    def arguments(self, folders: Mapping[str, Path]) -> list[str]:
+        """Command line of the call, references filled in and quoted as Hydra needs it."""
+        known = {**folders, **({SNAPSHOT: self.snapshot} if self.snapshot else {})}
+
+        def fill(found: re.Match[str]) -> str:
+            return quote(f"{known[found[1]]}{found[2]}")
+
+        filled = [REFERENCE.sub(fill, option) for option in self.options]
+        return [*filled, f"paths.output_dir={quote(str(self.folder))}"]
+
+    def shown(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """Those of `scores` that tables show, in the order asked for."""
+        return {
+            name: scores[name]
+            for pattern in self.scores
+            for name in sorted(scores)
+            if fnmatchcase(name, pattern)
+        }
+
+    def at(self, output: Path, snapshot: Path) -> Step:
+        """The same step for one checkpoint kept over training."""
+        folder = output / "snapshots" / snapshot.stem / self.folder.name
+        return replace(self, folder=folder, snapshot=snapshot)
+
+
+def read_steps(steps: Mapping[str, Mapping[str, Any] | None], output: Path) -> list[Step]:
+    """Read the node `steps`; steps set to null are left out, the others keep their numbers."""
+    found = []
+    for number, (name, node) in enumerate(steps.items(), start=1):
+        if node is None:
+            continue
+        found.append(
+            Step(
+                name,
+                str(node["command"]),
+                tuple(f"{k}={_as_text(v)}" for k, v in flatten(node.get("options") or {}).items()),
+                str(node["result"]),
+                tuple(node.get("scores") or ("test/*",)),
+                output / f"{number:02d}-{name}",
+            )
+        )
+    return found
+
+
+def split_steps(steps: Sequence[Step], needed: str = "") -> tuple[list[Step], list[Step]]:
+    """Part the steps taken once from those taken for each snapshot.
+
+    Args:
+        steps: All, in order.
+        needed: Text whose references are needed once, too.
+
+    Returns:
+        Both kinds, in order. If there are steps of the second kind, the first has only those that
+        they or `needed` refer to.
+    """
+    repeated: set[str] = set()
+    for step in steps:
+        if any(name == SNAPSHOT or name in repeated for name, _ in step.references):
+            repeated.add(step.name)
+    if not repeated:
+        return list(steps), []
+    wanted = {name for name, _ in REFERENCE.findall(needed)}
+    for step in reversed(steps):
+        if step.name in repeated or step.name in wanted:
+            wanted |= {name for name, _ in step.references}
+    once = [step for step in steps if step.name in wanted - repeated]
+    return once, [step for step in steps if step.name in repeated]
+
+
+def followers(steps: Sequence[Step], name: str) -> list[Step]:
+    """The step `name` and all that are made from its results, in order."""
+    names = {name}
+    for step in steps:
+        if any(each in names for each, _ in step.references):
+            names.add(step.name)
+    return [step for step in steps if step.name in names]
+
+
+def quote(text: str) -> str:
+    """Quote a value so that Hydra takes it as it is."""
+    if re.fullmatch(r"[\w./-]+", text, re.ASCII):
+        return text
+    return "'" + text.replace("'", "\\'") + "'"
+
+
+def _as_text(value: Any) -> str:
+    """Write a value as on the command line; references are left for `Step.arguments`."""
+    if isinstance(value, str):
+        return value if REFERENCE.search(value) else quote(value)
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(map(_as_text, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{_as_text(each)}' for key, each in value.items())}}}"
+    return str(value)
