@@ -78,8 +78,11 @@ def write(
     ]
     with atomic_write(output / f"{_NAME}.json", "w") as file:
         json.dump(content, file, indent=2)
+    taken = {step.name for step in steps}  # Steps may have been left out.
     drawn = {
-        title: [pick(records, curve) for _, records in points] for title, curve in curves.items()
+        title: [pick(records, curve) for _, records in points]
+        for title, curve in curves.items()
+        if curve["step"] in taken
     }
     rows = [
         [str(number), *(_show(drawn[title][place]) for title in drawn)]

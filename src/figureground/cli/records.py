@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-from figureground.cli.steps import Step
+from figureground.cli.steps import SNAPSHOT, Step
 from figureground.core.errors import UserError
 from figureground.core.io import atomic_write
 
@@ -31,7 +33,7 @@ class Record:
         step: Its name.
         command: What was called.
         options: With which options, references still in them.
-        inputs: `run` of each earlier step it refers to.
+        inputs: `run` of each earlier step it refers to, and what tells its snapshot apart.
         run: Tells this result apart from that of another run of the step; empty until finished.
         seconds: Time of the call that finished it.
         scores: All numbers of its `metrics.json`.
@@ -61,9 +63,7 @@ class Record:
     @classmethod
     def begin(cls, step: Step, finished: Mapping[str, Record]) -> Self:
         """Write down that `step` begins, from the results of the steps `finished`."""
-        names = {name for name, _ in step.references}
-        inputs = {name: finished[name].run for name in sorted(names) if name in finished}
-        record = cls(step.name, step.command, list(step.options), inputs)
+        record = cls(step.name, step.command, list(step.options), _identify(step, finished))
         before = cls.read(step.folder)
         if before is None or before.run:  # Of one that was only stopped, the first call counts.
             record.write(step.folder)
@@ -80,20 +80,25 @@ class Record:
         with atomic_write(folder / RECORD, "w") as file:
             json.dump(asdict(self), file, indent=2)
 
-    def find_difference(self, step: Step, finished: Mapping[str, Record]) -> str | None:
-        """Say in what this result is not the one `step` asks for, or None."""
-        before, now = _by_key(self.command, self.options), _by_key(step.command, step.options)
+    def find_changed_options(self, step: Step) -> str | None:
+        """Say in what `step` asks for something else than this, or None."""
+        before, asked = _by_key(self.command, self.options), _by_key(step.command, step.options)
         differing = [
-            f"{key} ({before.get(key)} -> {now.get(key)})"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and key not in _IMMATERIAL
+            f"{key} ({before.get(key, 'unset')} -> {asked.get(key, 'unset')})"
+            for key in sorted(before.keys() | asked.keys())
+            if before.get(key) != asked.get(key) and key not in _IMMATERIAL
         ]
-        if differing:
-            more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
-            return f"was taken with other options: {', '.join(differing[:_SHOWN])}{more}"
-        for name, run in self.inputs.items():
-            if name in finished and finished[name].run != run:
-                return f"was made from an earlier result of step '{name}'"
+        if not differing:
+            return None
+        more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
+        return f"was taken with other options: {', '.join(differing[:_SHOWN])}{more}"
+
+    def find_changed_input(self, step: Step, finished: Mapping[str, Record]) -> str | None:
+        """Say what `step` would now be made from that this was not made from, or None."""
+        now = _identify(step, finished)
+        for name, before in self.inputs.items():
+            if name in now and now[name] != before:
+                return f"was made from another {'' if name == SNAPSHOT else 'result of '}{name}"
         return None
 
 
@@ -102,13 +107,18 @@ def is_finished(step: Step, record: Record | None) -> bool:
     return record is not None and bool(record.run) and (step.folder / step.result).exists()
 
 
-def forget(step: Step) -> bool:
-    """Remove the directory of a step that was taken, if it has finished or differs from `step`.
+def forget(step: Step, *, stopped: bool) -> bool:
+    """Remove the directory of a step, if it was taken; return whether it was.
 
-    One that was only stopped stays, so that the same command line goes on with it.
+    Args:
+        step: Which.
+        stopped: Whether one that has not finished goes too. Otherwise it stays, if it was taken
+            with the same options, so that the same command line goes on with it.
     """
     record = Record.read(step.folder)
-    if record is None or not (record.run or record.find_difference(step, {})):
+    if record is None:
+        return False
+    if not (stopped or record.run or record.find_changed_options(step)):
         return False
     shutil.rmtree(step.folder)
     return True
@@ -126,6 +136,21 @@ def read_scores(path: Path) -> dict[str, float]:
         if isinstance(number, int | float) and not isinstance(number, bool):
             found[name] = float(number)
     return found
+
+
+def _identify(step: Step, finished: Mapping[str, Record]) -> dict[str, str]:
+    """What tells apart each thing that `step` is made from."""
+    names = sorted({name for name, _ in step.references} & finished.keys())
+    found = {name: finished[name].run for name in names}
+    if step.snapshot is not None and step.snapshot.is_file():
+        found[SNAPSHOT] = _digest(step.snapshot)
+    return found
+
+
+@cache
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _by_key(command: str, options: list[str] | tuple[str, ...]) -> dict[str, str]:

@@ -50,9 +50,9 @@ def reproduce(config: DictConfig) -> None:
     output = Path(plain["paths"]["output_dir"])
     steps = read_steps(plain["steps"], output)
     with RunLock(output), watching() as stop:
-        _redo(steps, output, plain["redo"])
-        source = plain["snapshots"] or {}
-        once, repeated = split_steps(steps, str(source.get("folder", "")))
+        source = str((plain["snapshots"] or {}).get("folder", ""))
+        _redo(plain["redo"], steps, output, source)
+        once, repeated = split_steps(steps, source)
         finished = _take_all(once, {}, {}, stop)
         if repeated:
             _analyse(plain, output, repeated, finished, stop)
@@ -92,17 +92,20 @@ def lay_out(
     return ["step", "command", "seconds", "score", "value"], rows
 
 
-def _redo(steps: Sequence[Step], output: Path, name: str | None) -> None:
-    """Remove what step `name` and the steps after it have left, if the user asks for it."""
+def _redo(name: str | None, steps: Sequence[Step], output: Path, source: str) -> None:
+    """Remove what step `name` and those made from it have left, if the user asks for it."""
     if name is None:
         return
     names = [step.name for step in steps]
     if name not in names:
         raise ConfigError(f"redo={name}: there is no such step{nearest(name, names)}")
-    for step in followers(steps, name):
-        copies = [step.at(output, path) for path in sorted((output / "snapshots").glob("*"))]
-        for each in (step, *copies):
-            if forget(each):
+    _, repeated = split_steps(steps, source)
+    for step in followers(steps, name, source):
+        taken = [step]
+        if step in repeated:
+            taken = [step.at(output, path) for path in sorted((output / "snapshots").glob("*"))]
+        for each in taken:
+            if forget(each, stopped=step.name != name):
                 logger.info("redo=%s: removed %s", name, each.folder)
 
 
@@ -118,17 +121,28 @@ def _take_all(
     for step in steps:
         stop.check()
         record = Record.read(step.folder)
+        _refuse_other(step, record, finished)
         if record is not None and is_finished(step, record):
-            if difference := record.find_difference(step, finished):
-                raise UserError(
-                    f"step '{step.name}' {difference}; use the same, or add redo={step.name} to "
-                    "take it and all that follows from it again"
-                )
             logger.info("step '%s' has finished before: %s", step.name, step.folder)
         else:
             record = _take(step, finished, folders, stop)
         finished[step.name] = record
     return finished
+
+
+def _refuse_other(step: Step, record: Record | None, finished: Mapping[str, Record]) -> None:
+    """Raise if what the step has left is not what it is to be now."""
+    if record is None:
+        return
+    difference = record.find_changed_input(step, finished)
+    # With options of its own choice a stopped step can go on: its command says what it allows.
+    if difference is None and is_finished(step, record):
+        difference = record.find_changed_options(step)
+    if difference is not None:
+        raise UserError(
+            f"step '{step.name}' {difference}; use the same, or add redo={step.name} to take it "
+            "and all that follows from it again"
+        )
 
 
 def _take(

@@ -138,6 +138,7 @@ class PrepareSettings(Settings):
 class ReproduceSettings(Settings):
     """Options of `reproduce`."""
 
+    name: str | None = None  # type: ignore[assignment]  # Without an experiment there is none.
     steps: Mapping[str, Any] = field(default_factory=dict)
     #: Values that steps refer to.
     chain: Mapping[str, Any] = field(default_factory=dict)

@@ -128,11 +128,19 @@ def split_steps(steps: Sequence[Step], needed: str = "") -> tuple[list[Step], li
     return once, [step for step in steps if step.name in repeated]
 
 
-def followers(steps: Sequence[Step], name: str) -> list[Step]:
-    """The step `name` and all that are made from its results, in order."""
+def followers(steps: Sequence[Step], name: str, source: str = "") -> list[Step]:
+    """The step `name` and all that are made from its results, in order.
+
+    Args:
+        steps: All, in order.
+        name: Of one of them.
+        source: Where snapshots come from, with references.
+    """
     names = {name}
+    makers = {each for each, _ in REFERENCE.findall(source)}
     for step in steps:
-        if any(each in names for each, _ in step.references):
+        used = {each for each, _ in step.references}
+        if names & (used | (makers if SNAPSHOT in used else set())):
             names.add(step.name)
     return [step for step in steps if step.name in names]
 

@@ -90,5 +90,5 @@ def _draw_curve(
 def _widen(values: Sequence[float]) -> tuple[float, float]:
     """Ends of an axis that holds `values`, never the same."""
     low, high = min(values, default=0.0), max(values, default=1.0)
-    margin = abs(high) * 0.05 + 1e-6 if high == low else 0.0
+    margin = (abs(high) * 0.05 or 0.05) if high == low else 0.0
     return low - margin, high + margin
