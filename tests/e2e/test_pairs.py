@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig
@@ -19,7 +21,7 @@ from figureground.cli.train import train
 from figureground.core.checkpoint import VerifiedCheckpointIO, load_method
 from figureground.core.errors import ConfigError, DataError, UserError
 from figureground.core.protocols import LayerGenerator
-from figureground.data.pairs import LivePairs
+from figureground.data.pairs import LivePairs, open_pairs
 from figureground.data.shards import ShardReader
 from figureground.methods.segmenter.convert import name_table
 
@@ -81,6 +83,47 @@ def test_generate_then_train_on_saved_pairs(
     assert load_method(tmp_path / "run/checkpoints/best.ckpt").learns_from_masks
 
 
+def test_png_folders_give_the_same_pairs(
+    compose: Compose, drawers: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(compose, drawers["redo"], tmp_path / "shards", "count=12")
+    write(compose, drawers["redo"], tmp_path / "png", "count=12", "format=png")
+    shards, pictures = (open_pairs(tmp_path / name, verify=True) for name in ("shards", "png"))
+    assert len(pictures) == len(shards) == 12
+    for index in range(12):
+        for part in ("image", "mask"):
+            one, two = (each.read(index, part).astype(int) for each in (shards, pictures))
+            assert abs(one - two).max() <= 1
+    shutil.rmtree(tmp_path / "png/layers")
+    hard = open_pairs(tmp_path / "png", verify=True)
+    assert set(np.unique(hard.read(3, "mask"))) <= {0, 255}
+    sure = abs(shards.read(3, "mask").astype(int) - 127.5) > 2
+    assert ((hard.read(3, "mask") > 0) == (shards.read(3, "mask") > 127))[sure].all()
+    scores = learn(compose, tmp_path / "run", "pairs=saved", f"pairs.root={tmp_path}/png")
+    assert scores["val_pairs/images"] == 1
+
+
+def test_broken_png_folders_are_refused_before_training(
+    compose: Compose, drawers: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(compose, drawers["redo"], tmp_path / "png", "count=3", "format=png")
+    saved = ["pairs=saved", f"pairs.root={tmp_path}/png"]
+    image, listed = tmp_path / "png/images/000001.png", tmp_path / "png/manifest.csv"
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"000001\.png is not a readable picture .*generate again"):
+        learn(compose, tmp_path / "run", *saved)
+    image.unlink()
+    with pytest.raises(DataError, match=r"000001\.png is missing; run generate again"):
+        learn(compose, tmp_path / "run", *saved)
+    listed.write_text(listed.read_text().replace("\n1,", "\n../1,"))
+    with pytest.raises(DataError, match=r"manifest\.csv is damaged"):
+        learn(compose, tmp_path / "run", *saved)
+    assert not list(tmp_path.glob("run*/checkpoints/*.ckpt"))
+
+
 def test_train_on_live_pairs(
     compose: Compose, drawers: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +171,11 @@ def test_wrong_pairs_are_refused_before_training(
     monkeypatch.chdir(tmp_path)
     write(compose, drawers["redo"], tmp_path / "pairs", "count=20", "shard_size=7")
     last = tmp_path / "pairs/pairs-000002.safetensors"
-    last.write_bytes(last.read_bytes()[:-1])
+    whole = last.read_bytes()
+    last.unlink()
+    with pytest.raises(DataError, match=r"pairs-000002\.safetensors is missing; run generate"):
+        learn(compose, tmp_path / "run", "pairs=saved", f"pairs.root={tmp_path}/pairs")
+    last.write_bytes(whole[:-1])
     saved = ["pairs=saved", f"pairs.root={tmp_path}/pairs"]
     with pytest.raises(DataError, match=r"pairs-000002\.safetensors has \d+ bytes, expected \d+"):
         learn(compose, tmp_path / "run", *saved)

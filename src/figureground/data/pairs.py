@@ -17,8 +17,9 @@ from figureground.core.errors import ConfigError, DataError
 from figureground.core.protocols import LayerGenerator
 from figureground.core.seeds import mix_seed
 from figureground.core.types import Batch, Layers
+from figureground.data.drawn_pictures import LIST, PictureReader
 from figureground.data.samples import ImageDataset, Pixels, Sample
-from figureground.data.shards import ShardReader, quantize, quantize_share
+from figureground.data.shards import MANIFEST, ShardReader, quantize, quantize_share
 
 if TYPE_CHECKING:
     from figureground.data.datamodule import ImageDataModule
@@ -35,17 +36,39 @@ class PairSource(Protocol):
         ...
 
 
+class PairReader(Protocol):
+    """Written pairs by index."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def read(self, index: int, part: str) -> Pixels:
+        """Return `part` of pair `index`: image (H, W, 3), or mask (H, W), a share times 255."""
+        ...
+
+
+def open_pairs(folder: Path, verify: bool) -> PairReader:
+    """Open what `generate` has written into `folder`, shards or PNG files.
+
+    Raises:
+        DataError: A file is missing, cut short or damaged.
+    """
+    is_shards = (folder / MANIFEST).is_file() or not (folder / LIST).is_file()
+    return ShardReader(folder, verify) if is_shards else PictureReader(folder, verify)
+
+
 class SavedPairs:
-    """Pairs that `generate format=shards` has written, the last ones for validation.
+    """Pairs that `generate` has written, the last ones for validation.
 
     Args:
         root: Their folder.
         val_share: Share of the pairs that is kept for validation.
-        verify: Whether to compare all checksums first, some seconds per gigabyte; sizes are
-            always compared.
+        verify: Whether to compare all checksums first (or to read all PNG files), some seconds
+            per gigabyte; that all files are there, and shards of the right size, is always seen.
 
     Raises:
-        DataError: Shards are missing, cut short or damaged.
+        DataError: Files are missing, cut short or damaged.
     """
 
     def __init__(
@@ -54,7 +77,7 @@ class SavedPairs:
         val_share: Annotated[float, Bounds(above=0, high=0.9)] = 0.1,
         verify: bool = True,
     ) -> None:
-        self.reader = ShardReader(Path(root), verify)
+        self.reader = open_pairs(Path(root), verify)
         self.num_train = len(self.reader) - round(len(self.reader) * val_share)
         if not 0 < self.num_train < len(self.reader):
             raise DataError(
@@ -218,14 +241,14 @@ class _Pairs(ImageDataset):
 
 
 class _Stored(_Pairs):
-    """Pairs in shards."""
+    """Written pairs."""
 
-    def __init__(self, reader: ShardReader, indices: range, resolution: int) -> None:
+    def __init__(self, reader: PairReader, indices: range, resolution: int) -> None:
         super().__init__(indices, resolution)
         self.reader = reader
 
     def read(self, index: int) -> tuple[Pixels, Pixels]:
-        """Picture and share, from the shard."""
+        """Picture and share, from the files."""
         return self.reader.read(index, "image"), self.reader.read(index, "mask")
 
 
