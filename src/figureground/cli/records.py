@@ -143,12 +143,13 @@ def _identify(step: Step, finished: Mapping[str, Record]) -> dict[str, str]:
     names = sorted({name for name, _ in step.references} & finished.keys())
     found = {name: finished[name].run for name in names}
     if step.snapshot is not None and step.snapshot.is_file():
-        found[SNAPSHOT] = _digest(step.snapshot)
+        facts = step.snapshot.stat()
+        found[SNAPSHOT] = _digest(step.snapshot, facts.st_size, facts.st_mtime_ns)
     return found
 
 
-@cache
-def _digest(path: Path) -> str:
+@cache  # Several steps are made from one snapshot.
+def _digest(path: Path, size: int, changed: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
