@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from figureground.cli.records import Record
+from figureground.cli.references import fill_plain
 from figureground.cli.steps import Step
 from figureground.cli.sweep_table import write_table
 from figureground.core.errors import UserError
@@ -40,7 +40,7 @@ def find_snapshots(
     Raises:
         UserError: There are none.
     """
-    name = re.sub(r"\{([\w-]+)\}", lambda found: str(folders[found[1]]), str(source["folder"]))
+    name = fill_plain(str(source["folder"]), folders)
     numbered = sorted(
         (int(path.stem), path) for path in Path(name).glob("*.ckpt") if path.stem.isdigit()
     )

@@ -32,6 +32,7 @@ from figureground.metrics.features import (
     FeatureExtractor,
     Features,
     InceptionFeatures,
+    find_missing_weights,
 )
 from figureground.metrics.generation import (
     GenerationScores,
@@ -113,6 +114,12 @@ class GenerationScoring:
             self.extractor = EfficientNetFeatures(efficientnet)
         else:
             self.extractor = InceptionFeatures(inception)
+
+    @staticmethod
+    def check_options(*, inception: str | None, efficientnet: str | None, **_: object) -> list[str]:
+        """Miss weights before hours of training rather than after them."""
+        problem = find_missing_weights(inception, efficientnet)
+        return [] if problem is None else [problem]
 
     def score(
         self, method: Any, datamodule: ImageDataModule, seed: int, check: Check

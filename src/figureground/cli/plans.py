@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from figureground.cli.records import Record, is_finished
-from figureground.cli.steps import REFERENCE, SNAPSHOT, quote, read_steps, split_steps
+from figureground.cli.references import find_references, quote
+from figureground.cli.steps import SNAPSHOT, read_steps, split_steps
 from figureground.core.config import config_dir, flatten, nearest
 from figureground.core.errors import FiguregroundError
 
@@ -87,9 +88,11 @@ def _check_snapshots(
         value = snapshots.get(key)
         if not (value is None and may_miss) and (type(value) is not int or value < 1):
             problems.append(f"snapshots.{key}={value}: expected a whole number >= 1")
-    for name, _ in REFERENCE.findall(str(snapshots.get("folder"))):
-        if steps.get(name) is None:
-            problems.append(f"snapshots.folder refers to '{name}', which is no step")
+    problems += [
+        f"snapshots.folder refers to '{each.name}', which is no step"
+        for each in find_references(str(snapshots.get("folder")))
+        if steps.get(each.name) is None
+    ]
     if f"{{{SNAPSHOT}}}" not in str(steps):
         problems.append(f"snapshots: no step refers to {{{SNAPSHOT}}}")
     for title, curve in curves.items():
@@ -140,15 +143,13 @@ def _find_problems_of_node(place: str, node: Mapping[str, Any]) -> list[str]:
 def _find_problems_of_references(
     place: str, node: Mapping[str, Any], earlier: Sequence[str]
 ) -> list[str]:
-    problems = []
-    for option, value in flatten(node.get("options") or {}).items():
-        for name, _ in REFERENCE.findall(str(value)):
-            if name not in earlier:
-                problems.append(
-                    f"{place}.options.{option}={value} refers to '{name}', which is no earlier step"
-                    f"{nearest(name, earlier)}"
-                )
-    return problems
+    return [
+        f"{place}.options.{option}={value} refers to '{each.name}', which is no earlier step"
+        f"{nearest(each.name, earlier)}"
+        for option, value in flatten(node.get("options") or {}).items()
+        for each in find_references(str(value))
+        if each.name not in earlier
+    ]
 
 
 @cache  # Options are checked before the run directory is made, and once more in the job.

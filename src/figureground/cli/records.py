@@ -140,7 +140,7 @@ def read_scores(path: Path) -> dict[str, float]:
 
 def _identify(step: Step, finished: Mapping[str, Record]) -> dict[str, str]:
     """What tells apart each thing that `step` is made from."""
-    names = sorted({name for name, _ in step.references} & finished.keys())
+    names = sorted(step.used & finished.keys())
     found = {name: finished[name].run for name in names}
     if step.snapshot is not None and step.snapshot.is_file():
         facts = step.snapshot.stat()

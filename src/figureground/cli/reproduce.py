@@ -149,7 +149,7 @@ def _take(
     step: Step, finished: Mapping[str, Record], folders: Mapping[str, Path], stop: SignalWatch
 ) -> Record:
     """Call the command of one step and wait for it."""
-    for name, path in step.place(folders):
+    for name, path in step.find_inputs(folders):
         if not path.exists():
             raise UserError(
                 f"step '{step.name}' needs {path}, which is not there; add redo={name} to take "

