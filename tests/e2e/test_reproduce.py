@@ -106,3 +106,19 @@ def test_scores_over_training_are_drawn(whole: Path) -> None:
     assert last == pytest.approx(scores(whole, "05-information"), nan_ok=True)
     assert (whole / "analysis.png").is_file()
     assert "| 12 |" in (whole / "analysis.md").read_text()
+
+
+def test_steps_of_ones_own_are_read_from_a_folder(tmp_path: Path) -> None:
+    for name, text in {
+        "experiment/mine.yaml": "# @package _global_\nsteps:\n  look:\n    command: prepare\n"
+        "    options: { data: mine }\n    result: .hydra/config.yaml\n",
+        "data/mine.yaml": "defaults: [toy, _self_]\nname: mine\n",
+    }.items():
+        (tmp_path / "my_conf" / name).parent.mkdir(parents=True)
+        (tmp_path / "my_conf" / name).write_text(text)
+    own = ["--config-dir", "my_conf", "experiment=mine"]
+    done = run(["python", ROOT / "src/reproduce.py", *own], cwd=tmp_path, limit=120)
+    assert done.code == 0, done.err
+    folder = tmp_path / "outputs/reproduce/mine"
+    assert "name: mine" in (folder / "01-look/.hydra/config.yaml").read_text()
+    assert "| look | prepare |" in (folder / "table.md").read_text()

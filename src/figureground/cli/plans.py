@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from figureground.cli import COMMANDS, explain_composition
+from figureground.cli.check import check_options
 from figureground.cli.records import Record, is_finished
 from figureground.cli.references import find_references, quote
 from figureground.cli.steps import SNAPSHOT, read_steps, split_steps
@@ -17,7 +19,7 @@ from figureground.core.errors import FiguregroundError
 #: Root of the command, in a folder of its own: its experiments are others than those of `train`.
 ROOT = "reproduce/reproduce"
 
-_CALLED = ("train", "generate", "evaluate", "predict", "edit", "convert", "prepare")
+_CALLED = tuple(command for command in COMMANDS if command != "reproduce")
 _NAME = re.compile(r"[A-Za-z][\w-]*")
 _KEYS = ("command", "options", "result", "scores")
 
@@ -158,9 +160,6 @@ def _refusal(command: str, arguments: tuple[str, ...], more: tuple[str, ...]) ->
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
-
-    from figureground.cli import explain_composition
-    from figureground.cli.check import check_options
 
     overrides = list(arguments)
     if more:

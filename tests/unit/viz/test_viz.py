@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from figureground.viz.animation import save_gif
-from figureground.viz.charts import bar_chart
+from figureground.viz.charts import bar_chart, curve_chart
 from figureground.viz.grids import (
     contact_sheet,
     from_uint8,
@@ -162,3 +162,18 @@ def test_titles_stand_above_their_columns() -> None:
 def test_pixels_become_a_tensor_and_come_back() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
     assert np.array_equal(to_uint8(from_uint8(pixels)), pixels)
+
+
+def test_curves_have_axes_of_their_own_and_gaps() -> None:
+    def count(values: list[float]) -> int:
+        """Pixels of the curve's colour."""
+        chart = curve_chart([0, 10, 20], {"a": values}, "iteration").astype(int)
+        return int((chart == [31, 119, 180]).all(2).sum())
+
+    assert count([0.0, 0.5, 1.0]) > count([0.0, np.nan, 1.0]) > 0
+    assert count([np.nan] * 3) == 0
+    # Positions and values that are all the same still have an axis.
+    assert curve_chart([5], {"a": [0.0], "b": [3.0]}, "x").shape[2] == 3
+    one, two = (curve_chart([0, 1], {key: [0.0, 1.0] for key in "ab"[:n]}, "x") for n in (1, 2))
+    assert two.shape[0] > one.shape[0]
+    assert two.shape[1] == one.shape[1]
