@@ -35,7 +35,7 @@ SMALL = [
 
 def reproduce(folder: Path, *more: str, **options: Any) -> Result:
     command = ["python", ROOT / "src/reproduce.py", *SMALL, f"paths.output_dir={folder}", *more]
-    return run(command, cwd=folder.parent, limit=300, **options)
+    return run(command, cwd=folder.parent, limit=600, **options)
 
 
 @pytest.fixture(scope="module")

@@ -176,9 +176,9 @@ def _call(arguments: Sequence[str], stop: SignalWatch) -> int:
     package = Path(__file__).resolve().parents[2]
     paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-m", "figureground", *arguments]
-    for folder in plans.config_folders():
-        command += ["--config-dir", folder]
+    folders = [part for each in plans.config_folders() for part in ("--config-dir", each)]
+    # Flags first: Hydra takes options in one piece.
+    command = [sys.executable, "-m", "figureground", arguments[0], *folders, *arguments[1:]]
     with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL) as process:
         try:
             asked = False
