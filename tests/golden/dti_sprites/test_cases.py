@@ -93,8 +93,10 @@ class Case:
     def load(self, state: dict[str, Tensor]) -> None:
         missing, unexpected = self.method.load_state_dict(self.convert(state), strict=False)
         assert not unexpected
-        ours = ("has_begun", "references", "usage.chosen", "model.sprites.background")
+        ours = ("has_begun", "references", "trained_until", "usage.chosen",
+                "model.sprites.background")  # fmt: skip
         assert all(key in ours for key in missing), missing
+        self.method.trained_until.fill_(self.iteration)
 
     def train_scene(self, monkeypatch: pytest.MonkeyPatch, iteration: int) -> Any:
         noise = self.tensors["train.noise"] * 2 - 1
@@ -131,7 +133,7 @@ def _pick(labels: Tensor, index: tuple[Tensor, Tensor]) -> Tensor:
 def test_scene_matches(case: Case) -> None:
     method, tensors = case.method.eval(), case.tensors
     image = tensors["input"]
-    scene = method.model(image)
+    scene = method.model.explain(image)
     if method.num_layers > 1:
         assert_close(scene.occlusion, tensors["eval.occ_grid"].permute(2, 0, 1), **CLOSE)
     if case.greedy:
@@ -242,6 +244,7 @@ def test_files_are_converted_and_explain_alike(
     )
     convert(config)
     method = load_method(str(output))
+    assert int(method.trained_until) == torch.iinfo(torch.int64).max
     image = case.tensors["input"]
     with torch.no_grad():
         theirs = case.method.eval().analyze(image * 2 - 1)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import Run
 from torch import Tensor
 from torch.testing import assert_close
 
+from faults import build_tiny
 from figureground.core.types import Batch
 from figureground.methods.dti_sprites import DTISprites
 from figureground.methods.dti_sprites.composition import (
@@ -191,7 +194,7 @@ def test_unused_sprites_take_over_everything_of_the_most_used(
 ) -> None:
     method = DTISprites(**TINY, reassign_threshold=0.1)
     optimizers = method.configure_optimizers()
-    method.model(torch.rand(4, 3, 20, 20)).composite().sum().backward()
+    method.model(torch.rand(4, 3, 20, 20), 1).composite().sum().backward()
     for optimizer in optimizers:
         optimizer.step()
     logged: dict[str, float] = {}
@@ -267,7 +270,7 @@ def test_predicted_choices_are_drawn_in_training_and_fixed_after() -> None:
     assert_close(scene.probabilities, torch.full((2, 16, 4), 0.25))
     assert len(scene.choice.unique()) > 1
     model.eval()
-    assert (model(image).choice == 0).all()  # The first of equals.
+    assert (model.explain(image).choice == 0).all()  # The first of equals.
     scene.composite().square().mean().backward()
     moved = [p.grad is not None and bool(p.grad.any()) for p in model.selector.parameters()]  # type: ignore[union-attr]
     assert any(moved)
@@ -336,7 +339,7 @@ def test_shadows_are_learned_with_the_rest() -> None:
     assert {id(p) for p in method.model.shadows.parameters()} <= owned  # type: ignore[union-attr]
     image = torch.rand(2, 3, 20, 20)
     assert DTISprites(**TINY).model.shadows is None
-    assert method.eval().model(image).background.mean() < 0.5
+    assert method.eval().model.explain(image).background.mean() < 0.5
     method.train().model(image, 1).composite().square().mean().backward()
     assert any(p.grad is not None for p in method.model.shadows.parameters())  # type: ignore[union-attr]
 
@@ -374,3 +377,63 @@ def test_generated_sprites_are_replaced_by_codes() -> None:
     assert_close(color[2], color[1], atol=1e-2, rtol=0)
     assert_close(mask[2], mask[1], atol=1e-2, rtol=0)
     assert not torch.equal(color[2], color[1])
+
+
+def test_what_is_active_outside_training_is_what_training_has_come_to() -> None:
+    method = DTISprites(**TINY, sprite_milestones=(10,), freeze=5).eval()
+    with torch.no_grad():
+        for parameter in method.model.predictors():
+            parameter.normal_(0, 0.1)
+    image = torch.rand(2, 3, 20, 20) * 2 - 1
+    shown = {}
+    for iteration in (0, 1, 10, 11):
+        method.trained_until.fill_(iteration)
+        shown[iteration] = method.analyze(image)
+        names = [name for name in shown[iteration].parameters if name.startswith("sprite")]
+        assert names == ["sprite.0.color", *["sprite.1.affine"] * (iteration > 10)]
+    assert_close(shown[0].composite(), shown[1].composite())
+    assert_close(shown[10].composite(), shown[1].composite())
+    assert (shown[11].composite() - shown[1].composite()).abs().max() > 1e-3
+    label = int(shown[10].choice[0, 0]) + 1
+    method.trained_until.fill_(10)
+    color, _ = method.recast(image, 1, label)
+    assert_close((color[0] + 1) / 2, shown[10].color[0, 0])
+
+
+@pytest.mark.parametrize("options", [{}, {"selection": "predicted", "reassign_every": 0}])
+def test_no_layer_is_empty_outside_training_while_sprites_are_frozen(
+    options: dict[str, Any],
+) -> None:
+    method = DTISprites(
+        **(TINY | {"empty_sprite": True, "freeze": 5, "num_backgrounds": 1} | options)
+    ).eval()
+    with torch.no_grad():
+        if method.model.selector is None:
+            # The background alone explains it.
+            image = torch.full((2, 3, 20, 20), 0.5)
+            method.model.sprites.background.fill_(0.5)
+        else:
+            image = torch.rand(2, 3, 20, 20)
+            method.model.selector.perceptrons.biases[-1][..., -1] = 5.0
+    for iteration, is_empty in ((5, False), (6, True)):
+        method.trained_until.fill_(iteration)
+        assert bool((method.cluster(image * 2 - 1) == 3).all()) == is_empty
+
+
+def test_training_tells_how_far_it_has_come(tmp_path: Path) -> None:
+    def make() -> Any:
+        return build_tiny("dti_sprites", "method.sprite_milestones=[2]",
+                          "method.sprite_transform=identity_color", "method.freeze=1")  # fmt: skip
+
+    part = Run(tmp_path / "a", iterations=3, every=2, make=make).start()
+    assert int(part.method.trained_until) == 3
+    part.method.reset_parameters()
+    assert int(part.method.trained_until) == 0
+    # A model that was trained to the end elsewhere stays so.
+    done = torch.iinfo(torch.int64).max
+    other = Run(tmp_path / "b", iterations=1, make=make)
+    other.method.trained_until.fill_(done)
+    before = other.method.model.sprites.mask.clone()
+    other.start()
+    assert int(other.method.trained_until) == done
+    assert not torch.equal(other.method.model.sprites.mask, before)

@@ -53,7 +53,8 @@ _DEFAULTS: dict[str, Any] = {
 def convert_checkpoint(path: Path) -> ConvertedWeights:
     """Read one of the authors' `model.pkl`; nothing in it is run.
 
-    All transformations are taken for active, as they are at the end of a training.
+    It counts as fully trained: all transformations are active and nothing is frozen, also when it
+    is trained on.
 
     Raises:
         CheckpointError: Not such a file, or its keys are unknown.
@@ -82,6 +83,7 @@ def convert_checkpoint(path: Path) -> ConvertedWeights:
     except (KeyError, StopIteration, RuntimeError) as error:
         raise CheckpointError(f"{path} lacks {error}; {expected}") from error
     converted["has_begun"] = torch.tensor(True)  # So that training on keeps the sprites.
+    converted["trained_until"] = torch.tensor(torch.iinfo(torch.long).max)
     return ConvertedWeights(options, converted, ["model"])
 
 

@@ -199,8 +199,11 @@ class DTISprites(Method):
             encoder_optimizer or _adam(weight_decay=1e-6),
         )
         self.register_buffer("has_begun", torch.zeros((), dtype=torch.bool))
+        # What is active and frozen follows it, in training and outside.
+        self.register_buffer("trained_until", torch.zeros((), dtype=torch.long))
         self.register_buffer("references", torch.zeros(num_references, 3, *size, dtype=torch.uint8))
         self.has_begun: Tensor
+        self.trained_until: Tensor
         self.references: Tensor
 
     check_options = staticmethod(check_setup)
@@ -209,8 +212,11 @@ class DTISprites(Method):
 
     def analyze(self, image: Tensor) -> Scene:
         """The scene that explains `image` (B, 3, S, S) best, with values in [0, 1] for showing."""
-        scene: Scene = self.model((image + 1) / 2)
-        return scene.clamped()
+        return self.model.explain((image + 1) / 2, self._phase()).clamped()
+
+    def _phase(self) -> int:
+        """Iteration that decides what is active; before the first step that of the first."""
+        return max(int(self.trained_until), 1)
 
     @accepts_pictures
     def segment(self, image: Tensor) -> Tensor:
@@ -245,7 +251,7 @@ class DTISprites(Method):
         ):  # fmt: skip
             if not 1 <= value <= count:
                 raise ValueError(f"there is no {name} {value}; expected 1 to {count}")
-        color, mask = self.model.candidates((image + 1) / 2)
+        color, mask = self.model.candidates((image + 1) / 2, self._phase())
         own = layer - 1, slice(None), label - 1
         return color[own].clamp(0, 1) * 2 - 1, mask[own].clamp(0, 1)
 
@@ -286,7 +292,10 @@ class DTISprites(Method):
         self.rates.apply(optimizers, iteration)
         for optimizer in optimizers:  # Before the layers need the memory of old gradients.
             optimizer.zero_grad(set_to_none=True)
-        scene = self.model(image, iteration)
+        # A converted model has been trained to the end and stays so.
+        self.trained_until.clamp_(min=iteration)
+        phase = self._phase()
+        scene = self.model(image, phase)
         loss = F.mse_loss(widen(scene.composite()), image)
         self.log_losses({"reconstruction": loss})
         if scene.probabilities is not None:
@@ -297,7 +306,7 @@ class DTISprites(Method):
         self.usage.update(scene.choice)
         self._log_scene(scene)
         if self.reassignment.is_due(iteration):
-            self._reassign(is_frozen=iteration <= self.model.frozen_until)
+            self._reassign(is_frozen=self.model.is_frozen(phase))
 
     def _penalize(self, probabilities: Tensor) -> Tensor:
         """Weighted penalties on predicted choices (L, B, K)."""
@@ -349,6 +358,7 @@ class DTISprites(Method):
         if self.has_begun and self.model.sprites.needs_pictures:
             self.model.sprites.reset_parameters(self.references.float() / 255)
         self.usage.reset_parameters()
+        self.trained_until.zero_()
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Sprite sheet, scenes and usage, see `scene_grids`."""
