@@ -145,6 +145,19 @@ def test_depths_give_orders_without_circles() -> None:
         ({"sprite_size": [8, 8]}, "layer_transform must place sprites"),
         ({"sprite_size": [8]}, "expected height and width"),
         ({"sprite_size": [8, 8], "layer_transform": "color"}, "layer_transform must place sprites"),
+        (
+            {"sprite_size": [8, 8], "layer_transform": "color_pos", "layer_milestones": [5]},
+            "from the first iteration on, but color_pos with layer_milestones=[5] does so after "
+            "iteration 5 only",
+        ),
+        (
+            {
+                "sprite_size": [8, 8],
+                "layer_transform": "identity_color_affine_position",
+                "layer_milestones": [0, 3, 4],
+            },
+            "does so after iteration 3 only",
+        ),
         ({"background_transform": "morphological"}, "works on single-channel pictures"),
         ({"layer_milestones": [5]}, "names 1 transformations, but identity has 0"),
         ({"sprite_milestones": [10, 20]}, "names 2 transformations, but color_affine has 1"),
@@ -159,6 +172,16 @@ def test_depths_give_orders_without_circles() -> None:
 def test_options_that_cannot_work_are_refused(options: dict[str, Any], fragment: str) -> None:
     with pytest.raises(ValueError, match=fragment.replace("[", r"\[")):
         DTISprites(**(TINY | options))
+
+
+def test_small_sprites_are_placed_from_the_first_iteration_on() -> None:
+    for sequence, milestones in (("color_position", [0]), ("position_color", [5])):
+        method = DTISprites(
+            **TINY, sprite_size=[8, 8], layer_transform=sequence, layer_milestones=milestones
+        )
+        image = torch.rand(2, 3, 20, 20)
+        assert method.model(image, 1).composite().shape == image.shape
+        assert method.analyze(image).composite().shape == image.shape
 
 
 def test_short_names_are_known() -> None:

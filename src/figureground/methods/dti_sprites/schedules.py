@@ -96,7 +96,7 @@ def check_setup(
         )
     if shadows and not num_backgrounds:
         problems.append("shadows=true needs a background to fall on; use num_backgrounds=1")
-    return problems + _check_size(sprite_size, resolution, layer_transform)
+    return problems + _check_size(sprite_size, resolution, layer_transform, layer_milestones)
 
 
 def _names_of(text: str) -> list[str]:
@@ -142,14 +142,28 @@ def _check_prediction(selection: str, reassign_every: int, penalties: float) -> 
 
 
 def _check_size(
-    sprite_size: Sequence[int] | None, resolution: int, layer_transform: str
+    sprite_size: Sequence[int] | None,
+    resolution: int,
+    layer_transform: str,
+    layer_milestones: Sequence[int],
 ) -> list[str]:
-    differs = sprite_size is not None and list(sprite_size) != [resolution, resolution]
-    if sprite_size is not None and len(sprite_size) != 2:
+    if sprite_size is None or list(sprite_size) == [resolution, resolution]:
+        return []
+    if len(sprite_size) != 2:
         return [f"sprite_size={list(sprite_size)}: expected height and width"]
-    if differs and not _RESIZING & set(_names_of(layer_transform)):
+    names = _names_of(layer_transform)
+    begins = [0, *layer_milestones] if layer_milestones else [0] * len(names)
+    placing = [begin for name, begin in zip(names, begins, strict=False) if name in _RESIZING]
+    problem = (
+        f"sprite_size={list(sprite_size)} differs from resolution={resolution}, so "
+        "layer_transform must place sprites on the picture"
+    )
+    if not placing:
+        return [f"{problem}; expected one such as color_position"]
+    if min(placing):
         return [
-            f"sprite_size={list(sprite_size or ())} differs from resolution={resolution}, so "
-            "layer_transform must place sprites on the picture; expected one such as color_position"
+            f"{problem} from the first iteration on, but {layer_transform} with layer_milestones="
+            f"{list(layer_milestones)} does so after iteration {min(placing)} only; put what "
+            "places them first, or set its milestone to 0"
         ]
     return []
