@@ -140,6 +140,14 @@ def test_depths_give_orders_without_circles() -> None:
         ({"num_layers": 3, "num_sprites": 19}, "selection=exhaustive would try 6859 combinations"),
         ({"selection": "greedy", "num_backgrounds": 2}, "knows one background"),
         ({"selection": "predicted"}, "balances usage by frequency_penalty, got reassign_every=100"),
+        (
+            {"empty_penalty": 0.1, "selection": "greedy"},
+            "add empty_sprite=true or use empty_penalty=0",
+        ),
+        (
+            {"empty_penalty": 0.1, "empty_sprite": True},
+            "has no part in selection=exhaustive; use selection=greedy or empty_penalty=0",
+        ),
         ({"shadows": True, "num_backgrounds": 0}, "needs a background to fall on"),
         ({"binary_penalty": 0.1}, "use selection=predicted or leave them at 0"),
         ({"sprite_size": [8, 8]}, "layer_transform must place sprites"),

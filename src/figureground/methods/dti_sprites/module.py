@@ -100,8 +100,8 @@ class DTISprites(Method):
         frequency_floor: Its floor; None is 1 / K.
         binary_penalty: Weight of `selection.indecision`, for predicted selection.
         empty_sprite: Whether a layer may stay empty.
-        empty_penalty: Added to the error of what is not empty, in the choice only; for predicted
-            selection the weight of `selection.occupancy`.
+        empty_penalty: Added by greedy selection to the error of what is not empty, in the choice
+            only; for predicted selection the weight of `selection.occupancy`.
         shadows: Whether layers cast shadows on the background, see `Shadows`.
         encoder_visits: How often Adam steps the encoder in one iteration: `original` once for each
             network that owns it, as behind the published figures, or `once`.

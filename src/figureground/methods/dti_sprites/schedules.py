@@ -68,6 +68,7 @@ def check_setup(
     background_milestones: Sequence[int],
     selection: str,
     empty_sprite: bool,
+    empty_penalty: float,
     shadows: bool,
     reassign_every: int,
     frequency_penalty: float,
@@ -82,21 +83,47 @@ def check_setup(
         ("background", background_transform, background_milestones),
     ):
         problems += _check_sequence(name, text, milestones)
-    combinations = max(num_backgrounds, 1) * (num_sprites + empty_sprite) ** num_layers
-    if selection == "exhaustive" and num_layers > 1 and combinations > _MOST_COMBINATIONS:
-        problems.append(
-            f"selection=exhaustive would try {combinations} combinations per picture "
-            f"({num_layers} layers); expected one layer, or selection=greedy"
-        )
+    problems += _check_search(
+        selection, num_layers, num_sprites + empty_sprite, max(num_backgrounds, 1)
+    )
+    problems += _check_empty(selection, empty_sprite, empty_penalty)
     problems += _check_prediction(selection, reassign_every, frequency_penalty + binary_penalty)
-    if selection != "exhaustive" and num_backgrounds > 1:
-        problems.append(
-            f"selection={selection} knows one background, got num_backgrounds={num_backgrounds}; "
-            "use selection=exhaustive or one background"
-        )
     if shadows and not num_backgrounds:
         problems.append("shadows=true needs a background to fall on; use num_backgrounds=1")
     return problems + _check_size(sprite_size, resolution, layer_transform, layer_milestones)
+
+
+def _check_search(
+    selection: str, num_layers: int, num_choices: int, num_backgrounds: int
+) -> list[str]:
+    combinations = num_backgrounds * num_choices**num_layers
+    if selection == "exhaustive" and num_layers > 1 and combinations > _MOST_COMBINATIONS:
+        return [
+            f"selection=exhaustive would try {combinations} combinations per picture "
+            f"({num_layers} layers); expected one layer, or selection=greedy"
+        ]
+    if selection != "exhaustive" and num_backgrounds > 1:
+        return [
+            f"selection={selection} knows one background, got num_backgrounds={num_backgrounds}; "
+            "use selection=exhaustive or one background"
+        ]
+    return []
+
+
+def _check_empty(selection: str, empty_sprite: bool, empty_penalty: float) -> list[str]:
+    if not empty_penalty:
+        return []
+    if not empty_sprite:
+        return [
+            f"empty_penalty={empty_penalty} spares layers that stay empty, which none may; add "
+            "empty_sprite=true or use empty_penalty=0"
+        ]
+    if selection == "exhaustive":
+        return [
+            f"empty_penalty={empty_penalty} has no part in selection=exhaustive; use "
+            "selection=greedy or empty_penalty=0"
+        ]
+    return []
 
 
 def _names_of(text: str) -> list[str]:
