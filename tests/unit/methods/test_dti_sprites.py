@@ -31,6 +31,7 @@ from figureground.methods.dti_sprites.selection import indecision, lack_of_use, 
 from figureground.methods.dti_sprites.shadows import Shadows
 from figureground.methods.dti_sprites.sprites import SpriteBank
 from figureground.methods.dti_sprites.transforms import Perceptrons, parse_sequence, soft_clamp
+from figureground.metrics.clustering import ClusteringScores
 
 TINY: dict[str, Any] = {
     "resolution": 20, "num_sprites": 3, "encoder": "default", "hidden_width": 8,
@@ -180,6 +181,19 @@ def test_depths_give_orders_without_circles() -> None:
 def test_options_that_cannot_work_are_refused(options: dict[str, Any], fragment: str) -> None:
     with pytest.raises(ValueError, match=fragment.replace("[", r"\[")):
         DTISprites(**(TINY | options))
+
+
+def test_the_empty_sprite_is_a_cluster_in_the_scores() -> None:
+    options = TINY | {"empty_sprite": True}
+    with pytest.raises(ValueError, match=r"3 sprites and the empty one .*num_clusters=4"):
+        DTISprites(**options, metrics={"clustering": ClusteringScores(3, 2)})
+    method = DTISprites(**options, metrics={"clustering": ClusteringScores(4, 2)}).eval()
+    with torch.no_grad():
+        method.model.sprites.background.fill_(0.5)
+    image = torch.zeros(2, 3, 20, 20)
+    assert method.cluster(image).tolist() == [3, 3]
+    method.validation_step(Batch(image, ("a", "b"), label=torch.tensor([0, 1])), 0)
+    assert float(method._scores["val/clustering"].compute()["clusters"]) == 1
 
 
 def test_small_sprites_are_placed_from_the_first_iteration_on() -> None:

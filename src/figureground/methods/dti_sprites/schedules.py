@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch.optim import Optimizer
 
@@ -73,6 +73,7 @@ def check_setup(
     reassign_every: int,
     frequency_penalty: float,
     binary_penalty: float,
+    metrics: Mapping[str, object] | None = None,
     **_: object,
 ) -> list[str]:
     """Problems of options that are fine one by one but not together."""
@@ -86,6 +87,7 @@ def check_setup(
     problems += _check_search(
         selection, num_layers, num_sprites + empty_sprite, max(num_backgrounds, 1)
     )
+    problems += _check_clusters(metrics, num_sprites, empty_sprite)
     problems += _check_empty(selection, empty_sprite, empty_penalty)
     problems += _check_prediction(selection, reassign_every, frequency_penalty + binary_penalty)
     if shadows and not num_backgrounds:
@@ -124,6 +126,26 @@ def _check_empty(selection: str, empty_sprite: bool, empty_penalty: float) -> li
             "selection=greedy or empty_penalty=0"
         ]
     return []
+
+
+def _check_clusters(
+    metrics: Mapping[str, object] | None, num_sprites: int, empty_sprite: bool
+) -> list[str]:
+    """Whether every choice, that of the empty sprite included, has a cluster of its own."""
+    node = (metrics or {}).get("clustering")
+    # A node of a configuration, or what was made of it.
+    if isinstance(node, Mapping):
+        count = node.get("num_clusters")
+    else:
+        count = getattr(node, "num_clusters", None)
+    wanted = num_sprites + empty_sprite
+    if not isinstance(count, int) or count >= wanted:
+        return []
+    clusters = f"{num_sprites} sprites" + (" and the empty one" if empty_sprite else "")
+    return [
+        f"metrics.clustering.num_clusters={count}, but {clusters} are clusters of their own; use "
+        f"method.metrics.clustering.num_clusters={wanted}"
+    ]
 
 
 def _names_of(text: str) -> list[str]:
