@@ -30,7 +30,12 @@ from figureground.methods.dti_sprites.reassignment import replace_sprites
 from figureground.methods.dti_sprites.selection import indecision, lack_of_use, occupancy
 from figureground.methods.dti_sprites.shadows import Shadows
 from figureground.methods.dti_sprites.sprites import SpriteBank
-from figureground.methods.dti_sprites.transforms import Perceptrons, parse_sequence, soft_clamp
+from figureground.methods.dti_sprites.transforms import (
+    Perceptrons,
+    TransformGroup,
+    parse_sequence,
+    soft_clamp,
+)
 from figureground.metrics.clustering import ClusteringScores
 
 TINY: dict[str, Any] = {
@@ -214,6 +219,16 @@ def test_short_names_are_known() -> None:
 def test_soft_clamp_keeps_a_slope() -> None:
     x = torch.tensor([-1.0, 0.5, 3.0])
     assert_close(soft_clamp(x), torch.tensor([-0.01, 0.5, 1.02]))
+
+
+@pytest.mark.parametrize(("clamp", "bright"), [("soft", 1.025), ("hard", 1.0), ("none", 1.5)])
+def test_changed_colors_are_clamped_as_parameters_are(clamp: Any, bright: float) -> None:
+    bank = SpriteBank(1, (4, 4), 0, (4, 4), clamp=clamp, slope=0.05)
+    group = TransformGroup("color", 1, 2, (4, 4), clamp=bank.clamp)
+    brighter = torch.tensor([[0, 0.5] * 3])
+    assert_close(group(torch.ones(1, 3, 4, 4), {0: brighter}), torch.full((1, 3, 4, 4), bright))
+    method = DTISprites(**TINY, clamp=clamp)
+    assert method.model.sprite_group.clamp is method.model.sprites.clamp
 
 
 @pytest.mark.parametrize(

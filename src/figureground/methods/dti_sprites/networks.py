@@ -98,7 +98,7 @@ class SceneModel(nn.Module):
             return TransformGroup(
                 transform[0], num, encoder.num_features, out, milestones=transform[1],
                 padding=padding, perceptrons=perceptrons, grid_size=grid_size,
-                kernel_size=kernel_size,
+                kernel_size=kernel_size, clamp=sprites.clamp,
             )  # fmt: skip
 
         has_layer = layer_transform[0] != "identity"
