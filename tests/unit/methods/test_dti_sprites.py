@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from faults import build_tiny
+from figureground.core.errors import UserError
 from figureground.core.types import Batch
 from figureground.methods.dti_sprites import DTISprites
 from figureground.methods.dti_sprites.composition import (
@@ -36,6 +37,7 @@ from figureground.methods.dti_sprites.transforms import (
     parse_sequence,
     soft_clamp,
 )
+from figureground.methods.dti_sprites.usage import SpriteUsage
 from figureground.metrics.clustering import ClusteringScores
 
 TINY: dict[str, Any] = {
@@ -497,3 +499,28 @@ def test_training_tells_how_far_it_has_come(tmp_path: Path) -> None:
     other.start()
     assert int(other.method.trained_until) == done
     assert not torch.equal(other.method.model.sprites.mask, before)
+
+
+def test_usage_is_counted_over_processes_once() -> None:
+    # Some strategies sum in place.
+    strategy = SimpleNamespace(reduce=lambda x, reduce_op: x.mul_(2))
+    usage = SpriteUsage(1, 3)
+    usage.update(torch.tensor([[0], [0], [2]]), strategy)
+    usage.update(torch.tensor([[2]]), strategy)
+    assert usage.chosen.tolist() == [[4, 0, 4]]
+    for _ in range(2):
+        assert usage.shares("mean").tolist() == [0.5, 0, 0.5]
+    # Whoever goes on from what one process has saved goes on from all.
+    other = SpriteUsage(1, 3)
+    other.load_state_dict(usage.state_dict())
+    other.update(torch.tensor([[1], [1]]), strategy)
+    assert other.chosen.tolist() == [[4, 4, 4]]
+
+
+def test_scenes_are_not_drawn_of_pictures_that_nobody_knows() -> None:
+    method = DTISprites(**TINY).eval()
+    method.trained_until.fill_(torch.iinfo(torch.int64).max)
+    with pytest.raises(UserError, match="remembers no training pictures"):
+        method.sample(1)
+    method.references.fill_(100)
+    assert method.sample(1).composite.shape == (1, 3, 20, 20)

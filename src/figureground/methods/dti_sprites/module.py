@@ -30,6 +30,7 @@ from figureground.core.bounds import (
     PositiveInt,
     Width,
 )
+from figureground.core.errors import UserError
 from figureground.core.method import Method
 from figureground.core.protocols import ObjectFacts, ObjectMaps
 from figureground.core.types import Batch, Layers, check_image
@@ -260,7 +261,16 @@ class DTISprites(Method):
         return self.analyze(image).choice[:, 0]
 
     def sample(self, count: int, *, generator: torch.Generator | None = None) -> Layers:
-        """Draw new scenes: each layer and the background as in some remembered training picture."""
+        """Draw new scenes: each layer and the background as in some remembered training picture.
+
+        Raises:
+            UserError: The model was trained, but knows no training pictures, as after a conversion.
+        """
+        if self.trained_until > 0 and not self.references.any():
+            raise UserError(
+                "this model remembers no training pictures to mix scenes of, as it was converted; "
+                "expected one trained here: train it on, for an iteration at least, and use that"
+            )
         scene = self.analyze(self.references.float() / 127.5 - 1)
         shape = (count, self.num_layers + 2)
         source = torch.randint(len(self.references), shape, generator=generator).to(self.device)
@@ -303,7 +313,7 @@ class DTISprites(Method):
         # The encoder once for each network that owns it, see `encoder_visits`.
         steps = [*optimizers[:2], *[optimizers[2]] * self.visits]
         self.descend(loss, *steps, player="all")
-        self.usage.update(scene.choice)
+        self.usage.update(scene.choice, self.trainer.strategy)
         self._log_scene(scene)
         if self.reassignment.is_due(iteration):
             self._reassign(is_frozen=self.model.is_frozen(phase))
@@ -331,7 +341,7 @@ class DTISprites(Method):
         While sprites are frozen usage is only looked at and forgotten.
         """
         strategy = self.trainer.strategy
-        shares = strategy.broadcast(self.usage.shares(self.reassignment.layers, strategy))
+        shares = strategy.broadcast(self.usage.shares(self.reassignment.layers))
         for k, share in enumerate(shares.tolist()):
             self.log(f"train/usage/sprite{k}", share)
         self.usage.clear()
