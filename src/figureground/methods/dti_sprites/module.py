@@ -30,20 +30,10 @@ from figureground.core.bounds import (
     PositiveInt,
     Width,
 )
-from figureground.core.errors import UserError
-from figureground.core.method import Method
-from figureground.core.protocols import ObjectFacts, ObjectMaps
-from figureground.core.types import Batch, Layers, check_image
-from figureground.data.pictures import accepts_pictures
+from figureground.core.types import Batch
 from figureground.methods.dti_sprites.building import build_model
-from figureground.methods.dti_sprites.pictures import (
-    describe_scene,
-    fill_background,
-    instance_map,
-    scene_grids,
-    scene_titles,
-    semantic_map,
-)
+from figureground.methods.dti_sprites.explaining import SceneExplainer
+from figureground.methods.dti_sprites.pictures import scene_grids, scene_titles
 from figureground.methods.dti_sprites.reassignment import Reassignment, replace_sprites
 from figureground.methods.dti_sprites.scene import Scene
 from figureground.methods.dti_sprites.schedules import Milestones, check_setup, count_owners
@@ -61,7 +51,7 @@ from figureground.nn.precision import widen
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
-class DTISprites(Method):
+class DTISprites(SceneExplainer):
     """Explain every picture by a few sprites, transformed, coloured and stacked.
 
     Iterations take the place of the authors' epochs throughout; the recipes convert them.
@@ -204,79 +194,8 @@ class DTISprites(Method):
         self.register_buffer("trained_until", torch.zeros((), dtype=torch.long))
         self.register_buffer("references", torch.zeros(num_references, 3, *size, dtype=torch.uint8))
         self.has_begun: Tensor
-        self.trained_until: Tensor
-        self.references: Tensor
 
     check_options = staticmethod(check_setup)
-
-    # -- capabilities ------------------------------------------------------------------------
-
-    def analyze(self, image: Tensor) -> Scene:
-        """The scene that explains `image` (B, 3, S, S) best, with values in [0, 1] for showing."""
-        return self.model.explain((image + 1) / 2, self._phase()).clamped()
-
-    def _phase(self) -> int:
-        """Iteration that decides what is active; before the first step that of the first."""
-        return max(int(self.trained_until), 1)
-
-    @accepts_pictures
-    def segment(self, image: Tensor) -> Tensor:
-        """Visible share of background and layers in `image` (B, 3, S, S): (B, L + 1, S, S).
-
-        Also takes one picture of any size (file, Pillow image, array), see `accepts_pictures`.
-        """
-        check_image(image)
-        return self.analyze(image).shares()
-
-    def decompose(self, image: Tensor) -> Layers:
-        """Background and L layers with what is seen of each."""
-        return self.analyze(image).as_layers()
-
-    def find_objects(self, image: Tensor) -> ObjectMaps:
-        """Layers and sprites seen at each pixel of `image` (B, 3, S, S)."""
-        scene = self.analyze(image)
-        found = instance_map(scene)
-        filled = fill_background(scene, found, (image + 1) / 2)
-        # Of all choices the empty sprite, the last one, is never seen.
-        num_sprites = self.model.num_choices - self.model.has_empty
-        return ObjectMaps(found, filled, semantic_map(scene, num_sprites))
-
-    def describe(self, image: Tensor) -> list[list[ObjectFacts]]:
-        """Sprite and predicted transformations of background and layers, empty ones left out."""
-        return describe_scene(self.analyze(image), len(self.model.sprites))
-
-    def recast(self, image: Tensor, layer: int, label: int) -> tuple[Tensor, Tensor]:
-        """Layer `layer` of `image` with sprite `label`, both from 1 on, see `Recaster`."""
-        for name, value, count in (
-            ("layer", layer, self.num_layers), ("sprite", label, len(self.model.sprites)),
-        ):  # fmt: skip
-            if not 1 <= value <= count:
-                raise ValueError(f"there is no {name} {value}; expected 1 to {count}")
-        color, mask = self.model.candidates((image + 1) / 2, self._phase())
-        own = layer - 1, slice(None), label - 1
-        return color[own].clamp(0, 1) * 2 - 1, mask[own].clamp(0, 1)
-
-    def cluster(self, image: Tensor) -> Tensor:
-        """Sprite of the first layer, int64 (B,)."""
-        return self.analyze(image).choice[:, 0]
-
-    def sample(self, count: int, *, generator: torch.Generator | None = None) -> Layers:
-        """Draw new scenes: each layer and the background as in some remembered training picture.
-
-        Raises:
-            UserError: The model was trained, but knows no training pictures, as after a conversion.
-        """
-        if self.trained_until > 0 and not self.references.any():
-            raise UserError(
-                "this model remembers no training pictures to mix scenes of, as it was converted; "
-                "expected one trained here: train it on, for an iteration at least, and use that"
-            )
-        scene = self.analyze(self.references.float() / 127.5 - 1)
-        shape = (count, self.num_layers + 2)
-        source = torch.randint(len(self.references), shape, generator=generator).to(self.device)
-        return scene.mix(source[:, 0], source[:, 1], source[:, 2:]).as_layers()
-
-    # -- training ----------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
         """Start sprites and backgrounds from training pictures where that is asked for."""
