@@ -59,6 +59,7 @@ def test_every_grid_becomes_a_gif_of_ten_seconds(tmp_path: Path) -> None:
     assert np.abs(shown[0][0].astype(int) - small).mean() < 10
     rows = read_rows(tmp_path / "csv/metrics.csv")
     assert any("train/selection_change/sweep2" in row for row in rows)
+    assert not any("train/selection_change/sweep1" in row for row in rows)
     assert part.method.picture_titles()["scenes"][-1] == "layer 2"
 
 
@@ -112,6 +113,18 @@ def test_each_cluster_has_a_page(tmp_path: Path, stage: str) -> None:
     assert {path.stem for path in (tmp_path / "clusters").glob("*.png")} == {
         f"cluster{number}" for number in numbers
     }
+
+
+def test_pages_of_an_earlier_test_do_not_stay(tmp_path: Path) -> None:
+    pages = ClusterPages(str(tmp_path / "clusters"), num_members=2)
+    part = start(tmp_path, pages, make=one_layer).start()
+    (tmp_path / "clusters").mkdir()
+    for name in ("cluster12.png", "clustered.png", "clusters.json"):
+        (tmp_path / "clusters" / name).write_text("old")
+    part.trainer.test(part.method, part.data, verbose=False)
+    found = {path.name for path in (tmp_path / "clusters").iterdir()}
+    numbers = json.loads((tmp_path / "clusters/clusters.json").read_text())
+    assert found == {"clusters.json", "clustered.png", *(f"cluster{n}.png" for n in numbers)}
 
 
 def test_no_pages_for_scenes_and_for_what_sorts_nothing(tmp_path: Path) -> None:

@@ -95,6 +95,17 @@ def test_greedy_search_equals_composing_every_candidate(sweeps: int) -> None:
     assert len(changes) <= sweeps
 
 
+def test_changes_are_logged_between_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = DTISprites(**TINY, selection="greedy", greedy_sweeps=4)
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(method, "log", lambda name, value: logged.update({name: value}))
+    method._log_changes([])
+    assert logged == {}
+    method._log_changes([1.0, 0.25, 0.0])
+    name = "train/selection_change/sweep"
+    assert logged == {f"{name}2": 0.25, f"{name}3": 0.0, f"{name}4": 0.0}
+
+
 def test_shares_of_changes_join_over_pictures() -> None:
     assert join_changes([(3, [1.0, 0.0]), (1, [1.0, 0.4, 0.2, 0.0])]) == [1.0, 0.1, 0.05, 0.0]
 

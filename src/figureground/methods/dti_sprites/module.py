@@ -35,7 +35,6 @@ from figureground.methods.dti_sprites.building import build_model
 from figureground.methods.dti_sprites.explaining import SceneExplainer
 from figureground.methods.dti_sprites.pictures import scene_grids, scene_titles
 from figureground.methods.dti_sprites.reassignment import Reassignment, replace_sprites
-from figureground.methods.dti_sprites.scene import Scene
 from figureground.methods.dti_sprites.schedules import Milestones, check_setup, count_owners
 from figureground.methods.dti_sprites.selection import indecision, lack_of_use, occupancy
 from figureground.methods.dti_sprites.sprites import (
@@ -233,7 +232,7 @@ class DTISprites(SceneExplainer):
         steps = [*optimizers[:2], *[optimizers[2]] * self.visits]
         self.descend(loss, *steps, player="all")
         self.usage.update(scene.choice, self.trainer.strategy)
-        self._log_scene(scene)
+        self._log_changes(scene.changes)
         if self.reassignment.is_due(iteration):
             self._reassign(is_frozen=self.model.is_frozen(phase))
 
@@ -250,9 +249,14 @@ class DTISprites(SceneExplainer):
         self.log_losses(terms)
         return torch.stack(list(terms.values())).sum()
 
-    def _log_scene(self, scene: Scene) -> None:
-        for number, share in enumerate(scene.changes):
-            self.log(f"train/selection_change/sweep{number + 1}", share)
+    def _log_changes(self, changes: Sequence[float]) -> None:
+        """Log what each sweep changed of the one before; the first has none before it."""
+        if not changes:
+            return
+        for sweep in range(2, self.model.search.num_sweeps + 1):
+            # Sweeps that were left out would have changed nothing.
+            share = changes[sweep - 1] if sweep <= len(changes) else 0.0
+            self.log(f"train/selection_change/sweep{sweep}", share)
 
     def _reassign(self, is_frozen: bool) -> None:
         """Replace sprites that are hardly used by near-copies of the most used one.
