@@ -150,6 +150,16 @@ def test_path_length_is_measured_where_latents_are_told(tmp_path: Path, weights:
     assert found["ppl_efflite0"] > 0
 
 
+def test_path_length_of_a_method_that_tells_its_latents(weights: str) -> None:
+    method, _ = build_tiny("ilsgan")
+    found = [
+        scoring(weights, num_paths=3, batch_size=2)._walk(method.eval(), 7, list) for _ in "ab"
+    ]
+    assert found[0] == found[1]
+    assert math.isfinite(found[0]["ppl_efflite0"])
+    assert found[0]["ppl_efflite0"] > 0
+
+
 @pytest.mark.parametrize("method", ["redo", "dti_sprites"])
 def test_methods_that_draw_are_scored(tmp_path: Path, weights: str, method: str) -> None:
     built, module = build_tiny(method)

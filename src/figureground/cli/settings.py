@@ -85,6 +85,9 @@ class GenerateSettings(Settings):
     input: str | Sequence[str] | None = None
     swap: Sequence[str] | None = None
     columns: PositiveInt = 1
+    explore: Sequence[Literal["walk", "interpolation", "truncation", "mixing"]] = ()
+    rows: PositiveInt = 1
+    frames: Annotated[int, Bounds(2, 10_000)] = 2
     format: Literal["png", "shards"] = "png"
     shard_size: PositiveInt = 1
     layers: bool = True

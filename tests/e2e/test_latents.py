@@ -1,0 +1,77 @@
+"""Commands on methods that draw from latents: `generate explore=...` and `predict steps=...`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+
+from faults import build_tiny
+from figureground.cli.generate import generate
+from figureground.core.checkpoint import VerifiedCheckpointIO
+from figureground.core.errors import ConfigError, UserError
+
+Compose = Callable[..., DictConfig]
+VIEWS = "explore=[walk,interpolation,truncation,mixing]"
+
+
+def save(method: str, folder: Path) -> Path:
+    """A checkpoint of new weights."""
+    torch.manual_seed(0)
+    built, _ = build_tiny(method)
+    checkpoint = {"state_dict": built.state_dict()}
+    built.on_save_checkpoint(checkpoint)
+    path = folder / f"{method}.ckpt"
+    VerifiedCheckpointIO().save_checkpoint(checkpoint, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def drawing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save("ilsgan", tmp_path_factory.mktemp("drawing"))
+
+
+def test_views_of_latents_are_written_and_repeat(
+    compose: Compose, drawing: Path, tmp_path: Path
+) -> None:
+    names = {"walk.gif", "interpolation.png", "truncation.png", "mixing.png"}
+    small = ["rows=2", "columns=3", "frames=4"]
+    for out in ("a", "b"):
+        generate(compose(f"ckpt={drawing}", VIEWS, *small, f"output={tmp_path / out}",
+                         config_name="generate"))  # fmt: skip
+    for name in names | {"walk/0000.png", "walk/0003.png"}:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert {path.name for path in (tmp_path / "a").iterdir()} == names | {"walk"}
+    with Image.open(tmp_path / "a/walk.gif") as walk:
+        assert walk.n_frames == 4
+    shapes = {
+        name: np.asarray(Image.open(tmp_path / "a" / name)).shape[:2]
+        for name in ("interpolation.png", "mixing.png")
+    }
+    cell = 96 + 2
+    assert shapes == {
+        "interpolation.png": (4 * cell + 2, 3 * cell + 2),
+        "mixing.png": (3 * cell + 2, 4 * cell + 2),
+    }
+
+
+@pytest.mark.parametrize("method", ["redo", "dti_sprites"])
+def test_methods_without_latents_are_refused_before_anything_is_drawn(
+    compose: Compose, tmp_path: Path, method: str
+) -> None:
+    file = save(method, tmp_path)
+    config = compose(f"ckpt={file}", VIEWS, "count=3", f"output={tmp_path}/out",
+                     config_name="generate")  # fmt: skip
+    with pytest.raises(UserError, match="has no latent that whole pictures are drawn from"):
+        generate(config)
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_views_are_refused(compose: Compose) -> None:
+    with pytest.raises(ConfigError, match="explore"):
+        generate(compose("ckpt=x", "explore=[wlak]", config_name="generate"))
