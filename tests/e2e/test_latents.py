@@ -13,6 +13,7 @@ from PIL import Image
 
 from faults import build_tiny
 from figureground.cli.generate import generate
+from figureground.cli.predict import predict
 from figureground.core.checkpoint import VerifiedCheckpointIO
 from figureground.core.errors import ConfigError, UserError
 
@@ -75,3 +76,48 @@ def test_methods_without_latents_are_refused_before_anything_is_drawn(
 def test_unknown_views_are_refused(compose: Compose) -> None:
     with pytest.raises(ConfigError, match="explore"):
         generate(compose("ckpt=x", "explore=[wlak]", config_name="generate"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 24, 40, 3), dtype=np.uint8)
+    for number, each in enumerate(pixels):
+        Image.fromarray(each).save(folder / f"{number}.png")
+    return folder
+
+
+def test_pictures_are_decomposed_by_search(
+    compose: Compose, drawing: Path, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = [f"ckpt={drawing}", f"input={photos}", "steps=3"]
+    with caplog.at_level("INFO"):
+        for out, size in (("a", 2), ("b", 1)):
+            predict(compose(*given, f"batch_size={size}", f"output={tmp_path / out}",
+                            config_name="predict"))  # fmt: skip
+    assert "step 3 of 3: distance" in caplog.text
+    kinds = ("mask", "overlay", "reconstruction", "layer0", "layer1")
+    names = {f"{number}_{kind}.png" for number in (0, 1) for kind in kinds}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == names | {"contact_sheet.png"}
+    for name in names:
+        one, two = (np.asarray(Image.open(tmp_path / out / name)).astype(int) for out in "ab")
+        assert one.shape[:2] == (24, 40)
+        if "mask" not in name and "overlay" not in name:  # Rounding moves them at borders alone.
+            assert abs(one - two).max() <= 2
+
+
+def test_search_is_for_methods_that_only_draw(
+    compose: Compose, drawing: Path, photos: Path, tmp_path: Path
+) -> None:
+    def run(file: Path, *more: str) -> None:
+        predict(compose(f"ckpt={file}", f"input={photos}", f"output={tmp_path}/out", *more,
+                        config_name="predict"))  # fmt: skip
+
+    with pytest.raises(UserError, match="ILSGAN cannot segment.*or search.*steps=500"):
+        run(drawing)
+    with pytest.raises(UserError, match="ReDO does not search for pictures; leave steps"):
+        run(save("redo", tmp_path), "steps=3")
+    with pytest.raises(UserError, match="cannot be read"):
+        run(drawing, "steps=3", "distance=features", "efficientnet=nowhere.pth")
+    assert not (tmp_path / "out").exists()

@@ -72,6 +72,9 @@ class PredictSettings(Settings):
     device: str = "auto"
     layers: bool = True
     objects: bool = True
+    steps: Count = 0
+    distance: Literal["pixels", "features"] = "pixels"
+    efficientnet: str | None = None
     on_error: Literal["raise", "skip"] = "raise"
 
 
