@@ -37,6 +37,7 @@ from figureground.losses.adversarial import (
     r1_penalty,
 )
 from figureground.methods.ilsgan.cleaning import GradientCleaner
+from figureground.methods.ilsgan.densities import make_densities
 from figureground.methods.ilsgan.drawing import LayerDrawing
 from figureground.methods.ilsgan.independence import (
     Independence,
@@ -84,7 +85,7 @@ class ILSGAN(LayerDrawing, LayerScoring):
         low_precision_blocks: Blocks of the highest resolutions computed in half precision.
         independence: The loss between layers; None leaves it out.
         sigma: Its weight over time.
-        density_width: Base width of learned densities.
+        density_width: Base width of learned densities; 80 as published for `learned_pixelcnn`.
         likelihood_weight: Weight of their loss.
         binarity_weight: Weight of L_bin, against grey masks.
         size_weight: Weight of L_size, against small masks.
@@ -166,8 +167,7 @@ class ILSGAN(LayerDrawing, LayerScoring):
             latent_dim=latent_dim,
             style_width=style_width,
             mapping_depth=mapping_depth,
-            density_width=density_width,
-            num_densities=independence.num_densities if independence else 0,
+            densities=partial(make_densities, independence, density_width),
             channel_base=channel_base,
             channel_max=max_width,
             conv_clamp=conv_clamp,
