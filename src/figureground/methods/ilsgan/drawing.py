@@ -116,6 +116,8 @@ class LayerDrawing:
 
 
 def to_layers(picture: LayeredPicture) -> Layers:
-    """Background and foreground with the colours that can be seen."""
+    """Background and foreground with the colours that can be seen; backgrounds are whole."""
     color = torch.stack([picture.background, picture.foreground], dim=1).clamp(-1, 1)
-    return Layers(color, torch.stack([1 - picture.mask, picture.mask], dim=1))
+    mask = picture.mask
+    alpha = torch.stack([1 - mask, mask], dim=1)
+    return Layers(color, alpha, opacity=torch.stack([torch.ones_like(mask), mask], dim=1))
