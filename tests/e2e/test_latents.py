@@ -15,7 +15,8 @@ from faults import build_tiny
 from figureground.cli.generate import generate
 from figureground.cli.predict import predict
 from figureground.core.checkpoint import VerifiedCheckpointIO
-from figureground.core.errors import ConfigError, UserError
+from figureground.core.errors import ConfigError, NumericalError, UserError
+from figureground.core.method import Method
 
 Compose = Callable[..., DictConfig]
 VIEWS = "explore=[walk,interpolation,truncation,mixing]"
@@ -24,10 +25,12 @@ VIEWS = "explore=[walk,interpolation,truncation,mixing]"
 def save(method: str, folder: Path) -> Path:
     """A checkpoint of new weights."""
     torch.manual_seed(0)
-    built, _ = build_tiny(method)
-    checkpoint = {"state_dict": built.state_dict()}
-    built.on_save_checkpoint(checkpoint)
-    path = folder / f"{method}.ckpt"
+    return write(build_tiny(method)[0], folder / f"{method}.ckpt")
+
+
+def write(method: Method, path: Path) -> Path:
+    checkpoint = {"state_dict": method.state_dict()}
+    method.on_save_checkpoint(checkpoint)
     VerifiedCheckpointIO().save_checkpoint(checkpoint, path)
     return path
 
@@ -48,6 +51,9 @@ def test_views_of_latents_are_written_and_repeat(
     for name in names | {"walk/0000.png", "walk/0003.png"}:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert {path.name for path in (tmp_path / "a").iterdir()} == names | {"walk"}
+    generate(compose(f"ckpt={drawing}", "explore=[walk]", "rows=1", "frames=3",
+                     f"output={tmp_path}/b", config_name="generate"))  # fmt: skip
+    assert len(list((tmp_path / "b/walk").iterdir())) == 3
     with Image.open(tmp_path / "a/walk.gif") as walk:
         assert walk.n_frames == 4
     shapes = {
@@ -118,6 +124,10 @@ def test_search_is_for_methods_that_only_draw(
         run(drawing)
     with pytest.raises(UserError, match="ReDO does not search for pictures; leave steps"):
         run(save("redo", tmp_path), "steps=3")
+    broken = build_tiny("ilsgan")[0]
+    broken.ema.average.synthesis_background.b4.const.data.fill_(torch.nan)
+    with pytest.raises(NumericalError, match="use an earlier checkpoint"):
+        run(write(broken, tmp_path / "broken.ckpt"), "steps=3")
     with pytest.raises(UserError, match="cannot be read"):
         run(drawing, "steps=3", "distance=features", "efficientnet=nowhere.pth")
     assert not (tmp_path / "out").exists()

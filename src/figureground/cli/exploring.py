@@ -75,6 +75,9 @@ def _walk(
         parts = _show_parts(method.decode(points))
         files.append(output / "walk" / f"{number:04d}.png")
         write_png(files[-1], picture_grid(parts.flatten(0, 1), columns=parts.shape[1]))
+    for path in (output / "walk").glob("[0-9]*.png"):
+        if path not in files:  # Of a longer walk before.
+            path.unlink()
     with atomic_write(output / "walk.gif") as file:
         save_gif(files, file)
     logger.info("look at %s (frames in %s)", output / "walk.gif", output / "walk")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from figureground.core.errors import UserError
+from figureground.core.errors import NumericalError, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +31,7 @@ def choose_way(method: Any, config: DictConfig, check: Callable[[], None]) -> Wa
 
     Raises:
         UserError: It cannot segment, or cannot search, or there are no weights to compare by.
+        NumericalError: Later: the search met numbers that are not finite.
     """
     from figureground.core.protocols import Decomposer, Projector, Segmenter
 
@@ -64,6 +65,11 @@ def _search_way(method: Any, config: DictConfig, check: Callable[[], None]) -> W
 
     def report(step: int, distance: Tensor) -> None:
         check()
+        if not bool(distance.isfinite().all()):
+            raise NumericalError(
+                "the search met non-finite numbers; use an earlier checkpoint, or device=cpu if "
+                "half precision is to blame"
+            )
         logger.info(
             "step %d of %d: distance %.4f on average", step, config.steps, float(distance.mean())
         )
