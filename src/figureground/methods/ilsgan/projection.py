@@ -97,7 +97,8 @@ def search_styles(
         ]
         distance = compare(_draw(network, moved, noises).composite)
         loss = distance.sum() + _NOISE_WEIGHT * noise_correlation(maps)
-        gradients = torch.autograd.grad(loss, [*styles, *maps])
+        # Adam takes the same steps; half precision would lose gradients of means over pixels.
+        gradients = torch.autograd.grad(image[0].numel() * loss, [*styles, *maps])
         for parameter, gradient in zip([*styles, *maps], gradients, strict=True):
             parameter.grad = gradient
         optimizer.step()
