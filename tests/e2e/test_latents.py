@@ -17,6 +17,8 @@ from figureground.cli.predict import predict
 from figureground.core.checkpoint import VerifiedCheckpointIO
 from figureground.core.errors import ConfigError, NumericalError, UserError
 from figureground.core.method import Method
+from figureground.metrics import features
+from weights import digest_of, write_efficientnet
 
 Compose = Callable[..., DictConfig]
 VIEWS = "explore=[walk,interpolation,truncation,mixing]"
@@ -111,6 +113,17 @@ def test_pictures_are_decomposed_by_search(
         assert one.shape[:2] == (24, 40)
         if "mask" not in name and "overlay" not in name:  # Rounding moves them at borders alone.
             assert abs(one - two).max() <= 2
+
+
+def test_search_can_compare_by_features(
+    compose: Compose, drawing: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = write_efficientnet(tmp_path / "lite0.pth")
+    monkeypatch.setattr(features, "EFFICIENTNET_DIGEST", digest_of(weights)[:16])
+    given = [f"ckpt={drawing}", f"input={photos}/0.png", f"output={tmp_path}/out", "steps=2"]
+    given += ["distance=features", f"efficientnet={weights}"]
+    predict(compose(*given, config_name="predict"))
+    assert (tmp_path / "out/0_reconstruction.png").is_file()
 
 
 def test_search_is_for_methods_that_only_draw(
