@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from figureground.nn.efficientnet import EfficientNetLite0
 
@@ -24,3 +25,24 @@ def write_efficientnet(path: Path) -> Path:
         state[".".join([*parts, last])] = value
     torch.save(state, path)
     return path
+
+
+def fill_by_sines(network: nn.Module, table: dict[str, str]) -> None:
+    """The rule of golden/ilsgan/README.md; `table` leads from the authors' keys to ours."""
+    state = network.state_dict()
+    keys = sorted(key for key in table if not key.endswith("num_batches_tracked"))
+    for number, key in enumerate(keys):
+        tensor = state[table[key]]
+        j = torch.arange(tensor.numel(), dtype=torch.float64)
+        s = torch.sin(1.7 * number + 0.9 + (0.37 + 0.01 * (number % 7)) * j)
+        if key.endswith("running_var"):
+            s = 1 + 0.5 * s
+        elif key.endswith("weight_g"):
+            s = 1 + 0.2 * s
+        elif tensor.ndim >= 2:
+            s = s * (3 / tensor[0].numel()) ** 0.5
+        elif key.endswith(("running_mean", "bias")):
+            s = 0.1 * s
+        else:
+            s = 1 + 0.2 * s
+        tensor.copy_(s.view(tensor.shape))

@@ -170,6 +170,7 @@ class Run:
         self.checkpoints_dir = directory / "checkpoints"
         self.checkpoints = Checkpoints(str(self.checkpoints_dir), every, monitor=monitor)
         self.rows = Rows()
+        settings.setdefault("plugins", [VerifiedCheckpointIO()])
         self.trainer = Trainer(
             accelerator="cpu",
             logger=[self.rows, CsvLogger(str(directory / "csv"))],
@@ -181,7 +182,6 @@ class Run:
                 SignalGuard(),
                 self.checkpoints,
             ],
-            plugins=[VerifiedCheckpointIO()],
             max_epochs=-1,
             max_steps=-1,
             check_val_every_n_epoch=None,

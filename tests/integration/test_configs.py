@@ -142,3 +142,34 @@ def test_every_method_has_a_toy_recipe() -> None:
 def test_configs_hold_constructor_arguments_only() -> None:
     for path in (CONF / "method").glob("*.yaml"):
         assert "_target_" in yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [["method=ilsgan", "data=cub_drc"], ["method=ilsgan", "data=cub"], ["experiment=ilsgan-cub128"],
+     ["experiment=ilsgan-cub-dependent"]],
+)  # fmt: skip
+def test_ilsgan_trains_on_middle_squares_and_is_tested_on_boxes(
+    compose: Compose, choice: list[str]
+) -> None:
+    config = compose(*choice)
+    assert check(config, TrainSettings) == []
+    data = config.data
+    assert [data[split].crop for split in ("train", "val", "test")] == ["centre", "box", "box"]
+    assert {data[split].masks for split in ("train", "val", "test")} == {"soft"}
+    assert data.transform._target_.endswith("Stretch")
+    assert data.transform.interpolation == "bilinear"
+    side = 128 if "128" in choice[0] else 64
+    assert data.transform.resolution == data.resolution == config.method.resolution == side
+    assert (data.batch_size, config.iterations) == (32, 250_000)
+    assert config.method.style_mixing.probability == 0
+    assert (config.method.low_precision_blocks, config.method.truncation) == (4, 1.0)
+
+
+def test_recipe_of_birds_fits_both_ways_to_name_them(compose: Compose) -> None:
+    plain = compose("method=ilsgan", "data=cub_drc", "recipe=ilsgan-cub")
+    assert plain == compose("method=ilsgan", "data=cub_drc")
+    segmenter = compose("method=segmenter", "data=cub_drc")
+    assert segmenter.data.test.crop == "box"
+    assert (segmenter.iterations, segmenter.data.batch_size) == (6000, 64)
+    assert segmenter.method.augment == "color"

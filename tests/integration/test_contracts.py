@@ -12,7 +12,16 @@ from pytorch_lightning import Callback, Trainer
 from faults import METHODS, build_tiny, command, run
 from figureground.core.checkpoint import VerifiedCheckpointIO, load_method
 from figureground.core.method import Method
-from figureground.core.protocols import Decomposer, LayerGenerator, Redrawer, Segmenter
+from figureground.core.protocols import (
+    Decomposer,
+    LatentDecoder,
+    LayerGenerator,
+    LayerMixer,
+    Projector,
+    Redrawer,
+    Segmenter,
+    TruncatedDecoder,
+)
 
 KEYS = Path(__file__).parent / "state_dict_keys"
 
@@ -105,6 +114,9 @@ def test_capabilities_keep_their_promises(name: str) -> None:
     if isinstance(method, LayerGenerator):
         one, two = (method.sample(2, generator=torch.Generator().manual_seed(3)) for _ in "ab")
         assert torch.equal(one.composite, two.composite)
+    if isinstance(method, LatentDecoder):
+        latent = method.latent(2, generator=torch.Generator().manual_seed(3))
+        assert torch.equal(method.decode(latent).composite, method.decode(latent).composite)
     if isinstance(method, Redrawer):
         latent = method.recover_latent(batch.image)
         assert method.redraw(batch.image, latent).shape[:2] == latent.shape[:2]
@@ -115,7 +127,8 @@ def test_capabilities_keep_their_promises(name: str) -> None:
 
 
 def test_base_class_has_no_capability() -> None:
-    for protocol in (Segmenter, Decomposer, LayerGenerator, Redrawer):
+    drawing = (LayerGenerator, LatentDecoder, TruncatedDecoder, LayerMixer, Projector)
+    for protocol in (Segmenter, Decomposer, Redrawer, *drawing):
         for attribute in (n for n in vars(protocol) if not n.startswith("_")):
             assert not hasattr(Method, attribute)
 

@@ -26,6 +26,12 @@ from figureground.core.config import check
             ["data=svhn", "method.sprite_transform=color_morpho_tps"],
             "morphological works on single-channel pictures",
         ),
+        (
+            ["data=svhn", "method.empty_sprite=true"],
+            "num_clusters=10, but 10 sprites and the empty one are clusters of their own; use "
+            "method.metrics.clustering.num_clusters=11",
+        ),
+        (["data=clevr6", "method.empty_sprite=false"], "add empty_sprite=true"),
     ],
 )
 def test_options_are_refused_before_training(

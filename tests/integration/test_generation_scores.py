@@ -150,6 +150,25 @@ def test_path_length_is_measured_where_latents_are_told(tmp_path: Path, weights:
     assert found["ppl_efflite0"] > 0
 
 
+def test_path_length_of_a_method_that_tells_its_latents(weights: str) -> None:
+    method, _ = build_tiny("ilsgan")
+    found = [
+        scoring(weights, num_paths=3, batch_size=2)._walk(method.eval(), 7, list) for _ in "ab"
+    ]
+    assert found[0] == found[1]
+    assert math.isfinite(found[0]["ppl_efflite0"])
+    assert found[0]["ppl_efflite0"] > 0
+
+
+def test_maps_can_be_followed_to_the_pictures(weights: str) -> None:
+    network = features.EfficientNetFeatures(weights)
+    image = torch.rand(2, 3, 32, 32).requires_grad_()
+    followed = network.follow_maps(image)
+    torch.testing.assert_close(followed, network.extract_maps(image))
+    (gradient,) = torch.autograd.grad(followed[-1].sum(), image)
+    assert gradient.abs().sum() > 0
+
+
 @pytest.mark.parametrize("method", ["redo", "dti_sprites"])
 def test_methods_that_draw_are_scored(tmp_path: Path, weights: str, method: str) -> None:
     built, module = build_tiny(method)

@@ -44,7 +44,8 @@ class ClusterPages(Callback):
     For methods that sort pictures and take each apart into a background and one object; others are
     left alone. A page shows the averages of members and reconstructions, the members of least
     error and some drawn at random. `clusters.json` has their numbers and mean squared errors.
-    With several processes, pages show the first one's share.
+    Pages of an earlier test that have no part in this one are removed. With several processes,
+    pages show the first one's share.
 
     Args:
         directory: Where the files go.
@@ -86,6 +87,7 @@ class ClusterPages(Callback):
         for label, cluster in self._clusters.items():
             with atomic_write(self.directory / f"cluster{label + 1}.png") as file:
                 save_png(self._page(cluster), file)
+        self._remove_others()
         total = sum(cluster.count for cluster in self._clusters.values())
         numbers = {
             label + 1: {
@@ -97,6 +99,12 @@ class ClusterPages(Callback):
         }
         with atomic_write(self.directory / "clusters.json", "w") as file:
             json.dump(numbers, file, indent=2)
+
+    def _remove_others(self) -> None:
+        for path in self.directory.glob("cluster*.png"):
+            number = path.stem.removeprefix("cluster")
+            if number.isdecimal() and int(number) - 1 not in self._clusters:
+                path.unlink(missing_ok=True)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """As for a test, if it is no part of training."""

@@ -1,4 +1,4 @@
-"""`generate`: new layered pictures, redraws of given ones, and swaps between two."""
+"""`generate`: new layered pictures, views of latents, redraws of given ones, swaps between two."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from figureground.cli import run
 from figureground.cli.check import check_job
+from figureground.cli.exploring import explore, require_latents
 from figureground.cli.inference import find_pictures, load, require_readable, write_png
 from figureground.core.errors import UserError
 
@@ -31,7 +32,9 @@ def main() -> None:
 
 
 def generate(config: DictConfig) -> None:
-    """Write what was asked for below `output`: `count` samples, `input` redrawn, `swap` swapped.
+    """Write what was asked for below `output`.
+
+    `count` samples, views of latents (`explore`), `input` redrawn, `swap` swapped.
 
     Sample i depends on (seed, i) alone, so an interrupted run is simply started again. Samples of
     another seed or checkpoint are refused unless `overwrite=true`, which removes them.
@@ -39,16 +42,22 @@ def generate(config: DictConfig) -> None:
     check_job(config)
     from figureground.core.protocols import LayerGenerator, Redrawer
 
-    if not config.count and config.input is None and config.swap is None:
-        raise UserError("nothing to do; give count=50, input=my_photos or swap=[a.jpg,b.jpg]")
+    if not (config.count or config.explore or config.input is not None or config.swap is not None):
+        raise UserError(
+            "nothing to do; give count=50, explore=[walk], input=my_photos or swap=[a.jpg,b.jpg]"
+        )
     method = load(config.ckpt, config.device)
     output = Path(config.output)
+    if config.explore:
+        require_latents(method, list(config.explore))  # Before samples are drawn for hours.
     if config.count:
         if not isinstance(method, LayerGenerator):
             raise UserError(
                 f"{type(method).__name__} cannot draw pictures; use predict to segment given ones"
             )
         (_sample if config.format == "png" else _write_shards)(method, output, config)
+    if config.explore:
+        explore(method, output, config)
     if config.input is not None or config.swap is not None:
         if not isinstance(method, Redrawer):
             raise UserError(f"{type(method).__name__} cannot redraw given pictures; use count=...")

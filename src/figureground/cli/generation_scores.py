@@ -46,6 +46,7 @@ from figureground.metrics.information import (
     flatten_layers,
     pair_layers,
 )
+from figureground.nn.paths import slerp
 
 logger = logging.getLogger(__name__)
 
@@ -215,7 +216,7 @@ class GenerationScoring:
             one, other = (method.latent(count, generator=generator) for _ in range(2))
             place = torch.rand(count, 1, generator=generator).to(one)
             maps = [
-                network.extract_maps(method.decode(_slerp(one, other, place + step)).composite)
+                network.extract_maps(method.decode(slerp(one, other, place + step)).composite)
                 for step in (0, _STEP)
             ]
             metric.update(squared_distance(*maps).cpu())
@@ -349,13 +350,6 @@ def _draw(method: Any, count: int, batch_size: int, seed: int, check: Check) -> 
                 "checkpoint"
             )
         yield layers
-
-
-def _slerp(one: Tensor, other: Tensor, share: Tensor) -> Tensor:
-    """Between latents (B, D) along the great circle, scaled alike; `share` (B, 1) in [0, 1]."""
-    cosine = F.cosine_similarity(one, other, dim=1, eps=1e-8).unsqueeze(1).clamp(-1, 1)
-    angle = cosine.acos().clamp(min=1e-4)
-    return (torch.sin((1 - share) * angle) * one + torch.sin(share * angle) * other) / angle.sin()
 
 
 def _to_cpu(features: Features) -> Features:

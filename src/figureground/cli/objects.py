@@ -56,8 +56,8 @@ def write(found: Found, number: int, size: tuple[int, int], stem: Path) -> None:
         stem: Path without ending that names begin with.
     """
     from figureground.core.io import atomic_write
-    from figureground.data.pictures import enlarge, enlarge_labels
-    from figureground.viz.grids import save_labels, to_uint8
+    from figureground.data.pictures import enlarge_labels
+    from figureground.viz.grids import save_labels
     from figureground.viz.overlays import label_colors
 
     instances = enlarge_labels(found.maps.found[number], size)
@@ -67,8 +67,7 @@ def write(found: Found, number: int, size: tuple[int, int], stem: Path) -> None:
             save_labels(labels, label_colors(), file)
     order = None
     if found.layers is not None:
-        picture = enlarge(found.layers.composite[number : number + 1].float(), size)[0]
-        write_png(stem.with_name(f"{stem.name}_reconstruction.png"), to_uint8(picture))
+        write_reconstruction(found.layers, number, size, stem)
         if found.layers.order is not None:
             order = found.layers.order[number].tolist()
     facts = None if found.facts is None else found.facts[number]
@@ -76,6 +75,15 @@ def write(found: Found, number: int, size: tuple[int, int], stem: Path) -> None:
     described = {"width": size[1], "height": size[0], **listed}
     with atomic_write(stem.with_name(f"{stem.name}_objects.json"), "w") as file:
         json.dump(described, file, indent=2)
+
+
+def write_reconstruction(layers: Layers, number: int, size: tuple[int, int], stem: Path) -> None:
+    """Write what the layers of picture `number` give together, at `size` = (H, W); see `write`."""
+    from figureground.data.pictures import enlarge
+    from figureground.viz.grids import to_uint8
+
+    picture = enlarge(layers.composite[number : number + 1].float(), size)[0]
+    write_png(stem.with_name(f"{stem.name}_reconstruction.png"), to_uint8(picture))
 
 
 def list_objects(

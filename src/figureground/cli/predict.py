@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 from figureground.cli import objects, run
 from figureground.cli.check import check_job
 from figureground.cli.inference import find_pictures, load, require_readable, write_png
-from figureground.core.errors import UserError
 
 if TYPE_CHECKING:
+    from figureground.cli.projecting import Way
     from figureground.core.types import Layers
     from figureground.data.samples import Pixels
 
@@ -33,10 +33,11 @@ def predict(config: DictConfig) -> None:
     For `a/b.jpg`: `a/b_mask.png`, `a/b_overlay.png`, one `a/b_layer<l>.png` per layer of a method
     that can decompose, and what `objects.write` says of a method that finds objects; also
     `contact_sheet.png`. Pictures whose mask exists are passed over unless `overwrite=true`, so an
-    interrupted run is simply started again.
+    interrupted run is simply started again. With `steps`, layers are those of the nearest pictures
+    that the method can draw, and `a/b_reconstruction.png` shows these.
     """
     check_job(config)
-    from figureground.core.protocols import Segmenter
+    from figureground.cli.projecting import choose_way
     from figureground.core.signals import watching
 
     pictures = require_readable(find_pictures(config.input), config.on_error == "skip")
@@ -48,15 +49,13 @@ def predict(config: DictConfig) -> None:
     ]
     with watching() as stop:
         method = load(config.ckpt, config.device)
-        if not isinstance(method, Segmenter):
-            raise UserError(
-                f"{type(method).__name__} cannot segment; train a segmenter on its samples: "
-                "python src/train.py method=segmenter pairs=saved"
-            )
+        divide = choose_way(method, config, stop.check)
         for first in range(0, len(todo), config.batch_size):
             stop.check()
             batch = todo[first : first + config.batch_size]
-            _predict_batch(method, batch, output, config)
+            if config.steps:
+                logger.info("pictures %d to %d of %d", first + 1, first + len(batch), len(todo))
+            _predict_batch(method, batch, output, config, divide)
     _write_sheet(pictures[:_SHEET_ROWS], output)
     logger.info("%d pictures segmented (%d were there). Look at:\n  %s",
                 len(todo), len(pictures) - len(todo), output / "contact_sheet.png")  # fmt: skip
@@ -68,12 +67,15 @@ def _results(output: Path, name: Path) -> dict[str, Path]:
 
 
 def _predict_batch(
-    method: Any, batch: list[tuple[Path, Path]], output: Path, config: DictConfig
+    method: Any,
+    batch: list[tuple[Path, Path]],
+    output: Path,
+    config: DictConfig,
+    divide: Way,
 ) -> None:
     import numpy as np
     import torch
 
-    from figureground.core.protocols import Decomposer
     from figureground.data.datamodule import to_float
     from figureground.data.pictures import enlarge, stretch
     from figureground.data.reading import read_image
@@ -83,8 +85,7 @@ def _predict_batch(
     squares = to_float(np.stack([stretch(image, method.resolution) for image in images]))
     with torch.inference_mode():
         squares = squares.to(method.device)
-        probabilities = method.segment(squares).float()
-        layers = method.decompose(squares) if isinstance(method, Decomposer) else None
+        probabilities, layers = divide(squares)
         found = objects.find(method, squares, layers) if config.objects else None
     for number, ((_, name), image) in enumerate(zip(batch, images, strict=True)):
         size = (image.shape[0], image.shape[1])
@@ -92,6 +93,8 @@ def _predict_batch(
         mask = own.max(dim=0).indices.to(torch.uint8).cpu().numpy()
         if layers is not None and config.layers:
             _write_layers(layers, number, image, output / name)
+        if config.steps and layers is not None:
+            objects.write_reconstruction(layers, number, size, output / name)
         if found is not None:
             objects.write(found, number, size, output / name)
         paths = _results(output, name)

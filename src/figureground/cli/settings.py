@@ -72,6 +72,9 @@ class PredictSettings(Settings):
     device: str = "auto"
     layers: bool = True
     objects: bool = True
+    steps: Count = 0
+    distance: Literal["pixels", "features"] = "pixels"
+    efficientnet: str | None = None
     on_error: Literal["raise", "skip"] = "raise"
 
 
@@ -85,6 +88,9 @@ class GenerateSettings(Settings):
     input: str | Sequence[str] | None = None
     swap: Sequence[str] | None = None
     columns: PositiveInt = 1
+    explore: Sequence[Literal["walk", "interpolation", "truncation", "mixing"]] = ()
+    rows: PositiveInt = 1
+    frames: Annotated[int, Bounds(2, 10_000)] = 2
     format: Literal["png", "shards"] = "png"
     shard_size: PositiveInt = 1
     layers: bool = True

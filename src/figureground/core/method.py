@@ -19,6 +19,7 @@ from figureground import __version__
 from figureground.core.checkpoint import check_fits
 from figureground.core.errors import DataError, NumericalError
 from figureground.core.protocols import Clusterer, ObjectFinder, Segmenter
+from figureground.core.scaling import unscale, without_scaler
 from figureground.core.types import Batch
 
 CHECKPOINT_FORMAT = 1
@@ -130,6 +131,7 @@ class Method(LightningModule, ABC):
     ) -> bool:
         """Step down `loss`: zero gradients, backward, clip, step every optimizer.
 
+        An optimizer that is named more than once steps as often, down the same gradient.
         A non-finite loss or gradient leaves the weights alone and is counted under `player`;
         running statistics that it made non-finite go back to what they were before the batch.
 
@@ -151,25 +153,41 @@ class Method(LightningModule, ABC):
         moved = [p for o in optimizers for group in o.param_groups for p in group["params"]]
         gradients = [p.grad for p in moved if p.grad is not None]
         total = loss.detach().float()
-        # A gradient scaler (16-mixed) meets overflow by itself and skips the step.
-        if getattr(self.trainer.precision_plugin, "scaler", None) is None and gradients:
+        plugin = self.trainer.precision_plugin
+        is_scaled = getattr(plugin, "scaler", None) is not None
+        if gradients and not is_scaled:
             total = total + get_total_norm(gradients)
-        if not self.trainer.strategy.reduce_boolean_decision(bool(total.isfinite()), all=True):
+        if not self._agree(total):
             self._skip(player, optimizers)
             return False
         self.skipped[player] = 0
+        if gradients and is_scaled:
+            unscale(plugin, optimizers)
+            # Overflow is how a scaler finds its scale, so it does not count as skipped.
+            if not self._agree(get_total_norm(gradients)):
+                self._undo(optimizers)
+                return False
         if clip is not None:
             clip_grad_norm_(moved, clip)
-        for optimizer in optimizers:
-            optimizer.step()
+        with without_scaler(plugin):
+            for optimizer in optimizers:
+                optimizer.step()
         return True
 
-    def _skip(self, player: str, optimizers: tuple[Optimizer, ...]) -> None:
+    def _agree(self, value: Tensor) -> bool:
+        """Whether `value` is finite on all processes."""
+        decide = self.trainer.strategy.reduce_boolean_decision
+        return bool(decide(bool(value.isfinite()), all=True))
+
+    def _undo(self, optimizers: tuple[Optimizer, ...]) -> None:
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         for buffer, before in self._last_statistics:
             if not buffer.isfinite().all():
                 buffer.copy_(before)
+
+    def _skip(self, player: str, optimizers: tuple[Optimizer, ...]) -> None:
+        self._undo(optimizers)
         self.skipped[player] += 1
         self.log(f"train/skipped/{player}", float(self.skipped[player]))
         if self.skipped[player] >= self.patience:

@@ -6,7 +6,7 @@ function. The base class `Method` must never define one of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -111,6 +111,50 @@ class LatentDecoder(Protocol):
 
     def decode(self, latent: Tensor) -> Layers:
         """The pictures of `latent` (B, D); equal latents give equal pictures."""
+        ...
+
+
+@runtime_checkable
+class TruncatedDecoder(Protocol):
+    """Trades variety for likeliness: draws nearer to the mean picture."""
+
+    def decode_truncated(self, latent: Tensor, truncation: float) -> Layers:
+        """As `LatentDecoder.decode`, at `truncation` times the distance from the mean."""
+        ...
+
+
+@runtime_checkable
+class LayerMixer(Protocol):
+    """Draws each layer from a latent of its own."""
+
+    def decode_layers(self, latent: Tensor) -> Layers:
+        """The pictures whose layers come from `latent` (B, L, D), back to front."""
+        ...
+
+
+@runtime_checkable
+class Projector(Protocol):
+    """Searches the picture it could have drawn that comes nearest to a given one."""
+
+    def project(
+        self,
+        image: Tensor,
+        *,
+        steps: int,
+        generator: torch.Generator | None = None,
+        features: Callable[[Tensor], list[Tensor]] | None = None,
+        report: Callable[[int, Tensor], object] | None = None,
+    ) -> Layers:
+        """Layers that come near to `image` (B, 3, H, W) when put together.
+
+        Args:
+            image: In [-1, 1].
+            steps: Of the search.
+            generator: Source of its random numbers; equal ones give equal layers.
+            features: Differentiable maps (B, C, h, w) of several depths that pictures are compared
+                by; None compares pixels.
+            report: Called with the steps done and the distances (B,) now and then.
+        """
         ...
 
 

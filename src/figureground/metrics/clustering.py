@@ -27,6 +27,7 @@ class ClusteringScores(Metric):
 
     def __init__(self, num_clusters: PositiveInt, num_classes: PositiveInt) -> None:
         super().__init__()
+        self.num_clusters = num_clusters
         self.add_state(
             "confusion",
             torch.zeros(num_classes, num_clusters, dtype=torch.long),

@@ -147,6 +147,10 @@ class EfficientNetFeatures(nn.Module):
     @torch.no_grad()
     def extract_maps(self, image: Tensor) -> list[Tensor]:
         """Maps (B, C, H, W) of four depths, finest first, of `image` (B, 3, H, W) in [-1, 1]."""
+        return self.follow_maps(image)
+
+    def follow_maps(self, image: Tensor) -> list[Tensor]:
+        """The same with gradients of `image`."""
         # Not rounded to bytes: near pictures would be the same.
         maps, _ = self.network.describe((127.5 * image + 0.5) / 128)
         return [maps[depth] for depth in _DEPTHS]

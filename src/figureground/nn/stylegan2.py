@@ -20,7 +20,7 @@ from figureground.core.errors import CheckpointError
 from figureground.nn.equalized import EqualizedConv2d
 from figureground.nn.modulation import NoiseMode, SynthesisLayer, ToImage
 from figureground.nn.precision import widen
-from figureground.nn.resample import fir_kernel, fir_upsample
+from figureground.nn.resample import fir_kernel, fir_taps, fir_upsample
 from figureground.nn.style_mapping import MappingNetwork, draw_mixing_cutoff, mix_styles
 
 __all__ = [
@@ -95,7 +95,7 @@ class SynthesisBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.has_skip = has_skip and in_channels is not None
-        self.register_buffer("resample_filter", fir_kernel(), persistent=False)
+        self.register_buffer("resample_filter", fir_taps(), persistent=False)
         if in_channels is None:
             self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
         else:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from figureground.nn.equalized import EqualizedConv2d, EqualizedLinear
 from figureground.nn.precision import widen
-from figureground.nn.resample import fir_downsample, fir_kernel
+from figureground.nn.resample import fir_downsample, fir_taps
 from figureground.nn.style_mapping import MappingNetwork
 from figureground.nn.stylegan2 import (
     LowPrecision,
@@ -83,7 +83,7 @@ class DiscriminatorBlock(nn.Module):
         clamp: float | None,
     ) -> None:
         super().__init__()
-        self.register_buffer("resample_filter", fir_kernel(), persistent=False)
+        self.register_buffer("resample_filter", fir_taps(), persistent=False)
         self.passes_image = architecture == "skip"
         self.fromrgb = (
             None

@@ -93,8 +93,10 @@ class Case:
     def load(self, state: dict[str, Tensor]) -> None:
         missing, unexpected = self.method.load_state_dict(self.convert(state), strict=False)
         assert not unexpected
-        ours = ("has_begun", "references", "usage.chosen", "model.sprites.background")
+        ours = ("has_begun", "references", "trained_until", "usage.chosen",
+                "model.sprites.background")  # fmt: skip
         assert all(key in ours for key in missing), missing
+        self.method.trained_until.fill_(self.iteration)
 
     def train_scene(self, monkeypatch: pytest.MonkeyPatch, iteration: int) -> Any:
         noise = self.tensors["train.noise"] * 2 - 1
@@ -131,7 +133,7 @@ def _pick(labels: Tensor, index: tuple[Tensor, Tensor]) -> Tensor:
 def test_scene_matches(case: Case) -> None:
     method, tensors = case.method.eval(), case.tensors
     image = tensors["input"]
-    scene = method.model(image)
+    scene = method.model.explain(image)
     if method.num_layers > 1:
         assert_close(scene.occlusion, tensors["eval.occ_grid"].permute(2, 0, 1), **CLOSE)
     if case.greedy:
@@ -242,12 +244,90 @@ def test_files_are_converted_and_explain_alike(
     )
     convert(config)
     method = load_method(str(output))
+    assert int(method.trained_until) == torch.iinfo(torch.int64).max
     image = case.tensors["input"]
     with torch.no_grad():
         theirs = case.method.eval().analyze(image * 2 - 1)
         mine = method.analyze(image * 2 - 1)
     assert torch.equal(mine.choice, theirs.choice)
     assert_close(mine.composite(), theirs.composite())
+
+
+@pytest.fixture
+def multi(golden: Callable[[str], Path]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Options and weights of a model of theirs."""
+    folder = golden("dti_sprites")
+    settings = json.loads((folder / "cases.json").read_text())["multi"]
+    return settings["model"], take(read(folder, "multi"), "sd.")
+
+
+def save(file: Path, options: dict[str, Any], state: dict[str, Tensor]) -> Path:
+    torch.save({"model_kwargs": options, "model_state": state}, file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, {"clamp": "soft", "clamp_slope": 0.01, "hidden_layers": 2, "hidden_width": 16}),
+        ({"use_clamp": "soft0.1"}, {"clamp": "soft", "clamp_slope": 0.1}),
+        ({"use_clamp": "clamp"}, {"clamp": "hard"}),
+        ({"use_clamp": "diff"}, {"clamp": "straight"}),
+        ({"use_clamp": None}, {"clamp": "none"}),
+        ({"n_hidden_layers": 1, "pred_occlusion": False}, {"hidden_layers": 1}),
+        ({"n_hidden_layers": 1, "n_linear_layers": 1}, {"hidden_layers": 1}),
+        ({"norm_layer": "bn", "pred_occlusion": False}, {"occlusion": "fixed"}),
+        ({"transformation_sequence_bkg": "id"}, {"background_transform": "identity"}),
+        # The penalty has no part in their exhaustive search.
+        ({"estimate_minimum": False}, {"selection": "exhaustive", "empty_penalty": 0.0}),
+        ({"add_empty_sprite": False}, {"empty_sprite": False, "empty_penalty": 0.0}),
+    ],
+)
+def test_options_are_converted_by_what_they_compute(
+    tmp_path: Path, multi: Any, changes: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    options, state = multi
+    found = convert_checkpoint(save(tmp_path / "model.pkl", options | changes, state)).options
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_what_a_file_leaves_out_is_their_default(tmp_path: Path, multi: Any) -> None:
+    options, state = multi
+    for name in ("inject_noise", "greedy_algo_iter", "lambda_empty_sprite", "encoder_name"):
+        del options[name]
+    found = convert_checkpoint(save(tmp_path / "model.pkl", options, state)).options
+    named = ("mask_noise", "greedy_sweeps", "empty_penalty", "encoder", "grid_size", "kernel_size")
+    assert [found[name] for name in named] == [0.0, 1, 0.0, "resnet20", 4, 3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"use_clamp": "sigmoid"}, "use_clamp=sigmoid"),
+        ({"padding_mode": "reflection"}, "padding_mode=reflection"),
+        ({"norm_layer": "batch_norm"}, "norm_layer=batch_norm"),
+        ({"n_linear_layers": 1}, "n_linear_layers=1"),
+        ({"n_hidden_layers": 3}, "n_linear_layers=2"),
+        ({"with_pool": False}, "with_pool=False"),
+    ],
+)
+def test_options_that_ours_cannot_compute_are_refused(
+    tmp_path: Path, multi: Any, changes: dict[str, Any], named: str
+) -> None:
+    options, state = multi
+    file = save(tmp_path / "model.pkl", options | changes, state)
+    with pytest.raises(CheckpointError, match=f"^{named} in the file's model_kwargs cannot"):
+        convert_checkpoint(file)
+
+
+def test_files_from_before_the_end_of_a_curriculum_are_refused(tmp_path: Path, multi: Any) -> None:
+    options, state = multi
+    key = "sprite_transformers.1.tsf_sequences.0.activations"
+    state[key] = torch.tensor([True, False])
+    with pytest.raises(CheckpointError, match=r"saved before its curriculum had ended"):
+        convert_checkpoint(save(tmp_path / "model.pkl", options, state))
+    state[key] = torch.tensor([False])  # Of another length: all are.
+    convert_checkpoint(save(tmp_path / "model.pkl", options, state))
 
 
 def test_foreign_files_are_refused(tmp_path: Path) -> None:

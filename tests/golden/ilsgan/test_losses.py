@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.testing import assert_close
 
 from figureground.methods.ilsgan.densities import LayerDensity
@@ -23,6 +23,7 @@ from figureground.methods.ilsgan.independence import (
 from figureground.methods.ilsgan.losses import mask_binarity, mask_shortage
 from figureground.methods.ilsgan.perturbation import LayeredPicture, Perturbation
 from figureground.methods.ilsgan.schedules import average_decay
+from weights import fill_by_sines
 
 Golden = Callable[[str], Path]
 
@@ -116,24 +117,6 @@ def test_decay_of_the_average_matches(golden: Golden) -> None:
         assert average_decay(int(seen), 32, 10_000) == expected
 
 
-def fill(keys: dict[str, str], network: nn.Module) -> None:
-    """Fill `network` by the stored rule, walking its weights in the order of the authors' keys."""
-    state = network.state_dict()
-    for number, theirs in enumerate(sorted(keys)):
-        tensor = state[keys[theirs]]
-        j = torch.arange(tensor.numel(), dtype=torch.float64)
-        wave = torch.sin(1.7 * number + 0.9 + (0.37 + 0.01 * (number % 7)) * j)
-        if theirs.endswith("running_var"):
-            wave = 1 + 0.5 * wave
-        elif tensor.ndim >= 2:
-            wave = wave * (3 / tensor[0].numel()) ** 0.5
-        elif theirs.endswith(("running_mean", "bias")):
-            wave = 0.1 * wave
-        else:
-            wave = 1 + 0.2 * wave
-        tensor.copy_(wave.view_as(tensor))
-
-
 def their_name(key: str, scale: str) -> str:
     key = re.sub(r"(conv|norm)_([ab])", lambda m: m[1] + str("ab".index(m[2]) + 1), key)
     key = re.sub(r"^(down|up)\.(\d)", lambda m: f"{m[1]}{int(m[2]) + 1}", key)
@@ -147,7 +130,7 @@ def test_densities_match(golden: Golden, family: str, scale: str) -> None:
     density = LayerDensity().eval()
     assert sum(p.numel() for p in density.parameters()) == 6_323_014
     keys = [k for k in density.state_dict() if not k.endswith("num_batches_tracked")]
-    fill({their_name(key, scale): key for key in keys}, density)
+    fill_by_sines(density, {their_name(key, scale): key for key in keys})
     with torch.no_grad():
         mean, log_scale = density(tensors["in.x"])
     close = {"rtol": 1e-4, "atol": 2e-5}

@@ -15,28 +15,10 @@ from torch.testing import assert_close
 from figureground.methods.segmenter.convert import Style, convert_network, name_table
 from figureground.methods.segmenter.losses import binary_entropy
 from figureground.nn.unet import UNet, unet_widths
+from weights import fill_by_sines
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 Golden = Callable[[str], Path]
-
-
-def fill_by_sines(network: nn.Module, table: dict[str, str]) -> None:
-    """The rule of golden/ilsgan/README.md; `table` leads from the authors' keys to ours."""
-    state = network.state_dict()
-    keys = sorted(key for key in table if not key.endswith("num_batches_tracked"))
-    for number, key in enumerate(keys):
-        tensor = state[table[key]]
-        j = torch.arange(tensor.numel(), dtype=torch.float64)
-        s = torch.sin(1.7 * number + 0.9 + (0.37 + 0.01 * (number % 7)) * j)
-        if key.endswith("running_var"):
-            s = 1 + 0.5 * s
-        elif tensor.ndim >= 2:
-            s = s * (3 / tensor[0].numel()) ** 0.5
-        elif key.endswith(("running_mean", "bias")):
-            s = 0.1 * s
-        else:
-            s = 1 + 0.2 * s
-        tensor.copy_(s.view(tensor.shape))
 
 
 def fill_by_hash(network: nn.Module, table: dict[str, str], seed: int = 0) -> None:

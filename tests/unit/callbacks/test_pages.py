@@ -59,6 +59,7 @@ def test_every_grid_becomes_a_gif_of_ten_seconds(tmp_path: Path) -> None:
     assert np.abs(shown[0][0].astype(int) - small).mean() < 10
     rows = read_rows(tmp_path / "csv/metrics.csv")
     assert any("train/selection_change/sweep2" in row for row in rows)
+    assert not any("train/selection_change/sweep1" in row for row in rows)
     assert part.method.picture_titles()["scenes"][-1] == "layer 2"
 
 
@@ -105,6 +106,9 @@ def test_each_cluster_has_a_page(tmp_path: Path, stage: str) -> None:
     pages = ClusterPages(str(tmp_path / "clusters"), num_members=2)
     part = start(tmp_path, pages, make=one_layer).start()
     assert not (tmp_path / "clusters").exists()
+    (tmp_path / "clusters").mkdir()
+    for name in ("cluster12.png", "clustered.jpg"):  # A page of an earlier test, and no page.
+        (tmp_path / "clusters" / name).write_text("old")
     getattr(part.trainer, stage)(part.method, part.data, verbose=False)
     numbers = json.loads((tmp_path / "clusters/clusters.json").read_text())
     assert sum(each["count"] for each in numbers.values()) == 8
@@ -112,6 +116,7 @@ def test_each_cluster_has_a_page(tmp_path: Path, stage: str) -> None:
     assert {path.stem for path in (tmp_path / "clusters").glob("*.png")} == {
         f"cluster{number}" for number in numbers
     }
+    assert (tmp_path / "clusters/clustered.jpg").is_file()
 
 
 def test_no_pages_for_scenes_and_for_what_sorts_nothing(tmp_path: Path) -> None:

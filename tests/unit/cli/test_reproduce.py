@@ -326,7 +326,7 @@ def test_published_numbers_of_the_chains() -> None:
         assert list(steps) == ["train", "choose", "sample", "segment", "test", "information"]
         assert steps["sample"]["options"]["ckpt"] == "{choose:least fid*}"
         assert steps["sample"]["options"]["count"] == 10_000
-        assert steps["segment"]["options"]["recipe"] == "segmenter-cub"
+        assert steps["segment"]["options"]["recipe"] == "segmenter-cub_drc"
         assert steps["information"]["options"]["metrics"] == "information_published"
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import Run
 from torch import Tensor
 from torch.testing import assert_close
 
+from faults import build_tiny
+from figureground.core.errors import UserError
 from figureground.core.types import Batch
 from figureground.methods.dti_sprites import DTISprites
 from figureground.methods.dti_sprites.composition import (
@@ -27,7 +31,14 @@ from figureground.methods.dti_sprites.reassignment import replace_sprites
 from figureground.methods.dti_sprites.selection import indecision, lack_of_use, occupancy
 from figureground.methods.dti_sprites.shadows import Shadows
 from figureground.methods.dti_sprites.sprites import SpriteBank
-from figureground.methods.dti_sprites.transforms import Perceptrons, parse_sequence, soft_clamp
+from figureground.methods.dti_sprites.transforms import (
+    Perceptrons,
+    TransformGroup,
+    parse_sequence,
+    soft_clamp,
+)
+from figureground.methods.dti_sprites.usage import SpriteUsage
+from figureground.metrics.clustering import ClusteringScores
 
 TINY: dict[str, Any] = {
     "resolution": 20, "num_sprites": 3, "encoder": "default", "hidden_width": 8,
@@ -84,6 +95,17 @@ def test_greedy_search_equals_composing_every_candidate(sweeps: int) -> None:
     assert len(changes) <= sweeps
 
 
+def test_changes_are_logged_between_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = DTISprites(**TINY, selection="greedy", greedy_sweeps=4)
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(method, "log", lambda name, value: logged.update({name: value}))
+    method._log_changes([])
+    assert logged == {}
+    method._log_changes([1.0, 0.25, 0.0])
+    name = "train/selection_change/sweep"
+    assert logged == {f"{name}2": 0.25, f"{name}3": 0.0, f"{name}4": 0.0}
+
+
 def test_shares_of_changes_join_over_pictures() -> None:
     assert join_changes([(3, [1.0, 0.0]), (1, [1.0, 0.4, 0.2, 0.0])]) == [1.0, 0.1, 0.05, 0.0]
 
@@ -137,11 +159,32 @@ def test_depths_give_orders_without_circles() -> None:
         ({"num_layers": 3, "num_sprites": 19}, "selection=exhaustive would try 6859 combinations"),
         ({"selection": "greedy", "num_backgrounds": 2}, "knows one background"),
         ({"selection": "predicted"}, "balances usage by frequency_penalty, got reassign_every=100"),
+        (
+            {"empty_penalty": 0.1, "selection": "greedy"},
+            "add empty_sprite=true or use empty_penalty=0",
+        ),
+        (
+            {"empty_penalty": 0.1, "empty_sprite": True},
+            "has no part in selection=exhaustive; use selection=greedy or empty_penalty=0",
+        ),
         ({"shadows": True, "num_backgrounds": 0}, "needs a background to fall on"),
         ({"binary_penalty": 0.1}, "use selection=predicted or leave them at 0"),
         ({"sprite_size": [8, 8]}, "layer_transform must place sprites"),
         ({"sprite_size": [8]}, "expected height and width"),
         ({"sprite_size": [8, 8], "layer_transform": "color"}, "layer_transform must place sprites"),
+        (
+            {"sprite_size": [8, 8], "layer_transform": "color_pos", "layer_milestones": [5]},
+            "from the first iteration on, but color_pos with layer_milestones=[5] does so after "
+            "iteration 5 only",
+        ),
+        (
+            {
+                "sprite_size": [8, 8],
+                "layer_transform": "identity_color_affine_position",
+                "layer_milestones": [0, 3, 4],
+            },
+            "does so after iteration 3 only",
+        ),
         ({"background_transform": "morphological"}, "works on single-channel pictures"),
         ({"layer_milestones": [5]}, "names 1 transformations, but identity has 0"),
         ({"sprite_milestones": [10, 20]}, "names 2 transformations, but color_affine has 1"),
@@ -158,6 +201,29 @@ def test_options_that_cannot_work_are_refused(options: dict[str, Any], fragment:
         DTISprites(**(TINY | options))
 
 
+def test_the_empty_sprite_is_a_cluster_in_the_scores() -> None:
+    options = TINY | {"empty_sprite": True}
+    with pytest.raises(ValueError, match=r"3 sprites and the empty one .*num_clusters=4"):
+        DTISprites(**options, metrics={"clustering": ClusteringScores(3, 2)})
+    method = DTISprites(**options, metrics={"clustering": ClusteringScores(4, 2)}).eval()
+    with torch.no_grad():
+        method.model.sprites.background.fill_(0.5)
+    image = torch.zeros(2, 3, 20, 20)
+    assert method.cluster(image).tolist() == [3, 3]
+    method.validation_step(Batch(image, ("a", "b"), label=torch.tensor([0, 1])), 0)
+    assert float(method._scores["val/clustering"].compute()["clusters"]) == 1
+
+
+def test_small_sprites_are_placed_from_the_first_iteration_on() -> None:
+    for sequence, milestones in (("color_position", [0]), ("position_color", [5])):
+        method = DTISprites(
+            **TINY, sprite_size=[8, 8], layer_transform=sequence, layer_milestones=milestones
+        )
+        image = torch.rand(2, 3, 20, 20)
+        assert method.model(image, 1).composite().shape == image.shape
+        assert method.analyze(image).composite().shape == image.shape
+
+
 def test_short_names_are_known() -> None:
     assert DTISprites(**(TINY | {"sprite_size": [8, 8], "layer_transform": "col_pos"})) is not None
     assert parse_sequence("col_homography_thinplatespline") == ["color", "projective", "tps"]
@@ -166,6 +232,16 @@ def test_short_names_are_known() -> None:
 def test_soft_clamp_keeps_a_slope() -> None:
     x = torch.tensor([-1.0, 0.5, 3.0])
     assert_close(soft_clamp(x), torch.tensor([-0.01, 0.5, 1.02]))
+
+
+@pytest.mark.parametrize(("clamp", "bright"), [("soft", 1.025), ("hard", 1.0), ("none", 1.5)])
+def test_changed_colors_are_clamped_as_parameters_are(clamp: Any, bright: float) -> None:
+    bank = SpriteBank(1, (4, 4), 0, (4, 4), clamp=clamp, slope=0.05)
+    group = TransformGroup("color", 1, 2, (4, 4), clamp=bank.clamp)
+    brighter = torch.tensor([[0, 0.5] * 3])
+    assert_close(group(torch.ones(1, 3, 4, 4), {0: brighter}), torch.full((1, 3, 4, 4), bright))
+    method = DTISprites(**TINY, clamp=clamp)
+    assert method.model.sprite_group.clamp is method.model.sprites.clamp
 
 
 @pytest.mark.parametrize(
@@ -191,7 +267,7 @@ def test_unused_sprites_take_over_everything_of_the_most_used(
 ) -> None:
     method = DTISprites(**TINY, reassign_threshold=0.1)
     optimizers = method.configure_optimizers()
-    method.model(torch.rand(4, 3, 20, 20)).composite().sum().backward()
+    method.model(torch.rand(4, 3, 20, 20), 1).composite().sum().backward()
     for optimizer in optimizers:
         optimizer.step()
     logged: dict[str, float] = {}
@@ -267,7 +343,7 @@ def test_predicted_choices_are_drawn_in_training_and_fixed_after() -> None:
     assert_close(scene.probabilities, torch.full((2, 16, 4), 0.25))
     assert len(scene.choice.unique()) > 1
     model.eval()
-    assert (model(image).choice == 0).all()  # The first of equals.
+    assert (model.explain(image).choice == 0).all()  # The first of equals.
     scene.composite().square().mean().backward()
     moved = [p.grad is not None and bool(p.grad.any()) for p in model.selector.parameters()]  # type: ignore[union-attr]
     assert any(moved)
@@ -336,7 +412,7 @@ def test_shadows_are_learned_with_the_rest() -> None:
     assert {id(p) for p in method.model.shadows.parameters()} <= owned  # type: ignore[union-attr]
     image = torch.rand(2, 3, 20, 20)
     assert DTISprites(**TINY).model.shadows is None
-    assert method.eval().model(image).background.mean() < 0.5
+    assert method.eval().model.explain(image).background.mean() < 0.5
     method.train().model(image, 1).composite().square().mean().backward()
     assert any(p.grad is not None for p in method.model.shadows.parameters())  # type: ignore[union-attr]
 
@@ -374,3 +450,88 @@ def test_generated_sprites_are_replaced_by_codes() -> None:
     assert_close(color[2], color[1], atol=1e-2, rtol=0)
     assert_close(mask[2], mask[1], atol=1e-2, rtol=0)
     assert not torch.equal(color[2], color[1])
+
+
+def test_what_is_active_outside_training_is_what_training_has_come_to() -> None:
+    method = DTISprites(**TINY, sprite_milestones=(10,), freeze=5).eval()
+    with torch.no_grad():
+        for parameter in method.model.predictors():
+            parameter.normal_(0, 0.1)
+    image = torch.rand(2, 3, 20, 20) * 2 - 1
+    shown = {}
+    for iteration in (0, 1, 10, 11):
+        method.trained_until.fill_(iteration)
+        shown[iteration] = method.analyze(image)
+        names = [name for name in shown[iteration].parameters if name.startswith("sprite")]
+        assert names == ["sprite.0.color", *["sprite.1.affine"] * (iteration > 10)]
+    assert_close(shown[0].composite(), shown[1].composite())
+    assert_close(shown[10].composite(), shown[1].composite())
+    assert (shown[11].composite() - shown[1].composite()).abs().max() > 1e-3
+    label = int(shown[10].choice[0, 0]) + 1
+    method.trained_until.fill_(10)
+    color, _ = method.recast(image, 1, label)
+    assert_close((color[0] + 1) / 2, shown[10].color[0, 0])
+
+
+@pytest.mark.parametrize("options", [{}, {"selection": "predicted", "reassign_every": 0}])
+def test_no_layer_is_empty_outside_training_while_sprites_are_frozen(
+    options: dict[str, Any],
+) -> None:
+    method = DTISprites(
+        **(TINY | {"empty_sprite": True, "freeze": 5, "num_backgrounds": 1} | options)
+    ).eval()
+    with torch.no_grad():
+        if method.model.selector is None:
+            # The background alone explains it.
+            image = torch.full((2, 3, 20, 20), 0.5)
+            method.model.sprites.background.fill_(0.5)
+        else:
+            image = torch.rand(2, 3, 20, 20)
+            method.model.selector.perceptrons.biases[-1][..., -1] = 5.0
+    for iteration, is_empty in ((5, False), (6, True)):
+        method.trained_until.fill_(iteration)
+        assert bool((method.cluster(image * 2 - 1) == 3).all()) == is_empty
+
+
+def test_training_tells_how_far_it_has_come(tmp_path: Path) -> None:
+    def make() -> Any:
+        return build_tiny("dti_sprites", "method.sprite_milestones=[2]",
+                          "method.sprite_transform=identity_color", "method.freeze=1")  # fmt: skip
+
+    part = Run(tmp_path / "a", iterations=2, make=make).start()
+    assert int(part.method.trained_until) == 2
+    part.method.reset_parameters()
+    assert int(part.method.trained_until) == 0
+    # A model that was trained to the end elsewhere stays so.
+    done = torch.iinfo(torch.int64).max
+    other = Run(tmp_path / "b", iterations=1, make=make)
+    other.method.trained_until.fill_(done)
+    before = other.method.model.sprites.mask.clone()
+    other.start()
+    assert int(other.method.trained_until) == done
+    assert not torch.equal(other.method.model.sprites.mask, before)
+
+
+def test_usage_is_counted_over_processes_once() -> None:
+    # Some strategies sum in place.
+    strategy = SimpleNamespace(reduce=lambda x, reduce_op: x.mul_(2))
+    usage = SpriteUsage(1, 3)
+    usage.update(torch.tensor([[0], [0], [2]]), strategy)
+    usage.update(torch.tensor([[2]]), strategy)
+    assert usage.chosen.tolist() == [[4, 0, 4]]
+    for _ in range(2):
+        assert usage.shares("mean").tolist() == [0.5, 0, 0.5]
+    # Whoever goes on from what one process has saved goes on from all.
+    other = SpriteUsage(1, 3)
+    other.load_state_dict(usage.state_dict())
+    other.update(torch.tensor([[1], [1]]), strategy)
+    assert other.chosen.tolist() == [[4, 4, 4]]
+
+
+def test_scenes_are_not_drawn_of_pictures_that_nobody_knows() -> None:
+    method = DTISprites(**TINY).eval()
+    method.trained_until.fill_(torch.iinfo(torch.int64).max)
+    with pytest.raises(UserError, match="remembers no training pictures"):
+        method.sample(1)
+    method.references.fill_(100)
+    assert method.sample(1).composite.shape == (1, 3, 20, 20)

@@ -13,7 +13,8 @@ from torch.testing import assert_close
 
 from figureground.core.errors import CheckpointError
 from figureground.losses.adversarial import r1_penalty
-from figureground.nn.equalized import EqualizedConv2d, EqualizedLinear
+from figureground.nn import resample
+from figureground.nn.equalized import EqualizedConv2d, EqualizedLinear, activate
 from figureground.nn.modulation import SynthesisLayer, demodulation, modulated_conv2d
 from figureground.nn.resample import fir_kernel, fir_resample, upsample_filtered_conv
 from figureground.nn.stylegan2 import (
@@ -67,15 +68,39 @@ def test_resampling_follows_its_definition(up: int, down: int, pad: Any) -> None
 @pytest.mark.parametrize(("up", "down"), [(1, 1), (2, 1), (1, 2), (3, 2)])
 @pytest.mark.parametrize("pad", [(2, 1, 2, 1), (5, 4, 3, 6), (-1, 2, 3, -2)])
 @pytest.mark.parametrize("flip", [False, True])
-def test_resampling_has_right_derivatives(up: int, down: int, pad: Any, flip: bool) -> None:
+@pytest.mark.parametrize("is_separable", [False, True])
+def test_resampling_has_right_derivatives(
+    up: int, down: int, pad: Any, flip: bool, is_separable: bool
+) -> None:
     image = torch.randn(1, 2, 4, 5, dtype=torch.float64, requires_grad=True)
     row = torch.tensor([1.0, 2, 4, 3], dtype=torch.float64)
+    kernel = row if is_separable else torch.outer(row, row)
 
     def run(x: Tensor) -> Tensor:
-        return fir_resample(x, row, up=up, down=down, padding=pad, flip=flip)
+        return fir_resample(x, kernel, up=up, down=down, padding=pad, flip=flip)
 
     assert torch.autograd.gradcheck(run, image, fast_mode=True)
     assert torch.autograd.gradgradcheck(run, image, fast_mode=True)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(("up", "down", "pad"), [(2, 1, (6, 5, 6, 5)), (1, 2, (-1, 3, 2, -2))])
+def test_separable_filters_of_large_pictures_give_the_same(
+    up: int, down: int, pad: Any, flip: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, row = torch.randn(2, 3, 9, 12), torch.randn(7)
+    options: dict[str, Any] = {"up": up, "down": down, "padding": pad, "gain": 4.0, "flip": flip}
+    as_products = fir_resample(image, row, **options)
+    monkeypatch.setattr(resample, "_LARGEST_PRODUCT", 0)
+    assert_close(fir_resample(image, row, **options), as_products)
+
+
+def test_limited_activations_pass_gradients_within_their_limit_only() -> None:
+    values = torch.tensor([-9.0, -0.5, 0.5, 1.5], dtype=torch.float64, requires_grad=True)
+    limited = activate(values, "lrelu", 1.0)
+    assert_close(limited, torch.tensor([-1, -0.1, 0.5, 1.0], dtype=torch.float64))
+    (gradient,) = torch.autograd.grad(limited.sum(), values)
+    assert_close(gradient, torch.tensor([0, 0.2, 1.0, 0], dtype=torch.float64))
 
 
 def test_upsampling_convolution_flips_its_kernel() -> None:

@@ -30,21 +30,11 @@ from figureground.core.bounds import (
     PositiveInt,
     Width,
 )
-from figureground.core.method import Method
-from figureground.core.protocols import ObjectFacts, ObjectMaps
-from figureground.core.types import Batch, Layers, check_image
-from figureground.data.pictures import accepts_pictures
+from figureground.core.types import Batch
 from figureground.methods.dti_sprites.building import build_model
-from figureground.methods.dti_sprites.pictures import (
-    describe_scene,
-    fill_background,
-    instance_map,
-    scene_grids,
-    scene_titles,
-    semantic_map,
-)
+from figureground.methods.dti_sprites.explaining import SceneExplainer
+from figureground.methods.dti_sprites.pictures import scene_grids, scene_titles
 from figureground.methods.dti_sprites.reassignment import Reassignment, replace_sprites
-from figureground.methods.dti_sprites.scene import Scene
 from figureground.methods.dti_sprites.schedules import Milestones, check_setup, count_owners
 from figureground.methods.dti_sprites.selection import indecision, lack_of_use, occupancy
 from figureground.methods.dti_sprites.sprites import (
@@ -60,7 +50,7 @@ from figureground.nn.precision import widen
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
-class DTISprites(Method):
+class DTISprites(SceneExplainer):
     """Explain every picture by a few sprites, transformed, coloured and stacked.
 
     Iterations take the place of the authors' epochs throughout; the recipes convert them.
@@ -100,8 +90,8 @@ class DTISprites(Method):
         frequency_floor: Its floor; None is 1 / K.
         binary_penalty: Weight of `selection.indecision`, for predicted selection.
         empty_sprite: Whether a layer may stay empty.
-        empty_penalty: Added to the error of what is not empty, in the choice only; for predicted
-            selection the weight of `selection.occupancy`.
+        empty_penalty: Added by greedy selection to the error of what is not empty, in the choice
+            only; for predicted selection the weight of `selection.occupancy`.
         shadows: Whether layers cast shadows on the background, see `Shadows`.
         encoder_visits: How often Adam steps the encoder in one iteration: `original` once for each
             network that owns it, as behind the published figures, or `once`.
@@ -199,68 +189,12 @@ class DTISprites(Method):
             encoder_optimizer or _adam(weight_decay=1e-6),
         )
         self.register_buffer("has_begun", torch.zeros((), dtype=torch.bool))
+        # What is active and frozen follows it, in training and outside.
+        self.register_buffer("trained_until", torch.zeros((), dtype=torch.long))
         self.register_buffer("references", torch.zeros(num_references, 3, *size, dtype=torch.uint8))
         self.has_begun: Tensor
-        self.references: Tensor
 
     check_options = staticmethod(check_setup)
-
-    # -- capabilities ------------------------------------------------------------------------
-
-    def analyze(self, image: Tensor) -> Scene:
-        """The scene that explains `image` (B, 3, S, S) best, with values in [0, 1] for showing."""
-        scene: Scene = self.model((image + 1) / 2)
-        return scene.clamped()
-
-    @accepts_pictures
-    def segment(self, image: Tensor) -> Tensor:
-        """Visible share of background and layers in `image` (B, 3, S, S): (B, L + 1, S, S).
-
-        Also takes one picture of any size (file, Pillow image, array), see `accepts_pictures`.
-        """
-        check_image(image)
-        return self.analyze(image).shares()
-
-    def decompose(self, image: Tensor) -> Layers:
-        """Background and L layers with what is seen of each."""
-        return self.analyze(image).as_layers()
-
-    def find_objects(self, image: Tensor) -> ObjectMaps:
-        """Layers and sprites seen at each pixel of `image` (B, 3, S, S)."""
-        scene = self.analyze(image)
-        found = instance_map(scene)
-        filled = fill_background(scene, found, (image + 1) / 2)
-        # Of all choices the empty sprite, the last one, is never seen.
-        num_sprites = self.model.num_choices - self.model.has_empty
-        return ObjectMaps(found, filled, semantic_map(scene, num_sprites))
-
-    def describe(self, image: Tensor) -> list[list[ObjectFacts]]:
-        """Sprite and predicted transformations of background and layers, empty ones left out."""
-        return describe_scene(self.analyze(image), len(self.model.sprites))
-
-    def recast(self, image: Tensor, layer: int, label: int) -> tuple[Tensor, Tensor]:
-        """Layer `layer` of `image` with sprite `label`, both from 1 on, see `Recaster`."""
-        for name, value, count in (
-            ("layer", layer, self.num_layers), ("sprite", label, len(self.model.sprites)),
-        ):  # fmt: skip
-            if not 1 <= value <= count:
-                raise ValueError(f"there is no {name} {value}; expected 1 to {count}")
-        color, mask = self.model.candidates((image + 1) / 2)
-        own = layer - 1, slice(None), label - 1
-        return color[own].clamp(0, 1) * 2 - 1, mask[own].clamp(0, 1)
-
-    def cluster(self, image: Tensor) -> Tensor:
-        """Sprite of the first layer, int64 (B,)."""
-        return self.analyze(image).choice[:, 0]
-
-    def sample(self, count: int, *, generator: torch.Generator | None = None) -> Layers:
-        """Draw new scenes: each layer and the background as in some remembered training picture."""
-        scene = self.analyze(self.references.float() / 127.5 - 1)
-        shape = (count, self.num_layers + 2)
-        source = torch.randint(len(self.references), shape, generator=generator).to(self.device)
-        return scene.mix(source[:, 0], source[:, 1], source[:, 2:]).as_layers()
-
-    # -- training ----------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
         """Start sprites and backgrounds from training pictures where that is asked for."""
@@ -286,7 +220,10 @@ class DTISprites(Method):
         self.rates.apply(optimizers, iteration)
         for optimizer in optimizers:  # Before the layers need the memory of old gradients.
             optimizer.zero_grad(set_to_none=True)
-        scene = self.model(image, iteration)
+        # A converted model has been trained to the end and stays so.
+        self.trained_until.clamp_(min=iteration)
+        phase = self._phase()
+        scene = self.model(image, phase)
         loss = F.mse_loss(widen(scene.composite()), image)
         self.log_losses({"reconstruction": loss})
         if scene.probabilities is not None:
@@ -294,10 +231,10 @@ class DTISprites(Method):
         # The encoder once for each network that owns it, see `encoder_visits`.
         steps = [*optimizers[:2], *[optimizers[2]] * self.visits]
         self.descend(loss, *steps, player="all")
-        self.usage.update(scene.choice)
-        self._log_scene(scene)
+        self.usage.update(scene.choice, self.trainer.strategy)
+        self._log_changes(scene.changes)
         if self.reassignment.is_due(iteration):
-            self._reassign(is_frozen=iteration <= self.model.frozen_until)
+            self._reassign(is_frozen=self.model.is_frozen(phase))
 
     def _penalize(self, probabilities: Tensor) -> Tensor:
         """Weighted penalties on predicted choices (L, B, K)."""
@@ -312,9 +249,14 @@ class DTISprites(Method):
         self.log_losses(terms)
         return torch.stack(list(terms.values())).sum()
 
-    def _log_scene(self, scene: Scene) -> None:
-        for number, share in enumerate(scene.changes):
-            self.log(f"train/selection_change/sweep{number + 1}", share)
+    def _log_changes(self, changes: Sequence[float]) -> None:
+        """Log what each sweep changed of the one before; the first has none before it."""
+        if not changes:
+            return
+        for sweep in range(2, self.model.search.num_sweeps + 1):
+            # Sweeps that were left out would have changed nothing.
+            share = changes[sweep - 1] if sweep <= len(changes) else 0.0
+            self.log(f"train/selection_change/sweep{sweep}", share)
 
     def _reassign(self, is_frozen: bool) -> None:
         """Replace sprites that are hardly used by near-copies of the most used one.
@@ -322,7 +264,7 @@ class DTISprites(Method):
         While sprites are frozen usage is only looked at and forgotten.
         """
         strategy = self.trainer.strategy
-        shares = strategy.broadcast(self.usage.shares(self.reassignment.layers, strategy))
+        shares = strategy.broadcast(self.usage.shares(self.reassignment.layers))
         for k, share in enumerate(shares.tolist()):
             self.log(f"train/usage/sprite{k}", share)
         self.usage.clear()
@@ -349,6 +291,7 @@ class DTISprites(Method):
         if self.has_begun and self.model.sprites.needs_pictures:
             self.model.sprites.reset_parameters(self.references.float() / 255)
         self.usage.reset_parameters()
+        self.trained_until.zero_()
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Sprite sheet, scenes and usage, see `scene_grids`."""

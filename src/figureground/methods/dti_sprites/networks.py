@@ -6,7 +6,6 @@ Letters: B pictures, L layers, K sprites to choose from (the empty one is the la
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -17,12 +16,10 @@ from figureground.methods.dti_sprites.composition import (
     fixed_occlusion,
     join_changes,
     order_by_depth,
-    score_all,
-    search_greedily,
-    split_choice,
 )
 from figureground.methods.dti_sprites.parts import Betas, Part, run_parts, split_batch
-from figureground.methods.dti_sprites.scene import Scene
+from figureground.methods.dti_sprites.scene import Fit, Plan, Scene
+from figureground.methods.dti_sprites.search import Search
 from figureground.methods.dti_sprites.selection import SelectionPredictor
 from figureground.methods.dti_sprites.shadows import Shadows
 from figureground.methods.dti_sprites.sprites import SpriteBank
@@ -34,27 +31,6 @@ from figureground.methods.dti_sprites.transforms import (
 )
 from figureground.nn.encoders import Encoder
 from figureground.nn.precision import widen
-
-
-@dataclass(slots=True)
-class Fit:
-    """What training keeps of a scene: its layers, many times larger, are gone.
-
-    Attributes:
-        choice: As in `Scene`.
-        changes: As in `Scene`.
-        made: The composite (B, 3, H, W).
-        probabilities: As in `Scene`.
-    """
-
-    choice: Tensor
-    changes: list[float]
-    made: Tensor
-    probabilities: Tensor | None = None
-
-    def composite(self) -> Tensor:
-        """The picture that was made, (B, 3, H, W)."""
-        return self.made
 
 
 class SceneModel(nn.Module):
@@ -110,8 +86,7 @@ class SceneModel(nn.Module):
         super().__init__()
         self.sprites, self.encoder, self.num_layers = sprites, encoder, num_layers
         self.has_empty, self.num_choices = has_empty, len(sprites) + has_empty
-        self.occlusion, self.selection, self.num_sweeps = occlusion, selection, num_sweeps
-        self.empty_penalty = empty_penalty
+        self.occlusion, self.search = occlusion, Search(selection, num_sweeps, empty_penalty)
         self.mask_noise, self.noise_until = mask_noise, noise_until
         self.frozen_until = frozen_until
         num_backgrounds = len(sprites.background)
@@ -123,7 +98,7 @@ class SceneModel(nn.Module):
             return TransformGroup(
                 transform[0], num, encoder.num_features, out, milestones=transform[1],
                 padding=padding, perceptrons=perceptrons, grid_size=grid_size,
-                kernel_size=kernel_size,
+                kernel_size=kernel_size, clamp=sprites.clamp,
             )  # fmt: skip
 
         has_layer = layer_transform[0] != "identity"
@@ -154,64 +129,80 @@ class SceneModel(nn.Module):
         skipped = {id(p) for part in (self.sprites, self.encoder) for p in part.parameters()}
         return [p for p in self.parameters() if id(p) not in skipped]
 
-    def forward(self, image: Tensor, iteration: int | None = None) -> Scene | Fit:
-        """Find the best scene for `image` (B, 3, H, W) in [0, 1].
+    def forward(self, image: Tensor, iteration: int) -> Fit:
+        """Fit scenes to pictures in training.
 
         Args:
-            image: Pictures.
-            iteration: In training, decides what is active and frozen and adds noise to the masks;
-                None is after training.
-
-        Returns:
-            In training what the loss needs, otherwise the whole scene.
+            image: (B, 3, H, W) in [0, 1].
+            iteration: Decides what is active and frozen, and how much noise masks get.
         """
+        plan = self._plan(image, iteration, self._draw_noise(image, iteration), draw=True)
+        per_layer = self.num_layers + 2 if plan.drawn is None else 3 * self.num_choices
+        parts = split_batch(image, 4 * self.num_layers * per_layer)
+        made = run_parts(lambda part: self._build(plan, part).composite(), parts)
+        return Fit(plan.choice, plan.changes, made, plan.probabilities)
+
+    def explain(self, image: Tensor, iteration: int | None = None) -> Scene:
+        """Find the best scene outside training: without noise, and all of it kept.
+
+        Args:
+            image: (B, 3, H, W) in [0, 1].
+            iteration: What was active and frozen then is so now; None: all is active.
+        """
+        plan = self._plan(image, iteration, None, draw=False)
+        scene = self._build(plan, Part(0, len(image)))
+        scene.probabilities = plan.probabilities
+        scene.parameters = self._list_parameters(plan.betas, plan.choice, plan.ground)
+        return scene
+
+    def _plan(
+        self, image: Tensor, iteration: int | None, noise: Tensor | None, *, draw: bool
+    ) -> Plan:
+        """Predict everything and choose the sprites."""
         features = self.encoder(image)
-        frozen = iteration is not None and iteration <= self.frozen_until
-        noise = self._draw_noise(image, iteration) if iteration is not None else None
-        betas = self._predict(features, iteration)
-        occlusion = self._occlude(features)
-        chosen = probabilities = None
-        if self.selector is None:
-            with torch.no_grad():
-                choice, ground, changes = self._choose(image, betas, occlusion, noise, frozen)
-        else:
-            may_be_empty = self.has_empty and not frozen
-            chosen, probabilities = self.selector(
-                features, iteration is not None, may_be_empty or not self.has_empty
-            )
-            choice, changes = chosen.argmax(dim=2).mT, []
-            ground = torch.zeros_like(choice[:, 0])
+        frozen = self.is_frozen(iteration)
+        betas, occlusion = self._predict(features, iteration), self._occlude(features)
         stack = self.sprites.stack(
             with_canvas=noise is not None, with_empty=self.has_empty, frozen=frozen
         )
+        if self.selector is None:
+            with torch.no_grad():
+                choice, ground, changes = self._choose(image, betas, occlusion, noise, frozen)
+            return Plan(features, betas, occlusion, stack, noise, choice, ground, changes)
+        chosen, shares = self.selector(features, draw, not (self.has_empty and frozen))
+        choice = chosen.argmax(dim=2).mT
+        ground = torch.zeros_like(choice[:, 0])
+        drawn = chosen if draw else None
+        return Plan(features, betas, occlusion, stack, noise, choice, ground, [], shares, drawn)
 
-        def build(part: Part) -> Scene:
-            own, found, which = part.of(betas), part.rows(choice), part.rows(ground)
-            if chosen is None or iteration is None:
-                color, mask = self._render_chosen(own, stack, found, noise)
-            else:
-                color, mask = self._render_drawn(own, stack, part.columns(chosen), noise)
-            grounds = self._render_backgrounds(own["background"], len(found))
-            background = None
-            if grounds is not None:
-                background = grounds[which, torch.arange(len(found), device=image.device)]
-                if self.shadows is not None:
-                    background = self.shadows(background, mask, part.rows(features))
-            return Scene(found, which, color, mask, background, part.rows(occlusion), changes)
+    def _build(self, plan: Plan, part: Part) -> Scene:
+        """Draw the chosen layers of some pictures."""
+        own, found, which = part.of(plan.betas), part.rows(plan.choice), part.rows(plan.ground)
+        if plan.drawn is None:
+            color, mask = self._render_chosen(own, plan.stack, found, plan.noise)
+        else:
+            color, mask = self._render_drawn(own, plan.stack, part.columns(plan.drawn), plan.noise)
+        grounds = self._render_backgrounds(own["background"], len(found))
+        background = None
+        if grounds is not None:
+            background = grounds[which, torch.arange(len(found), device=found.device)]
+            if self.shadows is not None:
+                background = self.shadows(background, mask, part.rows(plan.features))
+        occlusion = part.rows(plan.occlusion)
+        return Scene(found, which, color, mask, background, occlusion, plan.changes)
 
-        if iteration is None:
-            scene = build(Part(0, len(image)))
-            scene.probabilities = probabilities
-            scene.parameters = self._list_parameters(betas, choice, ground)
-            return scene
-        per_layer = self.num_layers + 2 if chosen is None else 3 * self.num_choices
-        parts = split_batch(image, 4 * self.num_layers * per_layer)
-        made = run_parts(lambda part: build(part).composite(), parts)
-        return Fit(choice, changes, made, probabilities)
+    def is_frozen(self, iteration: int | None) -> bool:
+        """Whether sprites stay as they are at `iteration`, and no layer may be empty."""
+        return iteration is not None and iteration <= self.frozen_until
 
-    def candidates(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """All transformed sprites: colours (L, B, K, 3, H, W), masks (L, B, K, 1, H, W)."""
-        betas = self._predict(self.encoder(image), None)
+    def candidates(self, image: Tensor, iteration: int | None = None) -> tuple[Tensor, Tensor]:
+        """All transformed sprites: colours (L, B, K, 3, H, W), masks (L, B, K, 1, H, W).
+
+        Args:
+            image: (B, 3, H, W) in [0, 1].
+            iteration: See `explain`.
+        """
+        betas = self._predict(self.encoder(image), iteration)
         return self._render(betas, self.sprites.stack(with_canvas=False, with_empty=self.has_empty))
 
     def _predict(self, features: Tensor, iteration: int | None) -> dict[str, Betas]:
@@ -309,38 +300,13 @@ class SceneModel(nn.Module):
             own, pictures = part.of(betas), part.rows(image)
             color, mask = self._render(own, stack, noise)
             grounds = self._render_backgrounds(own["background"], len(pictures))
-            choice, ground, changed = self._search(
+            choice, ground, changed = self.search(
                 pictures, color, mask, grounds, part.rows(occlusion), may_be_empty
             )
             choices.append(choice)
             chosen_grounds.append(ground)
             changes.append((len(choice), changed))
         return torch.cat(choices), torch.cat(chosen_grounds), join_changes(changes)
-
-    def _search(
-        self,
-        image: Tensor,
-        color: Tensor,
-        mask: Tensor,
-        grounds: Tensor | None,
-        occlusion: Tensor,
-        may_be_empty: bool,
-    ) -> tuple[Tensor, Tensor, list[float]]:
-        """As `_choose`, for some pictures with their candidates."""
-        count = color.shape[2]
-        if self.selection == "exhaustive":
-            errors = score_all(image, color, mask, grounds, occlusion)
-            ground, choice = split_choice(errors.argmin(dim=1), count, self.num_layers)
-            return choice, ground, []
-        penalty = None
-        if may_be_empty and self.empty_penalty:
-            penalty = image.new_full((count,), self.empty_penalty)
-            penalty[-1] = 0
-        choice, changes = search_greedily(
-            image, color, mask, None if grounds is None else grounds[0], occlusion,
-            num_sweeps=self.num_sweeps, penalty=penalty,
-        )  # fmt: skip
-        return choice, torch.zeros_like(choice[:, 0]), changes
 
     def _render_chosen(
         self, betas: dict[str, Betas], stack: Tensor, choice: Tensor, noise: Tensor | None

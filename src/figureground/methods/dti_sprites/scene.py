@@ -13,6 +13,7 @@ from torch import Tensor
 
 from figureground.core.types import Layers
 from figureground.methods.dti_sprites.composition import add_background, compose, visibility
+from figureground.methods.dti_sprites.parts import Betas
 
 
 @dataclass(slots=True)
@@ -108,3 +109,53 @@ class Scene:
         if ground is None:
             ground = torch.zeros_like(self.color[:, 0])
         return torch.cat([ground.unsqueeze(1), self.color], dim=1)
+
+
+@dataclass(slots=True)
+class Fit:
+    """What training keeps of a scene: its layers, many times larger, are gone.
+
+    Attributes:
+        choice: As in `Scene`.
+        changes: As in `Scene`.
+        made: The composite (B, 3, H, W).
+        probabilities: As in `Scene`.
+    """
+
+    choice: Tensor
+    changes: list[float]
+    made: Tensor
+    probabilities: Tensor | None = None
+
+    def composite(self) -> Tensor:
+        """The picture that was made, (B, 3, H, W)."""
+        return self.made
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is known of a batch before its layers are drawn.
+
+    Attributes:
+        features: Of the pictures, (B, F).
+        betas: Parameters of the active transformations, see `SceneModel._predict`.
+        occlusion: (B, L, L).
+        stack: Sprites to draw from, see `SpriteBank.stack`.
+        noise: On masks, or None.
+        choice: As in `Scene`.
+        ground: As in `Scene`.
+        changes: As in `Scene`.
+        probabilities: As in `Scene`.
+        drawn: One-hot choices (L, B, K) that carry gradients, in training if they are predicted.
+    """
+
+    features: Tensor
+    betas: dict[str, Betas]
+    occlusion: Tensor
+    stack: Tensor
+    noise: Tensor | None
+    choice: Tensor
+    ground: Tensor
+    changes: list[float]
+    probabilities: Tensor | None = None
+    drawn: Tensor | None = None

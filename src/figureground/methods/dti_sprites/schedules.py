@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch.optim import Optimizer
 
@@ -68,10 +68,12 @@ def check_setup(
     background_milestones: Sequence[int],
     selection: str,
     empty_sprite: bool,
+    empty_penalty: float,
     shadows: bool,
     reassign_every: int,
     frequency_penalty: float,
     binary_penalty: float,
+    metrics: Mapping[str, object] | None = None,
     **_: object,
 ) -> list[str]:
     """Problems of options that are fine one by one but not together."""
@@ -82,21 +84,68 @@ def check_setup(
         ("background", background_transform, background_milestones),
     ):
         problems += _check_sequence(name, text, milestones)
-    combinations = max(num_backgrounds, 1) * (num_sprites + empty_sprite) ** num_layers
-    if selection == "exhaustive" and num_layers > 1 and combinations > _MOST_COMBINATIONS:
-        problems.append(
-            f"selection=exhaustive would try {combinations} combinations per picture "
-            f"({num_layers} layers); expected one layer, or selection=greedy"
-        )
+    problems += _check_search(
+        selection, num_layers, num_sprites + empty_sprite, max(num_backgrounds, 1)
+    )
+    problems += _check_clusters(metrics, num_sprites, empty_sprite)
+    problems += _check_empty(selection, empty_sprite, empty_penalty)
     problems += _check_prediction(selection, reassign_every, frequency_penalty + binary_penalty)
-    if selection != "exhaustive" and num_backgrounds > 1:
-        problems.append(
-            f"selection={selection} knows one background, got num_backgrounds={num_backgrounds}; "
-            "use selection=exhaustive or one background"
-        )
     if shadows and not num_backgrounds:
         problems.append("shadows=true needs a background to fall on; use num_backgrounds=1")
-    return problems + _check_size(sprite_size, resolution, layer_transform)
+    return problems + _check_size(sprite_size, resolution, layer_transform, layer_milestones)
+
+
+def _check_search(
+    selection: str, num_layers: int, num_choices: int, num_backgrounds: int
+) -> list[str]:
+    combinations = num_backgrounds * num_choices**num_layers
+    if selection == "exhaustive" and num_layers > 1 and combinations > _MOST_COMBINATIONS:
+        return [
+            f"selection=exhaustive would try {combinations} combinations per picture "
+            f"({num_layers} layers); expected one layer, or selection=greedy"
+        ]
+    if selection != "exhaustive" and num_backgrounds > 1:
+        return [
+            f"selection={selection} knows one background, got num_backgrounds={num_backgrounds}; "
+            "use selection=exhaustive or one background"
+        ]
+    return []
+
+
+def _check_empty(selection: str, empty_sprite: bool, empty_penalty: float) -> list[str]:
+    if not empty_penalty:
+        return []
+    if not empty_sprite:
+        return [
+            f"empty_penalty={empty_penalty} spares layers that stay empty, which none may; add "
+            "empty_sprite=true or use empty_penalty=0"
+        ]
+    if selection == "exhaustive":
+        return [
+            f"empty_penalty={empty_penalty} has no part in selection=exhaustive; use "
+            "selection=greedy or empty_penalty=0"
+        ]
+    return []
+
+
+def _check_clusters(
+    metrics: Mapping[str, object] | None, num_sprites: int, empty_sprite: bool
+) -> list[str]:
+    """Whether every choice, that of the empty sprite included, has a cluster of its own."""
+    node = (metrics or {}).get("clustering")
+    # A node of a configuration, or what was made of it.
+    if isinstance(node, Mapping):
+        count = node.get("num_clusters")
+    else:
+        count = getattr(node, "num_clusters", None)
+    wanted = num_sprites + empty_sprite
+    if not isinstance(count, int) or count >= wanted:
+        return []
+    clusters = f"{num_sprites} sprites" + (" and the empty one" if empty_sprite else "")
+    return [
+        f"metrics.clustering.num_clusters={count}, but {clusters} are clusters of their own; use "
+        f"method.metrics.clustering.num_clusters={wanted}"
+    ]
 
 
 def _names_of(text: str) -> list[str]:
@@ -142,14 +191,28 @@ def _check_prediction(selection: str, reassign_every: int, penalties: float) -> 
 
 
 def _check_size(
-    sprite_size: Sequence[int] | None, resolution: int, layer_transform: str
+    sprite_size: Sequence[int] | None,
+    resolution: int,
+    layer_transform: str,
+    layer_milestones: Sequence[int],
 ) -> list[str]:
-    differs = sprite_size is not None and list(sprite_size) != [resolution, resolution]
-    if sprite_size is not None and len(sprite_size) != 2:
+    if sprite_size is None or list(sprite_size) == [resolution, resolution]:
+        return []
+    if len(sprite_size) != 2:
         return [f"sprite_size={list(sprite_size)}: expected height and width"]
-    if differs and not _RESIZING & set(_names_of(layer_transform)):
+    names = _names_of(layer_transform)
+    begins = [0, *layer_milestones] if layer_milestones else [0] * len(names)
+    placing = [begin for name, begin in zip(names, begins, strict=False) if name in _RESIZING]
+    problem = (
+        f"sprite_size={list(sprite_size)} differs from resolution={resolution}, so "
+        "layer_transform must place sprites on the picture"
+    )
+    if not placing:
+        return [f"{problem}; expected one such as color_position"]
+    if min(placing):
         return [
-            f"sprite_size={list(sprite_size or ())} differs from resolution={resolution}, so "
-            "layer_transform must place sprites on the picture; expected one such as color_position"
+            f"{problem} from the first iteration on, but {layer_transform} with layer_milestones="
+            f"{list(layer_milestones)} does so after iteration {min(placing)} only; put what "
+            "places them first, or set its milestone to 0"
         ]
     return []

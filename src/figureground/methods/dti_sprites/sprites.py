@@ -35,8 +35,9 @@ class SpriteBank(nn.Module):
         mask_init: What masks start from; `gaussian` is the same bump for all.
         mask_std: Standard deviation of the bump in pixels.
         background_init: What backgrounds start from; `constant` is 0.5.
-        clamp: How parameters become values in [0, 1]: `soft` with a small slope outside, `hard`,
-            `straight` (hard, with the gradient of the identity), or `none`.
+        clamp: How parameters, and colours that are changed, become values in [0, 1]: `soft` with a
+            small slope outside, `hard`, `straight` (hard, with the gradient of the identity), or
+            `none`.
         slope: Of the soft clamp.
     """
 

@@ -8,7 +8,7 @@ matrix products and their warps into one call.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -131,6 +131,7 @@ class TransformGroup(nn.Module):
         perceptrons: Shape of the predictors.
         grid_size: Control points per side of `tps`.
         kernel_size: Side of the window of `morphological`.
+        clamp: What keeps colours that `color` changes near [0, 1].
     """
 
     def __init__(
@@ -145,8 +146,10 @@ class TransformGroup(nn.Module):
         perceptrons: Perceptrons = _DEFAULT_SHAPE,
         grid_size: int = 4,
         kernel_size: int = 3,
+        clamp: Callable[[Tensor], Tensor] = soft_clamp,
     ) -> None:
         super().__init__()
+        self.clamp = clamp
         self.names = parse_sequence(sequence)
         self.num, self.size, self.padding = num, size, padding
         self.milestones = [0, *milestones] if milestones else [0] * len(self.names)
@@ -192,7 +195,7 @@ class TransformGroup(nn.Module):
 
     def _transform(self, name: str, image: Tensor, beta: Tensor) -> Tensor:
         if name == "color":
-            return _recolor(image, beta)
+            return _recolor(image, beta, self.clamp)
         if name == "morphological":
             return _morph(image, beta, self.kernel_size)
         grid, align = self._grid(name, beta.flatten(0, -2))
@@ -223,10 +226,10 @@ def _affine_matrix(name: str, beta: Tensor) -> Tensor:
     return torch.stack([factor, zero, x, zero, factor, y], dim=1).view(-1, 2, 3)
 
 
-def _recolor(image: Tensor, beta: Tensor) -> Tensor:
+def _recolor(image: Tensor, beta: Tensor, clamp: Callable[[Tensor], Tensor]) -> Tensor:
     """Scale and shift colours, c' = clamp((1 + w) c + b), and leave other channels alone."""
     weight, shift = beta.view(*beta.shape[:-1], 3, 1, 1, 2).unbind(dim=-1)
-    color = soft_clamp(torch.addcmul(shift, 1 + weight, image[..., :3, :, :]))
+    color = clamp(torch.addcmul(shift, 1 + weight, image[..., :3, :, :]))
     rest = image[..., 3:, :, :].expand(*color.shape[:-3], -1, -1, -1)
     return torch.cat([color, rest], dim=-3)
 

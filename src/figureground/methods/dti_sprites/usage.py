@@ -12,6 +12,8 @@ from torch.nn.functional import one_hot
 class SpriteUsage(nn.Module):
     """Running share of pictures that choose each sprite, layer by layer.
 
+    Each process counts the pictures of all, so that the counts of any one are those to go on from.
+
     Args:
         num_layers: L.
         num_choices: K, the empty sprite included.
@@ -26,20 +28,23 @@ class SpriteUsage(nn.Module):
         self.before: Tensor
 
     @torch.no_grad()
-    def update(self, choice: Tensor) -> None:
-        """Take in choices (B, L)."""
-        self.chosen += one_hot(choice, self.chosen.shape[1]).sum(dim=0)
+    def update(self, choice: Tensor, strategy: Any = None) -> None:
+        """Take in choices (B, L), of all processes if `strategy` is given."""
+        counts = one_hot(choice, self.chosen.shape[1]).sum(dim=0).to(self.chosen)
+        if strategy is not None:
+            counts = strategy.reduce(counts, reduce_op="sum")
+        self.chosen += counts
 
-    def shares(self, layers: str, strategy: Any = None) -> Tensor:
-        """Usage (K,) in one `random` layer or the `mean` of all, summed over processes."""
-        chosen = self.chosen if strategy is None else strategy.reduce(self.chosen, reduce_op="sum")
+    def shares(self, layers: str) -> Tensor:
+        """Usage (K,) in one `random` layer or the `mean` of all."""
+        chosen = self.chosen
         shares = chosen / chosen.sum(dim=1, keepdim=True).clamp(min=1)
         if layers == "mean" or len(shares) == 1:
             return shares.mean(dim=0)
         return shares[int(torch.randint(len(shares), ()))]
 
     def recent(self) -> Tensor:
-        """Usage (K,) over all layers since the `clear` before the latest, of this process."""
+        """Usage (K,) over all layers since the `clear` before the latest."""
         counts = (self.chosen + self.before).sum(dim=0)
         return counts / counts.sum().clamp(min=1)
 

@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from figureground.methods.ilsgan.independence import Independence
+from figureground.methods.ilsgan.pixelcnn import PixelDensity
+
 
 class LayerDensity(nn.Module):
     """U-Net from one layer to mean and log-scale of the other, pixel by pixel.
@@ -41,6 +44,12 @@ class LayerDensity(nn.Module):
             x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True)
             x = block(torch.cat([features.pop(), x], dim=1))
         return self.mean(x), self.log_scale(x).tanh()
+
+
+def make_densities(options: Independence | None, width: int) -> nn.ModuleList:
+    """Make the densities that `options` asks for, of `width` channels at full size."""
+    kind = PixelDensity if options is not None and options.is_autoregressive else LayerDensity
+    return nn.ModuleList(kind(width) for _ in range(options.num_densities if options else 0))
 
 
 class ConvolutionPair(nn.Module):

@@ -22,16 +22,23 @@ from torch import Tensor
 
 from figureground.core.bounds import NonNegativeFloat
 from figureground.methods.ilsgan.perturbation import LayeredPicture
+from figureground.methods.ilsgan.pixelcnn import PixelDensity
 
 Kind = Literal[
-    "distance", "free_distance", "laplace", "normal", "learned_laplace", "learned_normal"
+    "distance",
+    "free_distance",
+    "laplace",
+    "normal",
+    "learned_laplace",
+    "learned_normal",
+    "learned_pixelcnn",
 ]
 Family = Literal["laplace", "normal"]
 Pairs = Literal["both", "whole", "foreground_given_background", "background_given_foreground"]
 Negatives = Literal["permutation", "derangement"]
 Reduction = Literal["mean", "sum"]
-#: Mean and logarithm of the scale of x given y, each like y.
-Density = Callable[[Tensor], tuple[Tensor, Tensor]]
+#: Mean and logarithm of the scale of x given y, each like y; or a density of whole pictures.
+Density = Callable[[Tensor], tuple[Tensor, Tensor]] | PixelDensity
 
 _LOG_TWO_PI = 1.8378770664093453
 
@@ -41,7 +48,8 @@ class Independence:
     """Which of the published forms of the loss; the defaults are those of the paper.
 
     Attributes:
-        kind: `laplace` and `normal` fix q with mean y and scale 1; `learned_*` learn both;
+        kind: `laplace` and `normal` fix q with mean y and scale 1; `learned_laplace` and
+            `learned_normal` learn both, `learned_pixelcnn` a density that draws pixel by pixel;
             `distance` only drives overlapping layers apart; `free_distance` lets gradients through
             both sides of it.
         pairs: `both` directions on hidden and visible parts, `whole` layers with one pair, or one
@@ -86,6 +94,11 @@ class Independence:
         return self.kind.startswith("learned")
 
     @property
+    def is_autoregressive(self) -> bool:
+        """Whether q draws pixel by pixel."""
+        return self.kind == "learned_pixelcnn"
+
+    @property
     def num_densities(self) -> int:
         """Densities to learn, one for each pair."""
         return (2 if self.pairs == "both" else 1) if self.is_learned else 0
@@ -111,7 +124,11 @@ def independence_loss(
         y = y.detach() if options.detach_condition else y
         negatives = draw_negatives(len(x), options.negatives).to(x.device)
         if options.is_learned:
-            mean, log_scale = densities[number](y)
+            density = densities[number]
+            if isinstance(density, PixelDensity):
+                total = total + density.bound(x, y, negatives)
+                continue
+            mean, log_scale = density(y)
             # Halved also for Laplace densities, and summed: as released.
             total = total + 0.5 * club_bound(
                 x, mean, negatives, options.family, log_scale=log_scale, reduction="sum"
@@ -135,6 +152,9 @@ def likelihood_loss(
     total = picture.mask.new_zeros(())
     pairs = make_pairs(picture, options)
     for (x, y), density in zip(pairs, densities, strict=True):
+        if isinstance(density, PixelDensity):
+            total = total + density.likelihood_loss(x, y)
+            continue
         mean, log_scale = density(y)
         terms = _error(x, mean, options.family) * (-log_scale).exp() + log_scale
         if options.family == "normal":

@@ -13,7 +13,7 @@ move (f', m') of the foreground, and augmentation T:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -30,20 +30,22 @@ from figureground.core.bounds import (
     Resolution,
     Width,
 )
-from figureground.core.method import Method
-from figureground.core.types import Batch, Layers
+from figureground.core.types import Batch
 from figureground.losses.adversarial import (
     logistic_discriminator_losses,
     logistic_generator_loss,
     r1_penalty,
 )
 from figureground.methods.ilsgan.cleaning import GradientCleaner
+from figureground.methods.ilsgan.densities import make_densities
+from figureground.methods.ilsgan.drawing import LayerDrawing
 from figureground.methods.ilsgan.independence import (
     Independence,
     independence_loss,
     likelihood_loss,
 )
 from figureground.methods.ilsgan.losses import mask_binarity, mask_shortage
+from figureground.methods.ilsgan.mixing import StyleMixing
 from figureground.methods.ilsgan.networks import (
     LayeredGenerator,
     check_setup,
@@ -51,21 +53,21 @@ from figureground.methods.ilsgan.networks import (
     score_in_groups,
 )
 from figureground.methods.ilsgan.perturbation import LayeredPicture, Perturbation
-from figureground.methods.ilsgan.pictures import layer_grids
+from figureground.methods.ilsgan.pictures import TITLES, layer_grids
 from figureground.methods.ilsgan.schedules import Sigma, average_decay
-from figureground.methods.ilsgan.statistics import LayerScores
+from figureground.methods.ilsgan.statistics import LayerScoring
 from figureground.nn.ada import AdaController, AugmentPipe
 from figureground.nn.ema import WeightAverage
 from figureground.nn.precision import widen
-from figureground.nn.regions import RegionStatistics
 from figureground.nn.stylegan2_discriminator import StyleDiscriminator
 
 _INDEPENDENCE, _SIGMA, _PERTURBATION = Independence(), Sigma(), Perturbation()
+_MIXING = StyleMixing()
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
-class ILSGAN(Method):
+class ILSGAN(LayerDrawing, LayerScoring):
     """Draw pictures as a masked foreground before a background that know nothing of each other.
 
     Defaults are those of the paper at 64 pixels. It cannot segment given pictures: train a
@@ -83,7 +85,7 @@ class ILSGAN(Method):
         low_precision_blocks: Blocks of the highest resolutions computed in half precision.
         independence: The loss between layers; None leaves it out.
         sigma: Its weight over time.
-        density_width: Base width of learned densities.
+        density_width: Base width of learned densities; 80 as published for `learned_pixelcnn`.
         likelihood_weight: Weight of their loss.
         binarity_weight: Weight of L_bin, against grey masks.
         size_weight: Weight of L_size, against small masks.
@@ -91,6 +93,7 @@ class ILSGAN(Method):
         ground_floor: and leave uncovered; None asks for that only where foregrounds do not move,
             as published.
         perturbation: How foregrounds move before D looks; None does without.
+        style_mixing: Which styles come from a second latent in training, and how often.
         r1_gamma: Weight of the gradient penalty; None is 0.0002 S^2 / pictures in a step.
         r1_every: Iterations between two penalties, 0 does without.
         ema_kimg: Half-life of the average of G in thousands of pictures.
@@ -131,6 +134,7 @@ class ILSGAN(Method):
         size_floor: Fraction = 0.25,
         ground_floor: Fraction | None = None,
         perturbation: Perturbation | None = _PERTURBATION,
+        style_mixing: StyleMixing = _MIXING,
         r1_gamma: NonNegativeFloat | None = None,
         r1_every: Count = 16,
         ema_kimg: PositiveFloat = 10.0,
@@ -143,7 +147,7 @@ class ILSGAN(Method):
         discriminator_optimizer: OptimizerFactory | None = None,
         metrics: Mapping[str, Metric | None] | None = None,
     ) -> None:
-        super().__init__(metrics=metrics)
+        super().__init__(resolution, metrics=metrics)
         given = {name: value for name, value in locals().items() if name != "self"}
         if problems := self.check_options(**given):
             raise ValueError("; ".join(problems))
@@ -152,7 +156,7 @@ class ILSGAN(Method):
         self.ema_kimg, self.ema_ramp = ema_kimg, ema_ramp
         self.likelihood_weight, self.binarity_weight = likelihood_weight, binarity_weight
         self.size_weight, self.size_floor = size_weight, size_floor
-        self.independence, self.sigma = independence, sigma
+        self.independence, self.sigma, self.style_mixing = independence, sigma, style_mixing
         self.perturbation = perturbation or Perturbation(shift=0)
         # Without moves nothing else says which layer is the background.
         self.ground_floor = 0.0 if self.perturbation.moves else size_floor
@@ -163,8 +167,7 @@ class ILSGAN(Method):
             latent_dim=latent_dim,
             style_width=style_width,
             mapping_depth=mapping_depth,
-            density_width=density_width,
-            num_densities=independence.num_densities if independence else 0,
+            densities=partial(make_densities, independence, density_width),
             channel_base=channel_base,
             channel_max=max_width,
             conv_clamp=conv_clamp,
@@ -175,8 +178,6 @@ class ILSGAN(Method):
         self.ema = WeightAverage(self.generator, 0.0)
         self.augmentation, self.controller = augmentation, controller
         self._first_strength = 0.0 if augmentation is None else float(augmentation.p)
-        self.statistics = RegionStatistics(2, resolution)
-        self.layer_scores = LayerScores()
         self._optimizers = (
             generator_optimizer or _adam(4 / 5),
             discriminator_optimizer or _adam(16 / 17),
@@ -185,27 +186,6 @@ class ILSGAN(Method):
         self.cleaner = GradientCleaner(trained) if clean_gradients else None
 
     check_options = staticmethod(check_setup)
-
-    # -- capabilities ------------------------------------------------------------------------
-
-    def draw(self, latent: Tensor, truncation: float = 1.0) -> LayeredPicture:
-        """Layers of `latent` (B, D) by the averaged generator, always the same ones."""
-        latent = latent.to(self.statistics.area_sum)
-        picture: LayeredPicture = self.ema(latent, truncation=truncation, noise="const")
-        return picture
-
-    def sample(
-        self,
-        count: int,
-        *,
-        generator: torch.Generator | None = None,
-        truncation: float | None = None,
-    ) -> Layers:
-        """Draw `count` pictures as background and foreground, colours cut to [-1, 1]."""
-        latent = torch.randn(count, self.latent_dim, generator=generator)
-        picture = self.draw(latent, self.truncation if truncation is None else truncation)
-        color = torch.stack([picture.background, picture.foreground], dim=1).clamp(-1, 1)
-        return Layers(color, torch.stack([1 - picture.mask, picture.mask], dim=1))
 
     # -- training ----------------------------------------------------------------------------
 
@@ -238,7 +218,7 @@ class ILSGAN(Method):
         picture, moved = self._draw_pair(count)
         loss, terms = self.generator_loss(picture, moved, moved.composite, sigma)
         self.log_losses(terms | {"generator": loss})
-        self._log_masks(picture.mask.detach())
+        self.log_masks(picture.mask.detach())
         optimizers: list[Optimizer] = self.optimizers()  # type: ignore[assignment]  # two
         self.descend(loss, optimizers[0], player="generator")
         for network in judges:
@@ -247,7 +227,11 @@ class ILSGAN(Method):
     def _draw_pair(self, count: int) -> tuple[LayeredPicture, LayeredPicture]:
         """Draw `count` pictures, and the same perturbed."""
         latent, draws = self._draw_inputs(count)
-        picture: LayeredPicture = self.generator(latent, update_average=True)
+        styles = self.generator.map(latent, update_average=True)
+        if self.style_mixing.probability > 0:
+            others = self.generator.map(torch.randn_like(latent))
+            styles = self.style_mixing(styles, others)
+        picture = self.generator.synthesize(*styles)
         return picture, self.perturbation(picture, draws)
 
     def _draw_inputs(self, count: int) -> tuple[Tensor, Tensor]:
@@ -337,26 +321,7 @@ class ILSGAN(Method):
         judges = [*self.discriminator.parameters(), *self.densities.parameters()]
         return [self._optimizers[0](self.generator.parameters()), self._optimizers[1](judges)]
 
-    # -- evaluation and bookkeeping ----------------------------------------------------------
-
-    def _update_scores(self, stage: str, batch: Batch) -> None:
-        super()._update_scores(stage, batch)
-        # The same latents at each validation, and others for each batch and process.
-        seed = self._num_scored[stage] * self.trainer.world_size + self.global_rank
-        self.layer_scores.update(self, batch.image, seed)
-
-    def _log_scores(self, stage: str) -> None:
-        super()._log_scores(stage)
-        decide = self.trainer.strategy.reduce_boolean_decision
-        if decide(self.layer_scores.update_called, all=False):
-            values = self.layer_scores.compute()
-            self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
-            self.layer_scores.reset()
-
-    def _log_masks(self, masks: Tensor) -> None:
-        """Follow and log areas under `masks` (B, 1, S, S)."""
-        self.statistics.update(torch.cat([1 - masks, masks], dim=1))
-        self.log("train/area/foreground", masks.mean())
+    # -- bookkeeping ----------------------------------------------------------
 
     def reset_parameters(self) -> None:
         """Build all networks anew and take over their weights; forget what was measured."""
@@ -371,8 +336,12 @@ class ILSGAN(Method):
         self.statistics.reset_parameters()
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """Grids of layers, masks and gradients, see `layer_grids`."""
+        """Grids of layers, masks, gradients and paths, see `layer_grids`."""
         return layer_grids(self, len(batch))
+
+    def picture_titles(self) -> Mapping[str, Sequence[str]]:
+        """Of the columns of these grids."""
+        return TITLES
 
 
 def _adam(rescale: float) -> OptimizerFactory:

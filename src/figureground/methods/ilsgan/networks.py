@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from figureground.methods.ilsgan.densities import LayerDensity
 from figureground.methods.ilsgan.perturbation import LayeredPicture
 from figureground.nn.modulation import NoiseMode
 from figureground.nn.precision import widen
@@ -131,8 +130,7 @@ def network_builders(
     latent_dim: int,
     style_width: int,
     mapping_depth: int,
-    density_width: int,
-    num_densities: int,
+    densities: Callable[[], nn.ModuleList],
     **sizes: Any,
 ) -> dict[str, Callable[[], nn.Module]]:
     """Functions that make ILSGAN's networks anew; `sizes` are those that G and D have in common."""
@@ -146,9 +144,7 @@ def network_builders(
             **sizes,
         ),
         "discriminator": partial(StyleDiscriminator, resolution, **sizes),
-        "densities": lambda: nn.ModuleList(
-            LayerDensity(density_width) for _ in range(num_densities)
-        ),
+        "densities": densities,
     }
 
 

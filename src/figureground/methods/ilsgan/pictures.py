@@ -1,16 +1,29 @@
-"""What ILSGAN shows: layers before and after the perturbation, and where its losses pull."""
+"""What ILSGAN shows: layers before and after the perturbation, paths, and where its losses pull."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from figureground.methods.ilsgan.perturbation import LayeredPicture
+from figureground.nn.paths import slerp
 
 if TYPE_CHECKING:
     from figureground.methods.ilsgan.module import ILSGAN
+
+# Between the mean picture and the latent's own, and on the way from one latent to the next.
+_TRUNCATIONS, _PLACES = (0.5, 0.75), (0.25, 0.5, 0.75)
+_PARTS = ("background", "foreground", "mask", "cut out", "composite")
+#: Of the columns of `layer_grids`.
+TITLES = {
+    "layers": (*_PARTS, *(f"moved {part}" for part in _PARTS)),
+    "gradients": ("at composite", "at mask"),
+    "truncation": tuple(f"{share:g}" for share in (0, *_TRUNCATIONS, 1)),
+    "interpolation": tuple(f"{place:g}" for place in (0, *_PLACES, 1)),
+}
 
 
 def layer_grids(method: ILSGAN, count: int) -> dict[str, Tensor]:
@@ -22,24 +35,44 @@ def layer_grids(method: ILSGAN, count: int) -> dict[str, Tensor]:
 
     Returns:
         `layers` (N * 10, 3, S, S): background, foreground, mask, masked foreground and composite,
-        then the same after the perturbation; `samples` (N, 3, S, S) composites; `masks`; and
+        then the same after the perturbation; `samples` (N, 3, S, S) composites; `masks`;
         `gradients` (N * 2, 3, S, S): how strongly the generator's loss pulls at each pixel of the
-        composite and of the mask. All in [-1, 1].
+        composite and of the mask; `mixing` (N * N, 3, S, S): the foreground of the row before the
+        background of the column; `truncation` (N * 4, 3, S, S) and `interpolation`
+        (N * 5, 3, S, S): composites nearer to the mean, and on the way to the next row's. All in
+        [-1, 1].
     """
-    own = torch.Generator().manual_seed(0)
+    chance = torch.Generator().manual_seed(0)
     with torch.inference_mode(False), torch.no_grad():
-        latent = torch.randn(count, method.latent_dim, generator=own)
-        draws = torch.rand(count, method.perturbation.num_draws, generator=own) * 2 - 1
+        latent = torch.randn(count, method.latent_dim, generator=chance)
+        draws = torch.rand(count, method.perturbation.num_draws, generator=chance) * 2 - 1
         picture = method.draw(latent)
         moved = method.perturbation(picture, draws.to(picture.mask))
         columns = [*_show(picture), *_show(moved)]
         gradients = _gradients(method, picture, moved)
+        own = picture.composite
+        mean = method.draw(latent[:1], 0.0).composite.expand_as(own)
+        nearer = [mean, *(method.draw(latent, share).composite for share in _TRUNCATIONS), own]
+        following, ones = latent.roll(-1, 0), torch.ones(count, 1)
+        points = [slerp(latent, following, place * ones) for place in _PLACES]
+        between = [own, *(method.draw(point).composite for point in points), own.roll(-1, 0)]
+    mixed = LayeredPicture(
+        picture.background[None], picture.foreground[:, None], picture.mask[:, None]
+    )
     return {
-        "layers": torch.stack(columns, dim=1).flatten(0, 1).clamp(-1, 1),
-        "samples": picture.composite.clamp(-1, 1),
+        "layers": _as_rows(columns),
+        "samples": own.clamp(-1, 1),
         "masks": _as_picture(picture.mask),
-        "gradients": torch.stack(gradients, dim=1).flatten(0, 1),
+        "gradients": _as_rows(gradients),
+        "mixing": mixed.composite.flatten(0, 1).clamp(-1, 1),
+        "truncation": _as_rows(nearer),
+        "interpolation": _as_rows(between),
     }
+
+
+def _as_rows(columns: Sequence[Tensor]) -> Tensor:
+    """Columns of (N, 3, S, S) each as one grid, row by row."""
+    return torch.stack(list(columns), dim=1).flatten(0, 1).clamp(-1, 1)
 
 
 def _show(picture: LayeredPicture) -> list[Tensor]:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from abc import abstractmethod
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from figureground.core.method import Method
+from figureground.core.types import Batch
 from figureground.methods.ilsgan.losses import mask_binarity
-
-if TYPE_CHECKING:
-    from figureground.methods.ilsgan.module import ILSGAN
+from figureground.methods.ilsgan.perturbation import LayeredPicture
+from figureground.nn.regions import RegionStatistics
 
 
 class LayerScores(Metric):
     """Means over generated pictures: mask area and greyness, and how real each layer looks.
 
     A background that looks more and more real on its own, next to the composite, has begun to
-    show the object: the layers leak.
+    show the object: the layers leak. So does a foreground that comes to do without a background.
     """
 
     full_state_update = False
@@ -30,7 +32,7 @@ class LayerScores(Metric):
             self.add_state(name, torch.tensor(0.0), dist_reduce_fx="sum")
         self.count: Tensor
 
-    def update(self, method: ILSGAN, real: Tensor, seed: int) -> None:
+    def update(self, method: LayerScoring, real: Tensor, seed: int) -> None:
         """Take in as many new pictures as there are in `real` (B, 3, S, S), drawn from `seed`."""
         own = torch.Generator().manual_seed(seed)
         picture = method.draw(torch.randn(len(real), method.latent_dim, generator=own))
@@ -47,7 +49,56 @@ class LayerScores(Metric):
         self.count += len(real)
 
     def compute(self) -> dict[str, Tensor]:
-        """`score/<layer>`, `mask/area` and `mask/greyness`."""
+        """`score/<layer>`, `leakage/<layer>`, `mask/area` and `mask/greyness`.
+
+        Leakage is how much more real a layer looks alone than the composite: below 0 while the
+        discriminator misses the other layer.
+        """
         values = {f"score/{name}": getattr(self, name) for name in self._names}
+        for name in ("background", "foreground"):
+            values[f"leakage/{name}"] = values[f"score/{name}"] - values["score/composite"]
         values |= {"mask/area": self.area, "mask/greyness": self.binarity}
         return {name: value / self.count for name, value in values.items()}
+
+
+class LayerScoring(Method):
+    """A method that follows `LayerScores` in validation and tests.
+
+    Args:
+        resolution: Side S of the pictures.
+        metrics: See `Method`.
+    """
+
+    latent_dim: int
+
+    def __init__(self, resolution: int, *, metrics: Mapping[str, Metric | None] | None) -> None:
+        super().__init__(metrics=metrics)
+        self.statistics = RegionStatistics(2, resolution)
+        self.layer_scores = LayerScores()
+
+    @abstractmethod
+    def draw(self, latent: Tensor, truncation: float = 1.0) -> LayeredPicture:
+        """Layers of `latent` (B, D)."""
+
+    @abstractmethod
+    def score(self, image: Tensor) -> Tensor:
+        """How real pictures (B, 3, S, S) look: (B,), larger for more real."""
+
+    def log_masks(self, masks: Tensor) -> None:
+        """Follow and log areas under `masks` (B, 1, S, S) of a training batch."""
+        self.statistics.update(torch.cat([1 - masks, masks], dim=1))
+        self.log("train/area/foreground", masks.mean())
+
+    def _update_scores(self, stage: str, batch: Batch) -> None:
+        super()._update_scores(stage, batch)
+        # The same latents at each validation, and others for each batch and process.
+        seed = self._num_scored[stage] * self.trainer.world_size + self.global_rank
+        self.layer_scores.update(self, batch.image, seed)
+
+    def _log_scores(self, stage: str) -> None:
+        super()._log_scores(stage)
+        decide = self.trainer.strategy.reduce_boolean_decision
+        if decide(self.layer_scores.update_called, all=False):
+            values = self.layer_scores.compute()
+            self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
+            self.layer_scores.reset()

@@ -1,0 +1,123 @@
+"""What a trained ILSGAN can draw: samples, given latents, layers of different latents, near-copies.
+
+The capabilities of `core.protocols` that ILSGAN has, all by the averaged generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from figureground.core.types import Layers, check_image
+from figureground.methods.ilsgan.networks import LayeredGenerator
+from figureground.methods.ilsgan.perturbation import LayeredPicture
+from figureground.methods.ilsgan.projection import search_styles
+from figureground.nn.ema import WeightAverage
+from figureground.nn.regions import RegionStatistics
+
+
+class LayerDrawing:
+    """Draws layered pictures by an average of a `LayeredGenerator`.
+
+    Attributes:
+        ema: The average.
+        latent_dim: D.
+        resolution: Side S of the pictures.
+        truncation: Share of styles' distance from the mean that is kept where nothing else is
+            asked for.
+        statistics: Says where the weights are.
+    """
+
+    ema: WeightAverage
+    latent_dim: int
+    resolution: int
+    truncation: float
+    statistics: RegionStatistics
+
+    def draw(self, latent: Tensor, truncation: float = 1.0) -> LayeredPicture:
+        """Layers of `latent` (B, D), always the same ones."""
+        picture: LayeredPicture = self.ema(self._here(latent), truncation=truncation, noise="const")
+        return picture
+
+    def sample(
+        self,
+        count: int,
+        *,
+        generator: torch.Generator | None = None,
+        truncation: float | None = None,
+    ) -> Layers:
+        """Draw `count` pictures as background and foreground, colours cut to [-1, 1]."""
+        latent = self.latent(count, generator=generator)
+        return self.decode_truncated(latent, self.truncation if truncation is None else truncation)
+
+    def latent(self, count: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw latents (`count`, D), standard normal."""
+        return self._here(torch.randn(count, self.latent_dim, generator=generator))
+
+    def decode(self, latent: Tensor) -> Layers:
+        """The pictures of `latent` (B, D), as `sample` returns them."""
+        return self.decode_truncated(latent, self.truncation)
+
+    def decode_truncated(self, latent: Tensor, truncation: float) -> Layers:
+        """The same at another truncation; at 0 all are the mean picture."""
+        return to_layers(self.draw(latent, truncation))
+
+    def decode_layers(self, latent: Tensor) -> Layers:
+        """Backgrounds of `latent[:, 0]` and foregrounds of `latent[:, 1]`; `latent` is (B, 2, D).
+
+        Raises:
+            ValueError: There is another number of layers.
+        """
+        if latent.shape[1:] != (2, self.latent_dim):
+            raise ValueError(
+                f"latent must be (B, 2, {self.latent_dim}), a latent for each of two layers, got "
+                f"{tuple(latent.shape)}"
+            )
+        backs, fronts = (
+            self.draw(part, self.truncation) for part in self._here(latent).unbind(dim=1)
+        )
+        return to_layers(LayeredPicture(backs.background, fronts.foreground, fronts.mask))
+
+    def project(
+        self,
+        image: Tensor,
+        *,
+        steps: int,
+        generator: torch.Generator | None = None,
+        features: Callable[[Tensor], list[Tensor]] | None = None,
+        report: Callable[[int, Tensor], object] | None = None,
+    ) -> Layers:
+        """Layers that come near to `image` (B, 3, S, S) when put together, see `search_styles`.
+
+        Raises:
+            ValueError: Pictures are of another size.
+        """
+        check_image(image)
+        side = self.resolution
+        if image.shape[1:] != (3, side, side):
+            raise ValueError(f"expected images (B, 3, {side}, {side}), got {tuple(image.shape)}")
+        network: LayeredGenerator = self.ema.average  # type: ignore[assignment]  # of one
+        # Inference mode, which commands run in, would leave nothing to search by.
+        with torch.inference_mode(False), torch.enable_grad():
+            picture = search_styles(
+                network,
+                self._here(image).clone(),
+                steps=steps,
+                generator=generator,
+                features=features,
+                report=report,
+            )
+        return to_layers(picture)
+
+    def _here(self, values: Tensor) -> Tensor:
+        return values.to(self.statistics.area_sum)
+
+
+def to_layers(picture: LayeredPicture) -> Layers:
+    """Background and foreground with the colours that can be seen; backgrounds are whole."""
+    color = torch.stack([picture.background, picture.foreground], dim=1).clamp(-1, 1)
+    mask = picture.mask
+    alpha = torch.stack([1 - mask, mask], dim=1)
+    return Layers(color, alpha, opacity=torch.stack([torch.ones_like(mask), mask], dim=1))
