@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.testing import assert_close
 
+from figureground.core.errors import CheckpointError
+from figureground.methods.ilsgan.convert import _collect, _unpickle, convert_checkpoint
 from figureground.nn.stylegan2 import StyleGenerator, convert_released
 
 CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
@@ -81,3 +83,15 @@ def test_latent_gradients_match(load: Load, name: str) -> None:
     image = network(z, stored.get("in.c"), noise="const")
     (gradient,) = torch.autograd.grad((image * stored["probe"]).mean(), z)
     assert_close(gradient, stored["out.grad_z_of_mean_x_times_probe"], **CLOSE)
+
+
+def test_container_is_read_as_its_tensors(golden: Callable[[str], Path]) -> None:
+    path = golden("generators") / "stylegan2_container.pkl"
+    content = _unpickle(path)
+    stored = load_file(golden("generators") / "stylegan2_skip.state.safetensors")
+    found = _collect(content["G_ema"], path, "G_ema")
+    assert set(found) == set(stored)
+    for key, tensor in stored.items():
+        assert torch.equal(found[key], tensor), key
+    with pytest.raises(CheckpointError, match="has no layered generator"):
+        convert_checkpoint(path)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -187,7 +188,8 @@ def test_snapshot_is_read_and_nothing_in_it_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     method = ILSGAN(**TINY)
-    write_snapshot(tmp_path / "s.pkl", monkeypatch, training_set_kwargs={}, **theirs(method))
+    options = {"share": np.float64(0.5)}  # Snapshots have such numbers beside the networks.
+    write_snapshot(tmp_path / "s.pkl", monkeypatch, training_set_kwargs=options, **theirs(method))
     found = convert_checkpoint(tmp_path / "s.pkl")
     for name, value in found.options.items():
         assert TINY[name] == value

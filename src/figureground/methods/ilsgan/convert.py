@@ -33,6 +33,11 @@ TABLE: dict[str, tuple[tuple[str, str], ...]] = {
 #: Their networks -> where they belong; the live generator is not kept where the averaged one is.
 NETWORKS = {"G": "generator", "D": "discriminator", "G_ema": "ema.average"}
 
+_NUMBERS = {
+    ("numpy", "dtype"),
+    ("numpy.core.multiarray", "scalar"),  # Before NumPy 2,
+    ("numpy._core.multiarray", "scalar"),  # and since.
+}
 _MODULE = ("torch_utils.persistence", "_reconstruct_persistent_obj")
 
 
@@ -95,9 +100,21 @@ class _Reader(pickle.Unpickler):
         }
         if name == "EasyDict" and module in {"dnnlib.util", "dnnlib"}:
             return dict
+        if (module, name) in _NUMBERS:
+            return _Number
         if (module, name) not in allowed:
             raise pickle.UnpicklingError(f"{module}.{name}")
         return allowed[module, name]
+
+
+class _Number:
+    """What NumPy's numbers and their types are read as: options hold some, weights none."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        """Take nothing over."""
 
 
 def _identity(meta: Any) -> Any:
