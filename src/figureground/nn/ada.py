@@ -11,6 +11,7 @@ CPU: they are tiny, and the padding needs their corners as numbers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -65,12 +66,23 @@ class AugmentPipe(nn.Module):
     geometry_filter: Tensor
     filter_bank: Tensor
 
-    def __init__(self, operations: str | Sequence[str] = "bgc", p: float = 0.0) -> None:
+    def __init__(self, operations: str | Sequence[str] = "bgc", p: Fraction = 0.0) -> None:
         super().__init__()
-        self.operations = _expand([operations] if isinstance(operations, str) else operations)
+        if problems := self.check_options(operations=operations):
+            raise ValueError("; ".join(problems))
+        self.operations = _expand(operations)
         self.register_buffer("p", torch.tensor(float(p)))
         self.register_buffer("geometry_filter", low_pass(SYM6), persistent=False)
         self.register_buffer("filter_bank", octave_bank(SYM2, _NUM_BANDS), persistent=False)
+
+    @staticmethod
+    def check_options(*, operations: str | Sequence[str], **_: Any) -> list[str]:
+        """Problems of names that stand for nothing."""
+        unknown = sorted(_expand(operations) - set(_OPERATIONS))
+        if not unknown:
+            return []
+        known = ", ".join(dict.fromkeys((*_PRESETS, *_GROUPS, *_OPERATIONS)))
+        return [f"unknown augmentation {', '.join(unknown)}; expected any of {known}"]
 
     def forward(
         self,
@@ -218,17 +230,12 @@ class AdaController(nn.Module):
         self.count.zero_()
 
 
-def _expand(names: Sequence[str]) -> frozenset[str]:
+def _expand(names: str | Sequence[str]) -> frozenset[str]:
     """Turn names of presets, groups and operations into those of operations."""
     operations: set[str] = set()
-    for name in names:
-        groups = _PRESETS.get(name, (name,))
-        for group in groups:
+    for name in [names] if isinstance(names, str) else names:
+        for group in _PRESETS.get(name, (name,)):
             operations.update(_GROUPS.get(group, (group,)))
-    unknown = sorted(operations - set(_OPERATIONS))
-    if unknown:
-        known = ", ".join(dict.fromkeys((*_PRESETS, *_GROUPS, *_OPERATIONS)))
-        raise ValueError(f"unknown augmentation {', '.join(unknown)}; expected any of {known}")
     return frozenset(operations)
 
 
