@@ -14,6 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.testing import assert_close
 
+from figureground.losses.adversarial import (
+    logistic_discriminator_losses,
+    logistic_generator_loss,
+)
 from figureground.methods.ilsgan.densities import LayerDensity
 from figureground.methods.ilsgan.independence import (
     Independence,
@@ -93,6 +97,15 @@ def test_mask_losses_match(golden: Golden) -> None:
     assert_close(binarity, tensors["out.bin_per_sample"].squeeze(1), **close)
     shortage = mask_shortage(tensors["in.small_mask"])
     assert_close(shortage, tensors["out.msize_per_sample"].squeeze(1), **close)
+
+
+def test_logistic_losses_match(golden: Golden) -> None:
+    tensors = read(golden, "losses")
+    logits = tensors["in.logits"]
+    real, fake = logistic_discriminator_losses(logits, logits)
+    assert_close(real, tensors["out.softplus_neg"].mean())
+    assert_close(fake, tensors["out.softplus_pos"].mean())
+    assert_close(logistic_generator_loss(logits), tensors["out.softplus_neg"].mean())
 
 
 def test_composition_and_shift_match(golden: Golden) -> None:
