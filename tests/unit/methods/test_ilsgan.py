@@ -30,6 +30,7 @@ from figureground.methods.ilsgan.perturbation import (
 )
 from figureground.methods.ilsgan.schedules import Sigma
 from figureground.nn.ada import AdaController
+from figureground.nn.resample import fir_kernel
 
 TINY: dict[str, Any] = {
     "resolution": 16, "batch_size": 4, "latent_dim": 8, "style_width": 8, "mapping_depth": 2,
@@ -153,11 +154,14 @@ class Stored:
     """Pickled as the authors' modules are."""
 
     def __init__(self, module: nn.Module) -> None:
+        buffers = dict(module._buffers)
+        if "resample_filter" in buffers:
+            buffers["resample_filter"] = fir_kernel()  # Ours has one dimension in some places.
         self.meta = {
             "type": "class", "version": 6, "module_src": "raise SystemExit", "class_name": "X",
             "state": {
                 "_parameters": dict(module._parameters),
-                "_buffers": dict(module._buffers),
+                "_buffers": buffers,
                 "_modules": {k: Stored(m) for k, m in module._modules.items() if m is not None},
             },
         }  # fmt: skip
