@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from figureground.core.types import Layers
+from figureground.core.types import Latent, Layers
 
 
 @runtime_checkable
@@ -155,6 +155,29 @@ class Projector(Protocol):
                 by; None compares pixels.
             report: Called with the steps done and the distances (B,) now and then.
         """
+        ...
+
+
+@runtime_checkable
+class PretrainedGenerator(Protocol):
+    """A frozen network that paints whole pictures, of any family.
+
+    Attributes:
+        resolution: Side R of the pictures.
+        latent_dim: Size D of a latent vector.
+        num_classes: Classes of the condition; 0 for none.
+    """
+
+    resolution: int
+    latent_dim: int
+    num_classes: int
+
+    def latent(self, count: int, *, generator: torch.Generator | None = None) -> Latent:
+        """Draw `count` latents, with a class each if there are classes; equal seeds, equal ones."""
+        ...
+
+    def forward(self, latent: Latent) -> Tensor:
+        """The pictures (B, 3, R, R) of `latent`, in [-1, 1]."""
         ...
 
 

@@ -111,6 +111,19 @@ class Layers(TensorRecord):
         return 1 - self.alpha[:, 0]
 
 
+@dataclass(slots=True)
+class Latent(TensorRecord):
+    """What a generator paints a picture from.
+
+    Attributes:
+        vector: (B, D), or (B, N, D) where each of N layers has its own.
+        label: Class of each sample, (B,) int64; None for generators without classes.
+    """
+
+    vector: Tensor
+    label: Tensor | None = None
+
+
 def check_image(image: Tensor) -> None:
     """Raise `ValueError` unless `image` is a float tensor (B, C, H, W)."""
     if image.ndim != 4 or not torch.is_floating_point(image):

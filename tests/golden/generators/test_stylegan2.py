@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from figureground.core.errors import CheckpointError
-from figureground.methods.ilsgan.convert import _collect, _unpickle, convert_checkpoint
+from figureground.core.released import collect_module, read_released
+from figureground.methods.ilsgan.convert import convert_checkpoint
 from figureground.nn.stylegan2 import StyleGenerator, convert_released
 
 CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
@@ -87,9 +88,9 @@ def test_latent_gradients_match(load: Load, name: str) -> None:
 
 def test_container_is_read_as_its_tensors(golden: Callable[[str], Path]) -> None:
     path = golden("generators") / "stylegan2_container.pkl"
-    content = _unpickle(path)
+    content = read_released(path)
     stored = load_file(golden("generators") / "stylegan2_skip.state.safetensors")
-    found = _collect(content["G_ema"], path, "G_ema")
+    found = collect_module(content["G_ema"])
     assert set(found) == set(stored)
     for key, tensor in stored.items():
         assert torch.equal(found[key], tensor), key

@@ -1,25 +1,21 @@
 """Reads the authors' snapshots (`network-snapshot-*.pkl`) without running what is in them.
 
-A snapshot is a pickle of whole modules. Each is stored as a call that would compile source text
-found in the file; here that call gives back its argument, a plain dict, of which only parameters
-and buffers are taken. Anything else that the file asks for by name is refused.
+A snapshot is a pickle of whole modules, of which only parameters and buffers are taken; see
+`core.released`.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
 import re
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from figureground.core.checkpoint import ConvertedWeights
 from figureground.core.errors import CheckpointError
+from figureground.core.released import collect_module, read_pickle
 from figureground.nn.stylegan2 import convert_released
 
 #: Patterns of their keys -> ours, tried in order; keys without any keep their names.
@@ -32,13 +28,6 @@ TABLE: dict[str, tuple[tuple[str, str], ...]] = {
 }
 #: Their networks -> where they belong; the live generator is not kept where the averaged one is.
 NETWORKS = {"G": "generator", "D": "discriminator", "G_ema": "ema.average"}
-
-_NUMBERS = {
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "scalar"),  # Before NumPy 2,
-    ("numpy._core.multiarray", "scalar"),  # and since.
-}
-_MODULE = ("torch_utils.persistence", "_reconstruct_persistent_obj")
 
 
 def convert_checkpoint(path: Path) -> ConvertedWeights:
@@ -86,62 +75,9 @@ def convert_network(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]
     return converted
 
 
-class _Reader(pickle.Unpickler):
-    """Unpickler that makes tensors and plain containers only."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Stand-ins for what a snapshot names; nothing is imported on its behalf."""
-        allowed: dict[tuple[str, str], Callable[..., Any]] = {
-            _MODULE: _identity,
-            ("collections", "OrderedDict"): OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-            ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-            ("torch.storage", "_load_from_bytes"): _load_storage,
-        }
-        if name == "EasyDict" and module in {"dnnlib.util", "dnnlib"}:
-            return dict
-        if (module, name) in _NUMBERS:
-            return _Number
-        if (module, name) not in allowed:
-            raise pickle.UnpicklingError(f"{module}.{name}")
-        return allowed[module, name]
-
-
-class _Number:
-    """What NumPy's numbers and their types are read as: options hold some, weights none."""
-
-    def __init__(self, *_: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        """Take nothing over."""
-
-
-def _identity(meta: Any) -> Any:
-    return meta
-
-
-def _rebuild_tensor(
-    storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
-) -> Tensor:
-    tensor: Tensor = torch._utils._rebuild_tensor_v2(  # type: ignore[no-untyped-call]  # torch's
-        storage, offset, size, stride, False, OrderedDict()
-    )
-    return tensor
-
-
-def _rebuild_parameter(data: Tensor, *_: Any) -> Tensor:
-    return data
-
-
-def _load_storage(data: bytes) -> Any:
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-
-
 def _unpickle(path: Path) -> Any:
     try:
-        with path.open("rb") as file:
-            return _Reader(file).load()
+        return read_pickle(path)
     except Exception as error:  # Whatever a crafted file provokes means the same.
         raise CheckpointError(
             f"{path} is not one of the authors' snapshots, or it asks for more than weights "
@@ -150,23 +86,12 @@ def _unpickle(path: Path) -> Any:
         ) from error
 
 
-def _collect(module: Any, path: Path, name: str, prefix: str = "") -> dict[str, Tensor]:
+def _collect(module: Any, path: Path, name: str) -> dict[str, Tensor]:
     """Gather parameters and buffers of a stored module and of those inside it."""
     try:
-        inner = module["state"]
-        found = {
-            f"{prefix}{key}": tensor.detach()
-            for group in ("_parameters", "_buffers")
-            for key, tensor in inner[group].items()
-            if tensor is not None
-        }
-        for key, child in inner["_modules"].items():
-            found |= _collect(child, path, name, f"{prefix}{key}.")
-    except (TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path}: {name} is not a stored network ({prefix or 'its top'} lacks {error})"
-        ) from error
-    return found
+        return collect_module(module)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {name} is {error}") from error
 
 
 def _infer_options(state: Mapping[str, Tensor]) -> dict[str, Any]:

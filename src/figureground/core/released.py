@@ -1,0 +1,236 @@
+"""Reads files of released weights of any kind without running what is in them.
+
+Known by content, not by name: safetensors, files of `torch.save` (old and new), and pickles of
+whole modules as StyleGAN2-ADA and what grew from it write them. Such a pickle stores each module as
+a call that would compile source text found in the file; here that call gives back its argument, a
+plain dict, of which `collect_module` takes parameters and buffers. Whatever else a file asks for by
+name is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import pickletools
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from figureground.core.errors import CheckpointError
+
+_NUMBERS = {
+    ("numpy", "dtype"),
+    ("numpy.core.multiarray", "scalar"),  # Before NumPy 2,
+    ("numpy._core.multiarray", "scalar"),  # and since.
+}
+_TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # Of torch.save before torch 1.6.
+_MOST_RATIO, _MOST_UNPACKED = 200, 2**30  # Of a ZIP; beyond both it is a bomb.
+
+
+def read_released(path: str | Path) -> Any:
+    """Read a file of weights; nothing in it is run.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What it holds: a dict of tensors for safetensors, otherwise what was saved, with stored
+        modules as dicts (see `collect_module`).
+
+    Raises:
+        CheckpointError: It is missing, of no known kind, damaged, or holds more than weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not a file")
+    with path.open("rb") as file:
+        head = file.read(16)
+    try:
+        if zipfile.is_zipfile(path):
+            content = _read_archive(path)
+        elif head.startswith(_TORCH_MAGIC):
+            content = _load_tensors(path)
+        elif head[8:9] == b"{":
+            return _read_safetensors(path)
+        elif head[:1] == b"\x80":
+            content = read_pickle(path)
+        else:
+            raise ValueError("it is neither safetensors nor saved by PyTorch nor a pickle")
+        _require_stored(content)
+    except Exception as error:  # Whatever a crafted file provokes means the same.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if named := _global_in(str(error)):
+            reason = f"it asks for {named}"
+        raise CheckpointError(
+            f"{path} cannot be read as weights ({reason}); it was refused and nothing in it was "
+            "run. Expected tensors and plain values"
+        ) from error
+    return content
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Texts that stand in the header of a safetensors file; none for other files."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            if file.read(9)[8:] != b"{":
+                return {}
+        with safe_open(path, "pt") as tensors:
+            return dict(tensors.metadata() or {})
+    except Exception:  # `read_released` says what is wrong.
+        return {}
+
+
+def read_pickle(path: Path) -> Any:
+    """Read a pickle of tensors, plain values and stored modules.
+
+    Raises:
+        Exception: Of any kind; the file is damaged or asks for anything else by name.
+    """
+    with path.open("rb") as file:
+        _require_small_memo(file, path.stat().st_size)
+        file.seek(0)
+        return _Reader(file).load()
+
+
+def collect_module(module: Any, prefix: str = "") -> dict[str, Tensor]:
+    """Gather parameters and buffers of a stored module and of those inside it.
+
+    Args:
+        module: As `read_released` gives it.
+        prefix: Of the names.
+
+    Returns:
+        Its state dict.
+
+    Raises:
+        CheckpointError: It is not a stored module.
+    """
+    try:
+        inner = module["state"]
+        found = {
+            f"{prefix}{key}": tensor.detach()
+            for group in ("_parameters", "_buffers")
+            for key, tensor in inner[group].items()
+            if tensor is not None
+        }
+        for key, child in inner["_modules"].items():
+            found |= collect_module(child, f"{prefix}{key}.")
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"not a stored network ({prefix or 'its top'} lacks {error})"
+        ) from error
+    return found
+
+
+class _Reader(pickle.Unpickler):
+    """Unpickler that makes tensors and plain containers only."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Stand-ins for what a file names; nothing is imported on its behalf."""
+        allowed: dict[tuple[str, str], Callable[..., Any]] = {
+            ("torch_utils.persistence", "_reconstruct_persistent_obj"): _identity,
+            ("collections", "OrderedDict"): OrderedDict,
+            ("builtins", "set"): set,
+            ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+            ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+            ("torch.storage", "_load_from_bytes"): _load_storage,
+        }
+        if name == "EasyDict" and module in {"dnnlib.util", "dnnlib"}:
+            return dict
+        if (module, name) in _NUMBERS:
+            return _Number
+        if (module, name) not in allowed:
+            raise pickle.UnpicklingError(f"{module}.{name}")
+        return allowed[module, name]
+
+
+class _Number:
+    """What NumPy's numbers and their types are read as: options hold some, weights none."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        """Take nothing over."""
+
+
+def _identity(meta: Any) -> Any:
+    return meta
+
+
+def _rebuild_tensor(
+    storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> Tensor:
+    tensor: Tensor = torch._utils._rebuild_tensor_v2(  # type: ignore[no-untyped-call]  # torch's
+        storage, offset, size, stride, False, OrderedDict()
+    )
+    return tensor
+
+
+def _rebuild_parameter(data: Tensor, *_: Any) -> Tensor:
+    return data
+
+
+def _load_storage(data: bytes) -> Any:
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def _require_small_memo(file: Any, size: int) -> None:
+    """Refuse numbers of remembered objects beyond the file's size, which take memory at once."""
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name in {"LONG_BINPUT", "PUT"} and int(argument or 0) > size:
+            raise pickle.UnpicklingError(f"it claims to hold {argument} objects")
+
+
+def _read_archive(path: Path) -> Any:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        unpacked = sum(member.file_size for member in members)
+        if unpacked > max(_MOST_RATIO * path.stat().st_size, _MOST_UNPACKED):
+            raise ValueError(f"it claims to unpack to {unpacked} bytes")
+        if any("/code/" in member.filename for member in members):
+            raise ValueError("it is a TorchScript program")
+    return _load_tensors(path)
+
+
+def _load_tensors(path: Path) -> Any:
+    with warnings.catch_warnings(action="ignore"):  # Old files are what is expected here.
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, "pt") as tensors:
+        return {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118 - no dict
+
+
+def _global_in(message: str) -> str | None:
+    """Name of what torch refused, in the words of its message."""
+    _, found, rest = message.partition("GLOBAL ")
+    return rest.split()[0] if found else None
+
+
+def _require_stored(content: Any) -> None:
+    """Refuse tensors with more elements than the file holds: copies would take any memory."""
+    for tensor in _tensors(content):
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ValueError(f"a tensor claims {tensor.numel()} elements that are not stored")
+
+
+def _tensors(content: Any) -> Iterator[Tensor]:
+    """All tensors anywhere in plain containers."""
+    waiting, seen = [content], set()
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Tensor):
+            yield item
+        elif isinstance(item, Mapping | list | tuple) and id(item) not in seen:
+            seen.add(id(item))  # A pickle may hold itself.
+            waiting.extend(item.values() if isinstance(item, Mapping) else item)

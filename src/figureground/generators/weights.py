@@ -1,0 +1,180 @@
+"""Weights of generators: released files in, one safetensors with options and checksum out.
+
+A file of the wrong kind is named for what it is: each family in this package is asked whether it
+knows the content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import pkgutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+import figureground.generators
+from figureground.core.checkpoint import ConvertedWeights, check_fits
+from figureground.core.errors import CheckpointError
+from figureground.core.io import atomic_write
+from figureground.core.released import read_metadata, read_released
+from figureground.generators.base import ImageGenerator, option_names
+
+FORMAT = 1
+_KEY = "figureground_generator"  # Of our header in a safetensors file.
+
+
+def families() -> Iterator[type[ImageGenerator]]:
+    """All families of this package, by module name."""
+    for info in pkgutil.iter_modules(figureground.generators.__path__):
+        module = importlib.import_module(f"{figureground.generators.__name__}.{info.name}")
+        for value in vars(module).values():
+            is_family = isinstance(value, type) and issubclass(value, ImageGenerator)
+            if is_family and value.__module__ == module.__name__ and hasattr(value, "card"):
+                yield value
+
+
+def find_missing(family: type[ImageGenerator], weights: str | None) -> list[str]:
+    """Say that the file `weights` does not exist and where such files come from, or nothing."""
+    if weights is None or Path(weights).exists():
+        return []
+    card = family.card
+    return [
+        f"weights={weights} does not exist; expected {card.files} of the project {card.project} "
+        f"(licence: {card.licence}). Nothing is downloaded here: fetch it yourself and give its "
+        "path, or weights=null for random weights"
+    ]
+
+
+def load_weights(network: ImageGenerator, path: str | Path) -> None:
+    """Fill `network` from a released file or from one of ours.
+
+    Raises:
+        CheckpointError: The file is missing, damaged or unsafe, or belongs to another family or
+            to a network of other sizes; the message says which.
+    """
+    family = type(network)
+    if problems := find_missing(family, str(path)):
+        raise CheckpointError(problems[0])
+    found = read_weights(family, path)
+    mine, theirs = family.simplify(network.options), family.simplify(found.options)
+    if wrong := [name for name in theirs if mine[name] != theirs[name]]:
+        hint = " ".join(f"{name}={found.options[name]}" for name in wrong)
+        now = ", ".join(f"{name}={network.options[name]}" for name in wrong)
+        raise CheckpointError(
+            f"{path} holds {describe(family, found.options)}, not one with {now}; set {hint}"
+        )
+    try:
+        check_fits(network, found.state_dict, path)
+    except CheckpointError as error:
+        what = describe(family, found.options)
+        raise CheckpointError(
+            f"{str(error).partition('. Use the method')[0]}. It holds {what}"
+        ) from error
+    network.load_state_dict(found.state_dict)
+
+
+def read_weights(family: type[ImageGenerator], path: str | Path) -> ConvertedWeights:
+    """Read a file of weights of a family and what options follow from it.
+
+    Raises:
+        CheckpointError: See `load_weights`.
+    """
+    if header := read_metadata(path).get(_KEY):
+        return _read_own(family, Path(path), header)
+    content = read_released(path)
+    try:
+        return family.convert(content)
+    except CheckpointError as error:
+        others = [
+            describe(other, found.options)
+            for other in families()
+            if other is not family and (found := _try(other, content)) is not None
+        ]
+        guess = f"it looks like {others[0]}" if others else f"{error}"
+        raise CheckpointError(
+            f"{path} is not a file of {family.card.family}: {guess}. Expected {family.card.files} "
+            f"of the project {family.card.project}"
+        ) from error
+
+
+def save_weights(
+    family: type[ImageGenerator], found: ConvertedWeights, path: str | Path, source: str
+) -> None:
+    """Write weights as one safetensors with options, source and checksum in its header.
+
+    Args:
+        family: What they are for.
+        found: As `read_weights` gives it.
+        path: Where to.
+        source: Name of the file they came from.
+
+    Raises:
+        WriteError: The file cannot be written.
+    """
+    state = {key: tensor.detach().contiguous().clone() for key, tensor in found.state_dict.items()}
+    header = {
+        "format": FORMAT,
+        "family": _name_of(family),
+        "options": found.options,
+        "source": source,
+        "project": family.card.project,
+        "licence": family.card.licence,
+        "sha256": checksum(state),
+    }
+    content = save(state, {_KEY: json.dumps(header)})
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def checksum(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes of all tensors, in the order of names."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        tensor = state[key].detach().cpu().contiguous()
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def describe(family: type[ImageGenerator], options: Mapping[str, Any]) -> str:
+    """One phrase for a network, such as `StyleGAN2-ADA with resolution=512, num_classes=0`."""
+    sizes = ", ".join(f"{name}={value}" for name, value in options.items())
+    return f"{family.card.family} with {sizes}" if sizes else family.card.family
+
+
+def _read_own(family: type[ImageGenerator], path: Path, header: str) -> ConvertedWeights:
+    try:
+        facts = json.loads(header)
+        version, name, options = facts["format"], facts["family"], dict(facts["options"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} has an unreadable header; convert the file again") from error
+    if version != FORMAT:
+        raise CheckpointError(f"{path} has format {version}, known is {FORMAT}; convert it again")
+    if name != _name_of(family):
+        raise CheckpointError(
+            f"{path} is not a file of {family.card.family}: it holds weights of {name}"
+        )
+    if unknown := sorted(set(options) - option_names(family)):
+        raise CheckpointError(f"{path} names options that do not exist: {', '.join(unknown)}")
+    state = read_released(path)
+    if checksum(state) != facts.get("sha256"):
+        raise CheckpointError(f"{path} is damaged (its checksum differs); convert the file again")
+    return ConvertedWeights(options, state, [name])
+
+
+def _name_of(family: type[ImageGenerator]) -> str:
+    return f"{family.__module__.rpartition('.')[2]}.{family.__name__}"
+
+
+def _try(family: type[ImageGenerator], content: Any) -> ConvertedWeights | None:
+    """Convert, or None where the content is of another family or not even looked at right."""
+    try:
+        return family.convert(content)
+    except Exception:  # A family may trip over anything that is not its own.
+        return None
