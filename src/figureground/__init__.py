@@ -12,8 +12,9 @@ except PackageNotFoundError:  # A checkout that was not installed.
 
 if TYPE_CHECKING:
     from figureground.core.checkpoint import load_method
+    from figureground.generators.loading import load_generator
 
-__all__ = ["__version__", "load_method"]
+__all__ = ["__version__", "load_generator", "load_method"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,4 +23,8 @@ def __getattr__(name: str) -> Any:
         from figureground.core.checkpoint import load_method
 
         return load_method
+    if name == "load_generator":
+        from figureground.generators.loading import load_generator
+
+        return load_generator
     raise AttributeError(f"module 'figureground' has no attribute {name!r}")

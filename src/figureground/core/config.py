@@ -45,6 +45,22 @@ def config_dir() -> str:
     return str(checkout if (checkout / "train.yaml").is_file() else package / "conf")
 
 
+def read_choice(group: str, name: str) -> dict[str, Any]:
+    """The node that a file of the configuration folder holds, such as `generator/biggan`.
+
+    Raises:
+        ConfigError: There is no such file.
+    """
+    folder = Path(config_dir()) / group
+    options = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in options:
+        raise ConfigError(f"{group}={name}: there is no such choice{nearest(name, options)}")
+    plain = OmegaConf.to_container(OmegaConf.load(folder / f"{name}.yaml"), resolve=True)
+    if not isinstance(plain, dict):
+        raise TypeError(f"{group}/{name}.yaml holds no mapping")
+    return {str(key): value for key, value in plain.items()}
+
+
 def nearest(name: str, options: Sequence[str]) -> str:
     """Hint at the option closest to `name`, as `; did you mean 'x'?`, or list its neighbours."""
     strangers = [option for option in options if not name.startswith(f"{option}.")]

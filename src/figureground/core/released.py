@@ -147,6 +147,8 @@ class _Reader(pickle.Unpickler):
             return dict
         if (module, name) in _NUMBERS:
             return _Number
+        if module.startswith("dnnlib.tflib"):
+            raise pickle.UnpicklingError("it is of the TensorFlow version, which cannot be read")
         if (module, name) not in allowed:
             raise pickle.UnpicklingError(f"{module}.{name}")
         return allowed[module, name]

@@ -99,6 +99,13 @@ class ImageGenerator(nn.Module, ABC):
         """Make options equal that mean equal networks; for subclasses."""
         return dict(options)
 
+    def adopt(self, options: Mapping[str, Any]) -> None:
+        """Take over what a file says and no shape depends on; for subclasses.
+
+        Args:
+            options: That the file gives. Where a constructor argument is "stored", any value fits.
+        """
+
     @classmethod
     @abstractmethod
     def convert(cls, content: Any) -> ConvertedWeights:

@@ -10,17 +10,15 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from figureground.core.bounds import Count, NonNegativeFloat, PositiveInt, Resolution
 from figureground.core.checkpoint import ConvertedWeights
 from figureground.core.errors import CheckpointError
 from figureground.core.released import collect_module
-from figureground.core.types import Latent
-from figureground.generators.base import GeneratorCard, ImageGenerator, select_state
-from figureground.generators.sampling import draw_classes, draw_normal
-from figureground.nn.modulation import NoiseMode
+from figureground.generators.base import GeneratorCard, select_state
+from figureground.generators.styles import LatentSpace, StyleImageGenerator
+from figureground.nn.modulation import NoiseMode, SynthesisLayer, ToImage
 from figureground.nn.stylegan2 import (
     LowPrecision,
     StyleGenerator,
@@ -30,9 +28,10 @@ from figureground.nn.stylegan2 import (
 )
 
 _NETWORKS = ("G_ema", "G")  # In a released container, the averaged one first.
+_USUAL_CLAMP = 256.0
 
 
-class StyleGAN2(ImageGenerator):
+class StyleGAN2(StyleImageGenerator):
     """A StyleGAN2-ADA generator.
 
     Args:
@@ -43,7 +42,8 @@ class StyleGAN2(ImageGenerator):
         mapping_depth: Dense layers of the mapping network.
         channel_base: Maps of side r have min(channel_base / r, channel_max) channels.
         channel_max: See `channel_base`.
-        conv_clamp: Activations stay within this limit; None for none.
+        conv_clamp: Activations stay within this limit; None for none, "stored" for what the file
+            says, or 256 if it says nothing.
         architecture: See `nn.stylegan2.SynthesisNetwork`.
         latent_space: "w": latents are styles (B, N, D), one for each layer; "z": what these are
             mapped from, (B, D).
@@ -75,9 +75,9 @@ class StyleGAN2(ImageGenerator):
         mapping_depth: PositiveInt = 8,
         channel_base: PositiveInt = 32768,
         channel_max: PositiveInt = 512,
-        conv_clamp: NonNegativeFloat | None = 256.0,
+        conv_clamp: NonNegativeFloat | Literal["stored"] | None = "stored",
         architecture: SynthesisArchitecture = "skip",
-        latent_space: Literal["w", "z"] = "w",
+        latent_space: LatentSpace = "w",
         truncation: NonNegativeFloat = 0.5,
         cutoff: Count | None = 8,
         noise_mode: NoiseMode = "const",
@@ -87,11 +87,12 @@ class StyleGAN2(ImageGenerator):
     ) -> None:
         super().__init__(
             resolution=resolution,
-            latent_dim=style_dim if latent_space == "w" else latent_dim,
+            latent_dim=latent_dim,
+            style_dim=style_dim,
+            latent_space=latent_space,
             num_classes=num_classes,
             truncation=truncation,
         )
-        self.latent_space = latent_space
         self.cutoff = cutoff
         self.noise_mode: NoiseMode = noise_mode
         self.architecture = architecture
@@ -103,7 +104,7 @@ class StyleGAN2(ImageGenerator):
             mapping_depth=mapping_depth,
             channel_base=channel_base,
             channel_max=channel_max,
-            conv_clamp=conv_clamp,
+            conv_clamp=_USUAL_CLAMP if conv_clamp == "stored" else conv_clamp,
             architecture=architecture,
             low_precision_blocks=low_precision_blocks,
             low_precision=low_precision,
@@ -135,22 +136,6 @@ class StyleGAN2(ImageGenerator):
         simple["channel_max"] = min(most, base // 4)
         return simple
 
-    def _draw_vector(self, count: int, generator: torch.Generator | None) -> Tensor:
-        mapping = self.network.mapping
-        z = draw_normal(count, mapping.latent_dim, generator=generator)
-        if self.latent_space == "z":
-            return z
-        label = None
-        if self.num_classes:
-            label = draw_classes(count, self.num_classes, generator=generator).to(self.device)
-        return self.map(z.to(self.device), label)
-
-    def latent(self, count: int, *, generator: torch.Generator | None = None) -> Latent:
-        """Draw `count` latents: styles of random z and classes, truncated, or z and classes."""
-        if self.latent_space == "z":
-            return super().latent(count, generator=generator)
-        return Latent(self._draw_vector(count, generator))
-
     def map(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """Truncated styles (B, N, style_dim) of z (B, D) and classes (B,)."""
         styles: Tensor = self.network.mapping(
@@ -158,11 +143,18 @@ class StyleGAN2(ImageGenerator):
         )
         return styles
 
-    def paint(self, vector: Tensor, label: Tensor | None) -> Tensor:
-        """See `ImageGenerator.paint`; the range has no limits."""
-        styles = vector if self.latent_space == "w" else self.map(vector, label)
+    def paint_styles(self, styles: Tensor) -> Tensor:
+        """Pictures (B, 3, R, R) of styles (B, N, style_dim); the range has no limits."""
         image: Tensor = self.network.synthesis(styles, noise=self.noise_mode)
         return image
+
+    def adopt(self, options: Mapping[str, Any]) -> None:
+        """Take the limit of activations from the file, unless one was asked for."""
+        if self.options["conv_clamp"] != "stored" or "conv_clamp" not in options:
+            return
+        for module in self.network.synthesis.modules():
+            if isinstance(module, SynthesisLayer | ToImage):
+                module.clamp = options["conv_clamp"]
 
     @classmethod
     def convert(cls, content: Any) -> ConvertedWeights:

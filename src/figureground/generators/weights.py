@@ -26,6 +26,7 @@ from figureground.core.released import read_metadata, read_released
 from figureground.generators.base import ImageGenerator, option_names
 
 FORMAT = 1
+STORED = "stored"  # Value of an option that is taken from the file.
 _KEY = "figureground_generator"  # Of our header in a safetensors file.
 
 
@@ -63,7 +64,7 @@ def load_weights(network: ImageGenerator, path: str | Path) -> None:
         raise CheckpointError(problems[0])
     found = read_weights(family, path)
     mine, theirs = family.simplify(network.options), family.simplify(found.options)
-    if wrong := [name for name in theirs if mine[name] != theirs[name]]:
+    if wrong := [name for name in theirs if mine[name] not in (theirs[name], STORED)]:
         hint = " ".join(f"{name}={found.options[name]}" for name in wrong)
         now = ", ".join(f"{name}={network.options[name]}" for name in wrong)
         raise CheckpointError(
@@ -77,6 +78,7 @@ def load_weights(network: ImageGenerator, path: str | Path) -> None:
             f"{str(error).partition('. Use the method')[0]}. It holds {what}"
         ) from error
     network.load_state_dict(found.state_dict)
+    network.adopt(found.options)
 
 
 def read_weights(family: type[ImageGenerator], path: str | Path) -> ConvertedWeights:
@@ -85,7 +87,7 @@ def read_weights(family: type[ImageGenerator], path: str | Path) -> ConvertedWei
     Raises:
         CheckpointError: See `load_weights`.
     """
-    if header := read_metadata(path).get(_KEY):
+    if (header := read_header(path)) is not None:
         return _read_own(family, Path(path), header)
     content = read_released(path)
     try:
@@ -120,7 +122,7 @@ def save_weights(
     state = {key: tensor.detach().contiguous().clone() for key, tensor in found.state_dict.items()}
     header = {
         "format": FORMAT,
-        "family": _name_of(family),
+        "family": name_of(family),
         "options": found.options,
         "source": source,
         "project": family.card.project,
@@ -148,15 +150,30 @@ def describe(family: type[ImageGenerator], options: Mapping[str, Any]) -> str:
     return f"{family.card.family} with {sizes}" if sizes else family.card.family
 
 
-def _read_own(family: type[ImageGenerator], path: Path, header: str) -> ConvertedWeights:
+def read_header(path: str | Path) -> dict[str, Any] | None:
+    """What one of our files says of itself: `family`, `options`, `source`, ...; None for others.
+
+    Raises:
+        CheckpointError: The header is unreadable, or of a later version.
+    """
+    text = read_metadata(path).get(_KEY)
+    if text is None:
+        return None
     try:
-        facts = json.loads(header)
-        version, name, options = facts["format"], facts["family"], dict(facts["options"])
+        facts = json.loads(text)
+        version, _, _ = facts["format"], facts["family"], dict(facts["options"])
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} has an unreadable header; convert the file again") from error
     if version != FORMAT:
         raise CheckpointError(f"{path} has format {version}, known is {FORMAT}; convert it again")
-    if name != _name_of(family):
+    return dict(facts)
+
+
+def _read_own(
+    family: type[ImageGenerator], path: Path, facts: Mapping[str, Any]
+) -> ConvertedWeights:
+    name, options = facts["family"], facts["options"]
+    if name != name_of(family):
         raise CheckpointError(
             f"{path} is not a file of {family.card.family}: it holds weights of {name}"
         )
@@ -168,7 +185,8 @@ def _read_own(family: type[ImageGenerator], path: Path, header: str) -> Converte
     return ConvertedWeights(options, state, [name])
 
 
-def _name_of(family: type[ImageGenerator]) -> str:
+def name_of(family: type[ImageGenerator]) -> str:
+    """How headers of our files name a family."""
     return f"{family.__module__.rpartition('.')[2]}.{family.__name__}"
 
 

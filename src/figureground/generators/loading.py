@@ -1,0 +1,77 @@
+"""From a name, a file or options to a generator that is ready to paint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from figureground.core.config import build, check_node, read_choice
+from figureground.core.errors import CheckpointError, ConfigError
+from figureground.generators.base import ImageGenerator
+from figureground.generators.weights import families, name_of, read_header
+
+_CHECKPOINT = "figureground.generators.checkpoint.CheckpointGenerator"
+
+
+def load_generator(
+    name_or_config: str | Path | Mapping[str, Any],
+    weights: str | Path | None = None,
+    *,
+    map_location: str | torch.device = "cpu",
+    **options: Any,
+) -> ImageGenerator:
+    """Build a generator, frozen and in evaluation mode.
+
+    Args:
+        name_or_config: Name of a file in `conf/generator`, such as `stylegan2_ffhq`; or a node with
+            `_target_`; or a file that `convert generator=...` wrote; or a checkpoint or run
+            directory of this suite.
+        weights: Released or converted file; None for those of the configuration, mostly none, and
+            then the network paints noise.
+        map_location: Device of the network.
+        options: Constructor arguments that differ from the configuration.
+
+    Raises:
+        ConfigError: There is no such generator or option, or a file is missing.
+        CheckpointError: A file is damaged, unsafe, or of another family or size.
+    """
+    node = {**_find_node(name_or_config), **options}
+    if weights is not None:
+        node["weights"] = str(weights)
+    if problems := check_node("generator", node):
+        raise ConfigError("\n       ".join(problems))
+    network = build(node)
+    if not isinstance(network, ImageGenerator):
+        raise ConfigError(f"generator._target_={node['_target_']} is not a generator")
+    return network.to(map_location)
+
+
+def _find_node(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(source, Mapping):
+        if "_target_" not in source:
+            raise ConfigError("a generator's configuration needs _target_; name one of its classes")
+        return dict(source)
+    path = Path(source)
+    if path.is_dir() or path.suffix == ".ckpt":
+        return {"_target_": _CHECKPOINT, "weights": str(path)}
+    if path.is_file():
+        return _node_of_file(path)
+    return read_choice("generator", str(source))
+
+
+def _node_of_file(path: Path) -> dict[str, Any]:
+    """The node of a file that says its own family and options."""
+    header = read_header(path)
+    if header is None:
+        raise CheckpointError(
+            f"{path} does not say what it holds; name its generator: load_generator(name, "
+            f"weights={str(path)!r})"
+        )
+    for family in families():
+        if name_of(family) == header["family"]:
+            target = f"{family.__module__}.{family.__name__}"
+            return {"_target_": target, **header["options"], "weights": str(path)}
+    raise CheckpointError(f"{path} holds weights of {header['family']}, which is not known here")
