@@ -69,8 +69,8 @@ class ConditionalBatchNorm(nn.Module):
             self.weight = nn.Parameter(torch.ones(num_channels))
             self.bias = nn.Parameter(torch.zeros(num_channels))
 
-    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
-        """Normalise `features` (B, C, H, W) under `condition`: classes (B,) or vectors (B, D)."""
+    def forward(self, features: Tensor, condition: Tensor | None) -> Tensor:
+        """Normalise `features` (B, C, H, W) under classes (B,), vectors (B, D), or None."""
         # Small variances would vanish in half precision.
         mean, variance = self._blend(self.mean.float()), self._blend(self.variance.float())
         inverse_deviation = torch.rsqrt(variance + self.eps)
@@ -106,7 +106,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
-    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, features: Tensor, condition: Tensor | None) -> Tensor:
         """Map `features` (B, C, H, W) to (B, D, 2H, 2W)."""
         hidden = double(F.relu(self.norm1(features, condition)))
         hidden = self.conv2(F.relu(self.norm2(self.conv1(hidden), condition)))
@@ -151,7 +151,7 @@ class BottleneckBlock(nn.Module):
         self.conv3 = nn.Conv2d(inner, inner, 3, padding=1)
         self.conv4 = nn.Conv2d(inner, out_channels, 1)
 
-    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, features: Tensor, condition: Tensor | None) -> Tensor:
         """Map `features` (B, C, H, W) to (B, D, H, W), or (B, D, 2H, 2W) when upsampling."""
         hidden = self.conv1(F.relu(self.norm1(features, condition)))
         hidden = F.relu(self.norm2(hidden, condition))

@@ -46,7 +46,7 @@ class PlainResNetGenerator(nn.Module):
         resolution: Height and width R of the images, a multiple of 32.
         width: Channels at the highest resolution.
         latent_dim: Size D of the latent.
-        num_classes: Clusters K; 1 for a network without them.
+        num_classes: Clusters; 0 for a network without them.
         embedding_dim: Size of the cluster vector, which is brought to length 1.
     """
 
@@ -62,8 +62,8 @@ class PlainResNetGenerator(nn.Module):
         super().__init__()
         self.base = resolution // 32
         channels = [multiple * width for multiple in _MULTIPLES]
-        self.embedding = nn.Embedding(num_classes, embedding_dim) if num_classes > 1 else None
-        in_dim = latent_dim + (embedding_dim if num_classes > 1 else 0)
+        self.embedding = nn.Embedding(num_classes, embedding_dim) if num_classes else None
+        in_dim = latent_dim + (embedding_dim if num_classes else 0)
         self.first = nn.Linear(in_dim, channels[0] * self.base**2)
         self.layers = nn.ModuleList(
             nn.Sequential(ScaledResidualBlock(before, after), ScaledResidualBlock(after, after))
@@ -71,17 +71,17 @@ class PlainResNetGenerator(nn.Module):
         )
         self.to_rgb = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
-    def forward(self, latent: Tensor, label: Tensor) -> Tensor:
+    def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         """Draw images.
 
         Args:
             latent: (B, D).
-            label: Clusters int64 (B,); too large ones count as the last.
+            label: Clusters int64 (B,), if there are any; too large ones count as the last.
 
         Returns:
             Images (B, 3, R, R) in [-1, 1].
         """
-        if self.embedding is not None:
+        if self.embedding is not None and label is not None:
             label = label.clamp(max=self.embedding.num_embeddings - 1)
             latent = torch.cat([latent, F.normalize(self.embedding(label), dim=1)], dim=1)
         features = self.first(latent).unflatten(1, (-1, self.base, self.base))

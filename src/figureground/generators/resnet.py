@@ -79,12 +79,12 @@ class ResNetGenerator(nn.Module):
         self.norm = ConditionalBatchNorm(channels[-1], Condition(eps=output_eps))
         self.to_rgb = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
-    def forward(self, latent: Tensor, label: Tensor) -> Tensor:
+    def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         """Draw images.
 
         Args:
             latent: (B, D).
-            label: Classes int64 (B,).
+            label: Classes int64 (B,), if there are any.
 
         Returns:
             Images (B, 3, R, R) in [-1, 1].
