@@ -13,20 +13,24 @@ class PooledSelfAttention(nn.Module):
     """Gated self-attention with max-pooled keys and values.
 
     out = x + gate * O(values . softmax(keys^T . queries)), the softmax over key positions and
-    without scaling; all projections are 1x1 convolutions under spectral norm, without bias.
+    without scaling; all projections are 1x1 convolutions without bias, by default under spectral
+    norm.
     The gate starts at 0, so the block starts as the identity.
 
     Args:
         num_channels: Channels C of the input, at least 2.
-        norm_order: Flavour of spectral norm (see `SpectralNorm`).
+        norm_order: Flavour of spectral norm (see `SpectralNorm`); None for none.
     """
 
-    def __init__(self, num_channels: int, norm_order: SpectralNormOrder = "right_first") -> None:
+    def __init__(
+        self, num_channels: int, norm_order: SpectralNormOrder | None = "right_first"
+    ) -> None:
         super().__init__()
         key_channels, value_channels = max(num_channels // 8, 1), num_channels // 2
 
         def project(num_in: int, num_out: int) -> nn.Module:
-            return spectral_norm(nn.Conv2d(num_in, num_out, 1, bias=False), norm_order)
+            projection = nn.Conv2d(num_in, num_out, 1, bias=False)
+            return spectral_norm(projection, norm_order) if norm_order else projection
 
         self.query = project(num_channels, key_channels)
         self.key = project(num_channels, key_channels)

@@ -6,7 +6,7 @@ ReDO paper's region generators (instance norm with scale and shift computed from
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 SpectralNormOrder = Literal["left_first", "right_first"]
+WeightedLayer = TypeVar("WeightedLayer", bound=nn.Conv2d | nn.Linear | nn.Embedding)
 
 _NORM_EPS = 1e-12
 _WARM_UP_ITERATIONS = 15
@@ -106,7 +107,7 @@ class _DivideBySigma(torch.autograd.Function):
         return gradient.view(shape).permute(inverse), None, None, None, None
 
 
-def spectral_norm(module: nn.Conv2d, order: SpectralNormOrder = "right_first") -> nn.Conv2d:
+def spectral_norm(module: WeightedLayer, order: SpectralNormOrder = "right_first") -> WeightedLayer:
     """Register `SpectralNorm` on `module.weight` and return the module."""
     # `unsafe` skips a trial forward, which would run a power iteration before training starts.
     parametrize.register_parametrization(

@@ -1,0 +1,161 @@
+"""BigGAN-deep, BigBiGAN, StudioGAN and Self-Conditioned GAN paint the authors' pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.testing import assert_close
+
+from figureground.core.types import Latent
+from figureground.generators.base import ImageGenerator
+from figureground.generators.bigbigan import BigBiGAN
+from figureground.generators.biggan import BigGANDeep
+from figureground.generators.self_conditioned import SelfConditionedGAN
+from figureground.generators.studiogan import StudioGAN
+from figureground.generators.weights import load_weights, read_weights, save_weights
+
+CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
+# Gradients of a mean over thousands of values are small, so their tolerance follows their size.
+CLOSE_GRADIENT: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-8}
+SPECTRAL = [
+    "hf_biggan_deep",
+    "bigbigan",
+    "studiogan_sagan",
+    "studiogan_biggan",
+    "studiogan_contragan",
+    "studiogan_biggan_deep",
+]
+PLAIN = [
+    "studiogan_sngan",
+    "studiogan_acgan",
+    "studiogan_ggan_uncond",
+    "selfcondgan_selfcond",
+    "selfcondgan_uncond",
+]
+Load = Callable[..., tuple[ImageGenerator, dict[str, Tensor]]]
+
+
+def _family(name: str) -> tuple[type[ImageGenerator], dict[str, Any]]:
+    """Family of stored outputs, and options that a file does not tell."""
+    if name == "hf_biggan_deep":
+        return BigGANDeep, {"resolution": 32, "attention_after": 4}
+    if name == "bigbigan":
+        return BigBiGAN, {}
+    return (StudioGAN if name.startswith("studiogan") else SelfConditionedGAN), {}
+
+
+@pytest.fixture
+def load(golden: Callable[[str], Path]) -> Load:
+    def read(name: str, **options: Any) -> tuple[ImageGenerator, dict[str, Tensor]]:
+        folder = golden("generators")
+        entry = json.loads((folder / "index.json").read_text())[name]
+        family, facts = _family(name)
+        if family is BigGANDeep:
+            facts["shapes"] = entry["config"]["layers"]
+        path = folder / f"{name}.state.safetensors"
+        found = read_weights(family, path)
+        network = family(**found.options, **facts, **options, weights=str(path))
+        assert sum(p.numel() for p in network.parameters()) == entry["n_params"]
+        return network, load_file(folder / f"{name}.io.safetensors")
+
+    return read
+
+
+def _latent(network: ImageGenerator, stored: dict[str, Tensor]) -> Latent:
+    label = stored.get("in.y")
+    if "in.y_onehot" in stored:
+        label = stored["in.y_onehot"].argmax(dim=1)
+    return Latent(stored["in.z"].clone().requires_grad_(), label if network.num_classes else None)
+
+
+def _check(network: ImageGenerator, stored: dict[str, Tensor]) -> None:
+    latent = _latent(network, stored)
+    image = network(latent)
+    assert_close(image, stored["out.x"], **CLOSE)
+    (gradient,) = torch.autograd.grad((image * stored["probe"]).mean(), latent.vector)
+    assert_close(gradient, stored["out.grad_z_of_mean_x_times_probe"], **CLOSE_GRADIENT)
+
+
+@pytest.mark.parametrize("name", SPECTRAL + PLAIN)
+def test_pictures_and_latent_gradients_match(load: Load, name: str) -> None:
+    _check(*load(name))
+
+
+@pytest.mark.parametrize("name", SPECTRAL)
+def test_spectral_norm_as_published_matches(load: Load, name: str) -> None:
+    network, stored = load(name, fold=False)
+    assert any("parametrizations" in key for key in network.state_dict())
+    _check(network, stored)
+
+
+@pytest.mark.parametrize("truncation", [0.4, 0.405, 0.5, 1.0])
+def test_biggan_deep_takes_statistics_of_its_truncation(load: Load, truncation: float) -> None:
+    network, stored = load("hf_biggan_deep", legacy_interpolation=True)
+    network.truncation = truncation
+    image = network(_latent(network, stored))
+    assert_close(image, stored[f"out.x_truncation_{truncation}"], **CLOSE)
+
+
+def test_biggan_deep_weighs_neighbouring_statistics_by_distance(load: Load) -> None:
+    network, stored = load("hf_biggan_deep")
+    published, _ = load("hf_biggan_deep", legacy_interpolation=True)
+    latent = _latent(network, stored)
+    # A quarter of the way one way round is three quarters the other way round.
+    network.truncation, published.truncation = 0.405, 0.415
+    assert_close(network(latent), published(latent))
+    network.truncation = 0.4 + 1e-9
+    assert_close(network(latent), stored["out.x_truncation_0.4"], **CLOSE)
+
+
+def test_biggan_deep_conditions_match(load: Load) -> None:
+    network, stored = load("hf_biggan_deep")
+    latent = _latent(network, stored)
+    assert isinstance(network, BigGANDeep)
+    found = network.network.condition(latent.vector, latent.label)
+    assert_close(found, stored["out.cond_vector"], **CLOSE)
+
+
+def test_bigbigan_classes_match(load: Load) -> None:
+    network, stored = load("bigbigan")
+    found = network.paint(stored["in.z"], torch.tensor([3, 7]))
+    assert_close(found, stored["out.x_class_3_7"], **CLOSE)
+
+
+@pytest.mark.parametrize("name", ["hf_biggan_deep", "bigbigan", "studiogan_sagan"])
+def test_converted_file_paints_the_same(
+    load: Load, golden: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    network, stored = load(name)
+    family = type(network)
+    source = golden("generators") / f"{name}.state.safetensors"
+    path = tmp_path / "converted.safetensors"
+    save_weights(family, read_weights(family, source), path, source.name)
+    assert set(load_file(path)) == set(network.state_dict())
+    for tensor in network.parameters():
+        tensor.zero_()
+    load_weights(network, path)
+    _check(network, stored)
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("studiogan_sngan", "state_dict"), ("selfcondgan_selfcond", "generator")],
+)
+def test_containers_of_the_projects_are_read(
+    golden: Callable[[str], Path], tmp_path: Path, name: str, place: str
+) -> None:
+    state = load_file(golden("generators") / f"{name}.state.safetensors")
+    path = tmp_path / "model.pth"
+    torch.save({place: state, "step": 7, "run_name": "x"}, path)
+    family, _ = _family(name)
+    found = read_weights(family, path)
+    expected = read_weights(family, golden("generators") / f"{name}.state.safetensors")
+    assert found.options == expected.options
+    assert all(torch.equal(found.state_dict[k], v) for k, v in expected.state_dict.items())
