@@ -178,7 +178,7 @@ def _known_options(config_name: str, arguments: Sequence[str]) -> list[str]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    choices = r"(method|data|recipe|trainer|experiment|analysis)=[\w-]+"
+    choices = r"(method|data|generator|recipe|trainer|experiment|analysis)=[\w-]+"
     groups = [each for each in arguments if re.fullmatch(choices, each)]
     folder, name = _locate(config_name)
     with initialize_config_dir(folder, version_base="1.3"):

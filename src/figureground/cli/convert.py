@@ -1,4 +1,4 @@
-"""`convert`: turn the authors' weights into a checkpoint of this suite."""
+"""`convert`: the authors' weights to a checkpoint of this suite, or to a file of a generator."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ def convert(config: DictConfig) -> Path:
     """Read `weights`, build the method with the options found in them, and write a checkpoint.
 
     The method's own package knows the file format: its module `convert` has `convert_checkpoint`.
+    With a `generator` its weights are converted instead, to one safetensors file.
     """
     check_job(config)
+    if config.get("generator") is not None:
+        return _convert_generator(config)
     from omegaconf import OmegaConf
 
     from figureground.cli.train import build_method
@@ -71,4 +74,28 @@ def convert(config: DictConfig) -> Path:
     logger.info("wrote %s with %s", output, ", ".join(found.networks))
     if missing:
         logger.info("not in the file, so freshly initialised: %s", ", ".join(missing))
+    return output
+
+
+def _convert_generator(config: DictConfig) -> Path:
+    """Write weights of a pretrained generator with options and checksum, and load them once."""
+    from hydra.utils import get_object
+
+    from figureground.generators.loading import load_generator
+    from figureground.generators.weights import read_weights, save_weights
+
+    weights = Path(config.weights)
+    family = get_object(config.generator._target_)
+    found = read_weights(family, weights)
+    output = Path(config.output or weights.with_suffix(".safetensors").name)
+    if output.exists() and not config.overwrite:
+        raise UserError(f"{output} exists; add overwrite=true or choose another output=...")
+    save_weights(family, found, output, weights.name)
+    try:
+        network = load_generator(output)
+    except Exception:
+        output.unlink()  # Not a file to keep: its own generator refuses it.
+        raise
+    count = sum(parameter.numel() for parameter in network.parameters())
+    logger.info("wrote %s: %s, %d parameters", output, family.card.family, count)
     return output

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from figureground.cli import run
 from figureground.cli.check import check_job
 from figureground.cli.exploring import explore, require_latents
 from figureground.cli.inference import find_pictures, load, require_readable, write_png
+from figureground.cli.manifests import claim_folder
 from figureground.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,18 +33,29 @@ def main() -> None:
 def generate(config: DictConfig) -> None:
     """Write what was asked for below `output`.
 
-    `count` samples, views of latents (`explore`), `input` redrawn, `swap` swapped.
+    `count` samples, views of latents (`explore`), `input` redrawn, `swap` swapped; of the method in
+    `ckpt`, or, the first two, of the pretrained `generator`.
 
     Sample i depends on (seed, i) alone, so an interrupted run is simply started again. Samples of
     another seed or checkpoint are refused unless `overwrite=true`, which removes them.
     """
     check_job(config)
-    from figureground.core.protocols import LayerGenerator, Redrawer
-
     if not (config.count or config.explore or config.input is not None or config.swap is not None):
         raise UserError(
             "nothing to do; give count=50, explore=[walk], input=my_photos or swap=[a.jpg,b.jpg]"
         )
+    if config.get("generator") is not None:
+        from figureground.cli.painting import paint
+
+        paint(config)
+    else:
+        _draw(config)
+
+
+def _draw(config: DictConfig) -> None:
+    """Draw by the method of a checkpoint."""
+    from figureground.core.protocols import LayerGenerator, Redrawer
+
     method = load(config.ckpt, config.device)
     output = Path(config.output)
     if config.explore:
@@ -77,7 +87,7 @@ def _sample(method: Any, output: Path, config: DictConfig) -> None:
     from figureground.viz.overlays import mask_to_gray
 
     rows = _list_samples(config)
-    _claim(output, rows, config.overwrite)
+    claim_folder(output, rows, config.overwrite)
     shown = []
     with watching() as stop, torch.inference_mode():
         for index, row in enumerate(rows):
@@ -161,40 +171,6 @@ def _list_samples(config: DictConfig) -> list[dict[str, str]]:
         cells = (str(index), str(mix_seed(config.seed, index)), digest, *places)
         rows.append(dict(zip(_FIELDS, cells, strict=True)))
     return rows
-
-
-def _claim(output: Path, rows: list[dict[str, str]], overwrite: bool) -> None:
-    """Write the manifest, so that `output` takes no samples but those of `rows`.
-
-    Raises:
-        UserError: It holds others, and `overwrite` is off.
-    """
-    from figureground.core.io import atomic_write
-
-    path = output / "manifest.csv"
-    number = "[0-9]" * 6
-    patterns = (f"images/{number}.png", f"masks/{number}.png", f"layers/{number}_*.png")
-    if overwrite:
-        for pattern in patterns:
-            for old in output.glob(pattern):
-                old.unlink()
-    elif any(output.glob(patterns[0])):
-        before: list[dict[str, str]] = []
-        if path.is_file():
-            with path.open(encoding="utf-8", newline="") as file:
-                before = list(csv.DictReader(file))
-        common = min(len(before), len(rows))
-        if not before or before[:common] != rows[:common]:
-            raise UserError(
-                f"{output} holds samples of another seed or checkpoint; add overwrite=true to "
-                "replace them, or choose another output=..."
-            )
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _FIELDS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    with atomic_write(path, "w") as file:
-        file.write(text.getvalue())
 
 
 def _load_squares(method: Any, files: list[Path]) -> Tensor:

@@ -82,7 +82,8 @@ class PredictSettings(Settings):
 class GenerateSettings(Settings):
     """Options of `generate`."""
 
-    ckpt: str = ""
+    ckpt: str | None = None
+    generator: Mapping[str, Any] | None = None
     output: str = ""
     count: Count = 0
     input: str | Sequence[str] | None = None
@@ -96,6 +97,23 @@ class GenerateSettings(Settings):
     layers: bool = True
     rounding: Literal["nearest", "down"] = "nearest"
     device: str = "auto"
+
+    @staticmethod
+    def check_options(
+        *, ckpt: str | None, generator: object = None, input: object, swap: object, format: str,  # noqa: A002 - names of options
+        **_: object,
+    ) -> list[str]:  # fmt: skip
+        """Check what draws, and that it can."""
+        if generator is None:
+            return [] if ckpt else ["ckpt is not set; add ckpt=... or generator=..."]
+        if ckpt:
+            return ["ckpt and generator are both set; one of them draws, leave the other out"]
+        if input is not None or swap is not None or format != "png":
+            return [
+                "generator takes count=... and explore=[...] only: its pictures have no layers; "
+                "leave out input, swap and format=shards"
+            ]
+        return []
 
 
 @dataclass

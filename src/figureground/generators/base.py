@@ -82,6 +82,11 @@ class ImageGenerator(nn.Module, ABC):
         """Shape of one latent; the last size is `latent_dim`."""
         return (self.latent_dim,)
 
+    @property
+    def can_truncate(self) -> bool:
+        """Whether `truncation` may differ from 1."""
+        return True
+
     @classmethod
     def check_options(cls, *, weights: str | None = None, **options: Any) -> list[str]:
         """List what is wrong with constructor arguments, before anything is built."""

@@ -56,6 +56,11 @@ class CheckpointGenerator(ImageGenerator):
         self.method = method
         self.eval().requires_grad_(False)
 
+    @property
+    def can_truncate(self) -> bool:
+        """Whether the method knows a mean picture."""
+        return isinstance(self.method, TruncatedDecoder)
+
     @classmethod
     def check_options(cls, *, weights: str | None = None, **options: Any) -> list[str]:
         """Say that there is no checkpoint, or nothing."""

@@ -60,8 +60,6 @@ def load_weights(network: ImageGenerator, path: str | Path) -> None:
             to a network of other sizes; the message says which.
     """
     family = type(network)
-    if problems := find_missing(family, str(path)):
-        raise CheckpointError(problems[0])
     found = read_weights(family, path)
     mine, theirs = family.simplify(network.options), family.simplify(found.options)
     if wrong := [name for name in theirs if mine[name] not in (theirs[name], STORED)]:
@@ -89,6 +87,8 @@ def read_weights(family: type[ImageGenerator], path: str | Path) -> ConvertedWei
     """
     if (header := read_header(path)) is not None:
         return _read_own(family, Path(path), header)
+    if problems := find_missing(family, str(path)):
+        raise CheckpointError(problems[0])
     content = read_released(path)
     try:
         return family.convert(content)

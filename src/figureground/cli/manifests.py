@@ -1,0 +1,59 @@
+"""Folders of drawn pictures with a list of where each comes from, in `manifest.csv`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from figureground.core.errors import UserError
+
+_NUMBER = "[0-9]" * 6
+
+
+def claim_folder(output: Path, rows: list[dict[str, str]], overwrite: bool) -> None:
+    """Write the manifest, so that `output` takes no samples but those of `rows`.
+
+    Args:
+        output: The folder.
+        rows: At least one, all with the same keys; `image` is the place of a picture.
+        overwrite: Whether samples of another seed or network are removed.
+
+    Raises:
+        UserError: It holds others, and `overwrite` is off.
+    """
+    from figureground.core.io import atomic_write
+
+    path = output / "manifest.csv"
+    patterns = (f"images/{_NUMBER}.png", f"masks/{_NUMBER}.png", f"layers/{_NUMBER}_*.png")
+    if overwrite:
+        for pattern in patterns:
+            for old in output.glob(pattern):
+                old.unlink()
+    elif any(output.glob(patterns[0])):
+        _require_same(output, _read(path), rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with atomic_write(path, "w") as file:
+        file.write(text.getvalue())
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _require_same(
+    output: Path, before: Sequence[dict[str, str]], rows: Sequence[dict[str, str]]
+) -> None:
+    common = min(len(before), len(rows))
+    if not before or before[:common] != rows[:common]:
+        raise UserError(
+            f"{output} holds samples of another seed or checkpoint; add overwrite=true to "
+            "replace them, or choose another output=..."
+        )
