@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from figureground.core.config import build, check_node, read_choice
 from figureground.core.errors import CheckpointError, ConfigError
 from figureground.generators.base import ImageGenerator
-from figureground.generators.weights import families, name_of, read_header
+from figureground.generators.weights import families, name_of, read_header, require_known
 
 _CHECKPOINT = "figureground.generators.checkpoint.CheckpointGenerator"
 
@@ -55,9 +56,9 @@ def _find_node(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError("a generator's configuration needs _target_; name one of its classes")
         return dict(source)
     path = Path(source)
-    if path.is_dir() or path.suffix == ".ckpt":
+    if os.path.isdir(path) or path.suffix == ".ckpt":  # noqa: PTH112 - names of any length
         return {"_target_": _CHECKPOINT, "weights": str(path)}
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113
         return _node_of_file(path)
     return read_choice("generator", str(source))
 
@@ -72,6 +73,7 @@ def _node_of_file(path: Path) -> dict[str, Any]:
         )
     for family in families():
         if name_of(family) == header["family"]:
+            require_known(family, header["options"], path)  # Anything may stand in a file.
             target = f"{family.__module__}.{family.__name__}"
             return {"_target_": target, **header["options"], "weights": str(path)}
     raise CheckpointError(f"{path} holds weights of {header['family']}, which is not known here")

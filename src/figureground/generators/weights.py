@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import os
 import pkgutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -42,13 +43,13 @@ def families() -> Iterator[type[ImageGenerator]]:
 
 def find_missing(family: type[ImageGenerator], weights: str | None) -> list[str]:
     """Say that the file `weights` does not exist and where such files come from, or nothing."""
-    if weights is None or Path(weights).exists():
+    if weights is None or os.path.isfile(weights):  # noqa: PTH113 - it takes names of any length
         return []
     card = family.card
     return [
-        f"weights={weights} does not exist; expected {card.files} of the project {card.project} "
-        f"(licence: {card.licence}). Nothing is downloaded here: fetch it yourself and give its "
-        "path, or weights=null for random weights"
+        f"weights={weights[:200]} does not exist; expected {card.files} of the project "
+        f"{card.project} (licence: {card.licence}). Nothing is downloaded here: fetch it yourself "
+        "and give its path, or weights=null for random weights"
     ]
 
 
@@ -166,7 +167,15 @@ def read_header(path: str | Path) -> dict[str, Any] | None:
         raise CheckpointError(f"{path} has an unreadable header; convert the file again") from error
     if version != FORMAT:
         raise CheckpointError(f"{path} has format {version}, known is {FORMAT}; convert it again")
+    if odd := [k for k, v in facts["options"].items() if isinstance(v, dict | list)]:
+        raise CheckpointError(f"{path} has an option that is no plain value: {odd[0]}")
     return dict(facts)
+
+
+def require_known(family: type[ImageGenerator], options: Mapping[str, Any], path: Path) -> None:
+    """Raise `CheckpointError` unless all options that a file names are those of its family."""
+    if unknown := sorted(set(options) - option_names(family) | ({"weights"} & set(options))):
+        raise CheckpointError(f"{path} names options that do not exist: {', '.join(unknown)}")
 
 
 def _read_own(
@@ -177,8 +186,7 @@ def _read_own(
         raise CheckpointError(
             f"{path} is not a file of {family.card.family}: it holds weights of {name}"
         )
-    if unknown := sorted(set(options) - option_names(family)):
-        raise CheckpointError(f"{path} names options that do not exist: {', '.join(unknown)}")
+    require_known(family, options, path)
     state = read_released(path)
     if checksum(state) != facts.get("sha256"):
         raise CheckpointError(f"{path} is damaged (its checksum differs); convert the file again")
