@@ -10,6 +10,7 @@ from torch import Tensor
 from figureground.core.bounds import Count, NonNegativeFloat, PositiveInt
 from figureground.core.checkpoint import ConvertedWeights
 from figureground.generators.base import GeneratorCard, ImageGenerator, select_state
+from figureground.generators.blocks import keep_variance
 from figureground.generators.plain_resnet import PlainResNetGenerator
 from figureground.generators.renaming import Table, rename, require_keys
 
@@ -71,6 +72,8 @@ class SelfConditionedGAN(ImageGenerator):
             num_classes=num_classes,
             embedding_dim=embedding_dim,
         )
+        if weights is None:
+            keep_variance(self.network)
         self.initialise(weights)
 
     @staticmethod

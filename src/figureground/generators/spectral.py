@@ -23,6 +23,7 @@ from figureground.core.checkpoint import ConvertedWeights
 from figureground.core.errors import CheckpointError
 from figureground.core.released import read_released
 from figureground.generators.base import ImageGenerator
+from figureground.generators.blocks import keep_variance
 from figureground.nn.normalization import SpectralNorm
 
 ORIGINAL = ".parametrizations.weight.original"
@@ -82,6 +83,8 @@ class SpectralGenerator(ImageGenerator, ABC):
         Raises:
             CheckpointError: Also if the norm in `weights` is folded already.
         """
+        if weights is None:
+            keep_variance(self.network)
         super().initialise(weights)
         if weights is None or self.fold:
             return
