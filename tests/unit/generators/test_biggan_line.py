@@ -219,8 +219,10 @@ def test_truncation_shrinks_latents_of_biggan_and_picks_statistics() -> None:
     ("family", "options", "message"),
     [
         (BigGANDeep, {"resolution": 64}, "resolution=64 has no published blocks"),
-        (BigGANDeep, {"resolution": 64, "shapes": [[True, 4, 2]]}, "do not lead from 4"),
+        (BigGANDeep, {"resolution": 64, "shapes": [[True, 4, 2]] * 9}, "do not lead from 4"),
         (BigGANDeep, {"resolution": 128, "truncation": 0.0}, "truncation=0 leaves one picture"),
+        (BigGANDeep, {"resolution": 128, "attention_after": 10}, "must be from 0 to 9"),
+        (BigBiGAN, {"attention_after": 6}, "attention_after=6 must be from 1 to 5"),
         (BigBiGAN, {"resolution": 100}, "resolution=100 is unknown"),
         (BigBiGAN, {"latent_dim": 100}, "does not divide into 6 chunks"),
         (StudioGAN, {"resolution": 100}, "resolution=100 is unknown"),
@@ -264,6 +266,8 @@ def test_wrong_files_are_named_for_what_they_are(tmp_path: Path) -> None:
             family(**options, weights=str(path))
     with pytest.raises(CheckpointError, match=r"with resolution=64.*not one with.*set.* width=2"):
         StudioGAN(resolution=64, width=4, latent_dim=6, num_classes=0, weights=str(path))
+    with pytest.raises(CheckpointError, match=r"set .*architecture=resnet"):
+        StudioGAN(resolution=64, architecture="big_resnet_deep", width=2, weights=str(path))
     with pytest.raises(CheckpointError, match="BigBiGAN_x1.pth of the project"):
         _make("bigbigan", weights=str(tmp_path / "absent.pth"))
     right = StudioGAN(resolution=64, width=2, latent_dim=6, num_classes=0, weights=str(path))
