@@ -107,12 +107,16 @@ class BigBiGAN(SpectralGenerator):
             known = ", ".join(map(str, MULTIPLES))
             return [f"resolution={resolution} is unknown to BigBiGAN; expected {known}"]
         chunks = len(MULTIPLES[resolution])
+        problems = []
         if latent_dim % chunks:
-            return [
+            problems.append(
                 f"latent_dim={latent_dim} does not divide into {chunks} chunks, one for each block "
                 "and one for the 4x4 maps"
-            ]
-        return []
+            )
+        attention = options.get("attention_after", 4)
+        if attention is not None and not 1 <= attention < chunks:
+            problems.append(f"attention_after={attention} must be from 1 to {chunks - 1}")
+        return problems
 
     def paint(self, vector: Tensor, label: Tensor | None) -> Tensor:
         """See `ImageGenerator.paint`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -121,6 +122,10 @@ class BigGANDeep(SpectralGenerator):
             problems.append(f"resolution={resolution} has no published blocks; expected {known}")
         if shapes is not None and 4 * 2 ** sum(bool(shape[0]) for shape in shapes) != resolution:
             problems.append(f"shapes do not lead from 4 to resolution={resolution} pixels")
+        attention = options.get("attention_after", 8)
+        blocks = shapes or stage_shapes(MULTIPLES.get(resolution, ()))
+        if blocks and attention is not None and attention >= len(blocks):
+            problems.append(f"attention_after={attention} must be from 0 to {len(blocks) - 1}")
         if options.get("truncation", 1.0) == 0:
             problems.append("truncation=0 leaves one picture; expected above 0, at most 1")
         return problems
@@ -155,14 +160,15 @@ class BigGANDeep(SpectralGenerator):
         left = "first.parametrizations.weight.0.u"
         state[left] = _move_channels_first(state[left])
         num_classes, embedding_dim = state["embedding.weight"].shape
-        num_attention = count_layers(theirs, r"generator\.layers\.(\d+)\.gamma")
-        num_blocks = count_layers(theirs, r"generator\.layers\.(\d+)\.") - num_attention
+        num_blocks = count_layers(theirs, r"generator\.layers\.(\d+)\.bn_0\.")
+        gates = (re.match(r"layers\.(\d+)\.gate$", key) for key in state)
         condition = state["first.parametrizations.weight.original"].shape[1]
-        options = {
+        options: dict[str, Any] = {
             "width": len(state["norm.weight"]),
             "latent_dim": condition - embedding_dim,
             "num_classes": num_classes,
             "embedding_dim": embedding_dim,
+            "attention_after": next((int(gate[1]) for gate in gates if gate), None),
             "num_levels": len(state["norm.mean"]),
         }
         # Doublings leave no trace in weights; the published lists have one in two blocks.

@@ -166,3 +166,13 @@ class BottleneckBlock(nn.Module):
 def double(features: Tensor) -> Tensor:
     """Repeat each pixel of `features` (B, C, H, W) into (B, C, 2H, 2W)."""
     return F.interpolate(features, scale_factor=2, mode="nearest")
+
+
+def keep_variance(network: nn.Module) -> None:
+    """Draw filters under which pictures of an untrained network differ.
+
+    PyTorch's own are smaller, and what passes many layers of them fades to one grey.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from torch import Tensor
 
@@ -51,3 +52,20 @@ def require_keys(state: Mapping[str, Tensor], keys: Iterable[str], what: str) ->
 def count_layers(state: Mapping[str, Tensor], pattern: str) -> int:
     """Number of different texts that the group in `pattern` stands for in the names of `state`."""
     return len({found[1] for key in state if (found := re.match(pattern, key))})
+
+
+@contextmanager
+def whole_network(family: str) -> Iterator[None]:
+    """Say of weights that lack names or axes, where a table leads to errors, what they are not.
+
+    Args:
+        family: What they should be of, for the message.
+
+    Raises:
+        CheckpointError: Instead of what a missing name or an unforeseen shape raises.
+    """
+    try:
+        yield
+    except (LookupError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
+        raise CheckpointError(f"its weights are not a whole {family} ({reason})") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -10,8 +11,9 @@ from torch import Tensor
 from figureground.core.bounds import Count, NonNegativeFloat, PositiveInt
 from figureground.core.checkpoint import ConvertedWeights
 from figureground.generators.base import GeneratorCard, ImageGenerator, select_state
+from figureground.generators.blocks import keep_variance
 from figureground.generators.plain_resnet import PlainResNetGenerator
-from figureground.generators.renaming import Table, rename, require_keys
+from figureground.generators.renaming import Table, rename, require_keys, whole_network
 
 #: Their names, patterns, and ours.
 TABLE: Table = (
@@ -71,6 +73,8 @@ class SelfConditionedGAN(ImageGenerator):
             num_classes=num_classes,
             embedding_dim=embedding_dim,
         )
+        if weights is None:
+            keep_variance(self.network)
         self.initialise(weights)
 
     @staticmethod
@@ -93,16 +97,23 @@ class SelfConditionedGAN(ImageGenerator):
         expected = ("fc.weight", "resnet_0_0.conv_0.weight", "conv_img.weight")
         require_keys(theirs, expected, "a generator of Self-Conditioned GAN")
         state = rename(theirs, TABLE)
-        embedding = state.get("embedding.weight")
-        width = state["to_rgb.weight"].shape[1]
-        outputs, inputs = state["first.weight"].shape
-        options = {
-            "resolution": math.isqrt(outputs // (16 * width)) * _SMALLEST,
-            "width": width,
-            "latent_dim": inputs - (0 if embedding is None else embedding.shape[1]),
-            "num_classes": 0 if embedding is None else len(embedding),
-        }
-        if embedding is not None:
-            options["embedding_dim"] = embedding.shape[1]
+        with whole_network(cls.card.family):
+            options = _infer_options(state)
         state = {f"network.{key}": tensor for key, tensor in state.items()}
         return ConvertedWeights(options, state, ["network"])
+
+
+def _infer_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Read sizes off the weights."""
+    embedding = state.get("embedding.weight")
+    width = state["to_rgb.weight"].shape[1]
+    outputs, inputs = state["first.weight"].shape
+    options = {
+        "resolution": math.isqrt(outputs // (16 * width)) * _SMALLEST,
+        "width": width,
+        "latent_dim": inputs - (0 if embedding is None else embedding.shape[1]),
+        "num_classes": 0 if embedding is None else len(embedding),
+    }
+    if embedding is not None:
+        options["embedding_dim"] = embedding.shape[1]
+    return options

@@ -23,6 +23,8 @@ from figureground.core.checkpoint import ConvertedWeights
 from figureground.core.errors import CheckpointError
 from figureground.core.released import read_released
 from figureground.generators.base import ImageGenerator
+from figureground.generators.blocks import keep_variance
+from figureground.generators.renaming import whole_network
 from figureground.nn.normalization import SpectralNorm
 
 ORIGINAL = ".parametrizations.weight.original"
@@ -72,9 +74,10 @@ class SpectralGenerator(ImageGenerator, ABC):
     @classmethod
     def convert(cls, content: Any) -> ConvertedWeights:
         """Rename a released state dict and fold spectral norm into its weights."""
-        found = cls.rename(content)
-        state = {f"network.{key}": value for key, value in fold_state(found.state_dict).items()}
-        return replace(found, state_dict=state)
+        with whole_network(cls.card.family):
+            found = cls.rename(content)
+            folded = fold_state(found.state_dict)
+        return replace(found, state_dict={f"network.{key}": x for key, x in folded.items()})
 
     def initialise(self, weights: str | None) -> None:
         """As `ImageGenerator.initialise`; without `fold`, put the published norm back.
@@ -82,6 +85,8 @@ class SpectralGenerator(ImageGenerator, ABC):
         Raises:
             CheckpointError: Also if the norm in `weights` is folded already.
         """
+        if weights is None:
+            keep_variance(self.network)
         super().initialise(weights)
         if weights is None or self.fold:
             return

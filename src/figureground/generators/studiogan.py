@@ -136,8 +136,8 @@ class StudioGAN(SpectralGenerator):
     def simplify(options: Mapping[str, Any]) -> dict[str, Any]:
         """The size of the class vector means nothing to `resnet`."""
         simple = dict(options)
-        if options["architecture"] == "resnet":
-            simple.pop("embedding_dim", None)
+        if options["architecture"] == "resnet" and "embedding_dim" in simple:
+            simple["embedding_dim"] = None
         return simple
 
     def paint(self, vector: Tensor, label: Tensor | None) -> Tensor:

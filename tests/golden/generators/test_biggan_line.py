@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.testing import assert_close
 
+from figureground.core.errors import CheckpointError
 from figureground.core.types import Latent
 from figureground.generators.base import ImageGenerator
 from figureground.generators.bigbigan import BigBiGAN
@@ -45,7 +46,7 @@ Load = Callable[..., tuple[ImageGenerator, dict[str, Tensor]]]
 def _family(name: str) -> tuple[type[ImageGenerator], dict[str, Any]]:
     """Family of stored outputs, and options that a file does not tell."""
     if name == "hf_biggan_deep":
-        return BigGANDeep, {"resolution": 32, "attention_after": 4}
+        return BigGANDeep, {"resolution": 32}
     if name == "bigbigan":
         return BigBiGAN, {}
     return (StudioGAN if name.startswith("studiogan") else SelfConditionedGAN), {}
@@ -142,6 +143,35 @@ def test_converted_file_paints_the_same(
         tensor.zero_()
     load_weights(network, path)
     _check(network, stored)
+
+
+@pytest.mark.parametrize("name", ["hf_biggan_deep", "bigbigan", "studiogan_biggan", *PLAIN[-2:]])
+def test_files_of_other_families_are_named(golden: Callable[[str], Path], name: str) -> None:
+    path = golden("generators") / f"{name}.state.safetensors"
+    right, _ = _family(name)
+    for family in {BigGANDeep, BigBiGAN, StudioGAN, SelfConditionedGAN} - {right}:
+        with pytest.raises(CheckpointError, match=f"looks like {right.card.family} with"):
+            read_weights(family, path)
+
+
+@pytest.mark.parametrize("name", ["hf_biggan_deep", "bigbigan", "studiogan_sagan", PLAIN[-1]])
+def test_files_without_some_weights_are_refused_in_one_line(
+    golden: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    state = load_file(golden("generators") / f"{name}.state.safetensors")
+    first = ("generator.gen_z.", "linear.", "linear0.", "fc.")
+    second = ("weight_v", "weight", "weight_u", "bias")
+    family, _ = _family(name)
+    small = {"resolution": 128, "width": 4} if family is BigGANDeep else {"width": 2}
+    for gone in ("embed", *(f"{a}{b}" for a in first for b in second)):
+        kept = {key: value for key, value in state.items() if not key.startswith(gone)}
+        if len(kept) == len(state):
+            continue
+        path = tmp_path / "part.safetensors"
+        save_file(kept, path)
+        with pytest.raises(CheckpointError) as refusal:
+            family(**small, weights=str(path))
+        assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
