@@ -118,23 +118,26 @@ def _sample(
     from figureground.core.seeds import mix_seed
     from figureground.viz.grids import picture_grid, to_uint8
 
-    digest, rows, latents = _digest(config), [], []
+    def draw(seed: int) -> Latent:
+        return network.latent(1, generator=torch.Generator().manual_seed(seed))
+
+    has_labels = network.num_classes > 0 and network.latent_space == "z"
+    digest, rows = _digest(config), []
     for index in range(config.count):
         seed = mix_seed(config.seed, index)
-        latent = network.latent(1, generator=torch.Generator().manual_seed(seed))
-        latents.append(latent)
-        label = "" if latent.label is None else str(int(latent.label))
-        cells = {"index": index, "seed": seed, "generator": digest, "label": label}
-        row = {key: str(value) for key, value in cells.items()}
+        label = draw(seed).label if has_labels else None
+        row = {"index": str(index), "seed": str(seed), "generator": digest}
+        row |= {"label": "" if label is None else str(int(label))}
         rows.append({**row, "image": f"images/{index:06d}.png"})
     claim_folder(output, rows, config.overwrite)
     shown = []
-    for index, (row, latent) in enumerate(zip(rows, latents, strict=True)):
+    for index, row in enumerate(rows):
         check()
         path = output / row["image"]
         if path.exists() and index >= _SHEET:
             continue
-        picture = network(latent)[0].float().cpu()  # One at a time: equal in any batch.
+        # One at a time: a batch would tie a picture to its neighbours.
+        picture = network(draw(int(row["seed"])))[0].float().cpu()
         if index < _SHEET:
             shown.append(picture)
         if not path.exists():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from figureground import generators
 from figureground.core.config import build, check_node, config_dir, read_choice
 from figureground.core.protocols import PretrainedGenerator
 from figureground.generators.base import ImageGenerator
@@ -30,6 +32,26 @@ def test_every_choice_is_valid_and_builds(name: str) -> None:
     millions = sum(p.numel() for p in network.parameters()) / 1e6  # type: ignore[attr-defined]
     if " M parameters" in text:
         assert f"{millions:.1f} M parameters" in text
+
+
+def test_every_choice_stands_in_the_table() -> None:
+    text = (Path(generators.__file__).parent / "README.md").read_text()
+    listed = set()
+    for cell in re.findall(r"^\| (`[^|]+) \|", text, re.MULTILINE)[1:]:
+        names = re.findall(r"`([^`]+)`", cell)
+        stem = names[0].rpartition("_")[0]
+        for name in [f"{stem}{each}" if each.startswith("_") else each for each in names]:
+            listed |= expand(name)
+    assert listed == set(NAMES)
+
+
+def expand(name: str) -> set[str]:
+    """All names that `a_{b,c}` stands for."""
+    found = re.search(r"\{([^}]+)\}", name)
+    if found is None:
+        return {name}
+    choices = found[1].split(",")
+    return {each for c in choices for each in expand(name.replace(found[0], c, 1))}
 
 
 def test_every_family_has_a_choice_and_says_where_weights_come_from() -> None:
