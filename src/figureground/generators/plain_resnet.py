@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from figureground.generators.blocks import convolve_doubled, double
+
 _SLOPE = 0.2
 _RESIDUAL_SCALE = 0.1
 #: Channels before and after each pair of blocks, in multiples of the width.
@@ -20,10 +22,12 @@ class ScaledResidualBlock(nn.Module):
     Args:
         in_channels: Channels C of the input.
         out_channels: Channels D of the output; where it differs from C the shortcut is 1x1.
+        upsample: Whether the input is doubled first.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, upsample: bool = False) -> None:
         super().__init__()
+        self.upsample = upsample
         hidden = min(in_channels, out_channels)
         self.conv1 = nn.Conv2d(in_channels, hidden, 3, padding=1)
         self.conv2 = nn.Conv2d(hidden, out_channels, 3, padding=1)
@@ -32,10 +36,13 @@ class ScaledResidualBlock(nn.Module):
             self.shortcut = nn.Conv2d(in_channels, out_channels, 1, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map `features` (B, C, H, W) to (B, D, H, W)."""
-        hidden = self.conv1(F.leaky_relu(features, _SLOPE))
-        hidden = self.conv2(F.leaky_relu(hidden, _SLOPE))
-        out: Tensor = self.shortcut(features) + _RESIDUAL_SCALE * hidden
+        """Map `features` (B, C, H, W) to (B, D, H, W), or (B, D, 2H, 2W) when upsampling."""
+        hidden, kept = F.leaky_relu(features, _SLOPE), self.shortcut(features)
+        if self.upsample:
+            hidden, kept = convolve_doubled(hidden, self.conv1), double(kept)
+        else:
+            hidden = self.conv1(hidden)
+        out: Tensor = kept + _RESIDUAL_SCALE * self.conv2(F.leaky_relu(hidden, _SLOPE))
         return out
 
 
@@ -66,8 +73,11 @@ class PlainResNetGenerator(nn.Module):
         in_dim = latent_dim + (embedding_dim if num_classes else 0)
         self.first = nn.Linear(in_dim, channels[0] * self.base**2)
         self.layers = nn.ModuleList(
-            nn.Sequential(ScaledResidualBlock(before, after), ScaledResidualBlock(after, after))
-            for before, after in itertools.pairwise(channels)
+            nn.Sequential(
+                ScaledResidualBlock(before, after, upsample=number > 0),
+                ScaledResidualBlock(after, after),
+            )
+            for number, (before, after) in enumerate(itertools.pairwise(channels))
         )
         self.to_rgb = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
@@ -85,8 +95,6 @@ class PlainResNetGenerator(nn.Module):
             label = label.clamp(max=self.embedding.num_embeddings - 1)
             latent = torch.cat([latent, F.normalize(self.embedding(label), dim=1)], dim=1)
         features = self.first(latent).unflatten(1, (-1, self.base, self.base))
-        for i, pair in enumerate(self.layers):
-            if i > 0:
-                features = F.interpolate(features, scale_factor=2, mode="nearest")
+        for pair in self.layers:
             features = pair(features)
         return torch.tanh(self.to_rgb(F.leaky_relu(features, _SLOPE)))
