@@ -223,8 +223,8 @@ def test_names_options_and_nodes_are_taken(caplog: pytest.LogCaptureFixture) -> 
     assert load_generator(node).resolution == 16
     with pytest.raises(ConfigError, match=r"no such choice; did you mean 'dcgan_faces'"):
         load_generator("dcgan_face")
-    with pytest.raises(ConfigError, match=r"widht: there is no such option; did you mean"):
-        load_generator("dcgan_faces", widht=2)
+    with pytest.raises(ConfigError, match=r"wdth: there is no such option; did you mean"):
+        load_generator("dcgan_faces", wdth=2)
     with pytest.raises(ConfigError, match="a power of two"):
         load_generator("stylegan2_ffhq", resolution=48)
     with pytest.raises(ConfigError, match="needs _target_"):
