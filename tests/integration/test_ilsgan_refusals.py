@@ -19,15 +19,19 @@ from figureground.core.errors import UserError
 Compose = Callable[..., DictConfig]
 
 
+# The recipe of `toy` does without augmentation.
+_AUGMENTED = ["method=ilsgan", "recipe=ilsgan-rooms"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "fragment"),
     [
         (["method=ilsgan", "data.batch_size=18"], "must be a multiple of 4, got 18"),
         (["method=ilsgan", "data.resolution=48"], "expected a whole number a power of two"),
-        (["method=ilsgan", "method.augmentation.operations=blot"], "unknown augmentation blot"),
-        (["method=ilsgan", "method.augmentation.operations=[bgc,blot]"], "expected any of bg, bgc"),
-        (["method=ilsgan", "method.augmentation.p=1.5"], "expected a number from 0 to 1"),
-        (["method=ilsgan", "method.augmentation=null"], "set controller=null"),
+        ([*_AUGMENTED, "method.augmentation.operations=blot"], "unknown augmentation blot"),
+        ([*_AUGMENTED, "method.augmentation.operations=[bgc,blot]"], "expected any of bg, bgc"),
+        ([*_AUGMENTED, "method.augmentation.p=1.5"], "expected a number from 0 to 1"),
+        ([*_AUGMENTED, "method.augmentation=null"], "set controller=null"),
         (["method=segmenter", "pairs=live"], "pairs.ckpt is not set"),
         (["method=segmenter", "pairs=saved"], "pairs.root is not set"),
     ],
