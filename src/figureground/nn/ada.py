@@ -204,9 +204,13 @@ class AdaController(nn.Module):
 
     @torch.no_grad()
     def observe(self, logits: Tensor) -> None:
-        """Take note of scores of real (augmented) pictures, (B,)."""
-        self.sign_sum += logits.sign().sum()
-        self.count += logits.numel()
+        """Take note of scores of real (augmented) pictures, (B,), of all processes."""
+        counts = torch.stack([logits.sign().sum(), logits.new_tensor(logits.numel())])
+        # At once, since data-parallel training gives all processes the buffers of the first.
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(counts)
+        self.sign_sum += counts[0]
+        self.count += counts[1]
 
     @torch.no_grad()
     def update(self, pipe: AugmentPipe, iteration: int, batch_size: int) -> None:
@@ -219,12 +223,9 @@ class AdaController(nn.Module):
         """
         if iteration % self.interval:
             return
-        totals = torch.stack([self.sign_sum, self.count])
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(totals)
         step = batch_size * self.interval / (self.speed * 1000)
         # Without scores there is nothing to go by: both sides are zero then.
-        direction = (totals[0] - self.target * totals[1]).sign()
+        direction = (self.sign_sum - self.target * self.count).sign()
         pipe.p.add_((direction * step).to(pipe.p)).clamp_(min=0)
         self.sign_sum.zero_()
         self.count.zero_()

@@ -144,6 +144,22 @@ def test_controller_follows_the_signs() -> None:
     assert pipe.p.item() == 0
 
 
+def _count_on_rank(rank: int, address: str, scores: list[float], found: Tensor) -> None:
+    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    controller = AdaController()
+    controller.observe(torch.full((4,), scores[rank]))
+    found[rank] = torch.stack([controller.sign_sum, controller.count])
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_controller_counts_what_all_processes_see(tmp_path: Any) -> None:
+    found = torch.zeros(2, 2).share_memory_()
+    address = f"file://{tmp_path / 'meeting'}"
+    torch.multiprocessing.spawn(_count_on_rank, (address, [2.0, -2.0], found), nprocs=2)
+    assert found.tolist() == [[0, 8], [0, 8]]
+
+
 def test_controller_rests_without_scores() -> None:
     pipe, controller = AugmentPipe(p=0.5), AdaController(interval=1)
     controller.update(pipe, 1, batch_size=4)

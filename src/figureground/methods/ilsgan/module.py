@@ -96,7 +96,7 @@ class ILSGAN(LayerDrawing, LayerScoring):
         style_mixing: Which styles come from a second latent in training, and how often.
         r1_gamma: Weight of the gradient penalty; None is 0.0002 S^2 / pictures in a step.
         r1_every: Iterations between two penalties, 0 does without.
-        ema_kimg: Half-life of the average of G in thousands of pictures.
+        ema_kimg: Half-life of the average of G in thousands of pictures; None: 10 per 32 in a step.
         ema_ramp: At most this share of the pictures seen; None does without.
         augmentation: What changes pictures before D sees them; None shows them as they are.
         controller: Steers its strength; None leaves that fixed.
@@ -137,7 +137,7 @@ class ILSGAN(LayerDrawing, LayerScoring):
         style_mixing: StyleMixing = _MIXING,
         r1_gamma: NonNegativeFloat | None = None,
         r1_every: Count = 16,
-        ema_kimg: PositiveFloat = 10.0,
+        ema_kimg: PositiveFloat | None = None,
         ema_ramp: Fraction | None = 0.05,
         augmentation: AugmentPipe | None = None,
         controller: AdaController | None = None,
@@ -200,7 +200,8 @@ class ILSGAN(LayerDrawing, LayerScoring):
         self._update_discriminator(image)
         if self.r1_every and (iteration - 1) % self.r1_every == 0:
             self._regularise_discriminator(image, batch_size)
-        self.ema.decay = average_decay(num_seen, batch_size, 1000 * self.ema_kimg, self.ema_ramp)
+        half_life = 1000 * (self.ema_kimg or 10 * batch_size / 32)
+        self.ema.decay = average_decay(num_seen, batch_size, half_life, self.ema_ramp)
         self.ema.update()
         if self.augmentation is not None:
             if self.controller is not None:

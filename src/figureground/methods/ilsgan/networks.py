@@ -167,6 +167,11 @@ def check_setup(*, resolution: int, batch_size: int, channel_base: int, **others
             "the discriminator compares pictures by fours, so data.batch_size must be a "
             f"multiple of {_GROUP}, got {batch_size}"
         )
+    if batch_size < 2 and others.get("independence") is not None:
+        problems.append(
+            "the loss between layers takes layers of other pictures of a batch as negatives, so "
+            f"data.batch_size must be 2 at least, got {batch_size}; or set independence=null"
+        )
     if channel_base < resolution:
         problems.append(
             f"channel_base must be the resolution ({resolution}) at least, or the largest "
