@@ -97,7 +97,13 @@ def tiny_overrides(method: str) -> list[str]:
     widths = [f"method.{key}=8" for key in options if "width" in str(key)]
     counts = [f"data.{split}.count={count}" for split, count in (("train", 18), ("val", 8))]
     sizes = ["data.batch_size=4", "data.eval_batch_size=4", "data.test.count=8"]
-    return [f"method={method}", "data=toy", *sizes, *counts, *widths]
+    # Parts that the recipe of `toy` does without are tested too.
+    parts = [
+        f"method.{key}={json.dumps(part).replace(chr(34), '')}"
+        for key, part in OmegaConf.to_container(options, resolve=False).items()
+        if isinstance(part, dict) and "_target_" in part and "_partial_" not in part
+    ]
+    return [f"method={method}", "data=toy", *sizes, *counts, *widths, *parts]
 
 
 def command(method: str, directory: Path, *overrides: str) -> list[str | Path]:
