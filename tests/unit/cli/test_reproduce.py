@@ -248,7 +248,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"steps": {"a": 3}}, "steps.a=3: expected null or a node"),
     ({"steps": {"a": {"command": "trian", "result": "x"}}}, "steps.a.command=trian: expected one"),
     ({"steps": {"a": {"command": "train"}}}, "steps.a.result is not set"),
-    ({"steps": {"a": {**CHAIN["train"], "optoins": {}}}}, "did you mean 'options'"),
+    ({"steps": {"a": {**CHAIN["train"], "optionz": {}}}}, "did you mean 'options'"),
     ({"steps": {"a": {**CHAIN["train"], "options": [1]}}}, r"a.options=\[1\]: expected a node"),
     ({"steps": {"a": {**CHAIN["train"], "scores": "x"}}}, "steps.a.scores=x: expected a list"),
     ({"steps": {"test": CHAIN["test"]}}, "refers to 'train', which is no earlier step"),
