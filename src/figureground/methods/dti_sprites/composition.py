@@ -83,10 +83,9 @@ def search_greedily(
 ) -> tuple[Tensor, list[float]]:
     """Choose a sprite for each layer, one layer after the other, from empty layers on.
 
-    With the other layers fixed, a composite is affine in the candidate: I_k = A + m_k (V c_k - R)
-    with V what the others leave of the layer, A the composite without the layer, and R what the
-    layer would hide of it. So a layer costs one composition and one pass over its candidates. It is
-    tried again only if another one changed since.
+    With the others fixed, a composite is affine in the candidate: I_k = A + m_k (V c_k - R) with V
+    what they leave of the layer, A the composite without it, and R what it would hide of that. So a
+    layer costs one composition and one pass over its candidates, and again only if others changed.
 
     Args:
         image: (B, 3, H, W).
@@ -101,11 +100,9 @@ def search_greedily(
         Choices (B, L) int64 (the first of equals), and the share of choices that each sweep
         changed, in [0, 1].
     """
-    num_layers, count = color.shape[:2]
+    num_layers = len(color)
     paint = mask * color
     chosen = _Chosen(image, background, occlusion)
-    choice = torch.full((count, num_layers), -1, device=image.device)
-    rows = torch.arange(count, device=image.device)
     changes: list[float] = []
     settled = 0  # Layers in a row, the last one tried included, that are the best for the others.
     for _ in range(num_sweeps):
@@ -115,15 +112,14 @@ def search_greedily(
                 break
             parts = chosen.without(layer)
             best = _best_candidate(image, paint[layer], mask[layer], parts, penalty)
-            moved = int((best != choice[:, layer]).sum())
+            moved = int((best != chosen.choice[:, layer]).sum())
             settled, changed = 1 if moved else settled + 1, changed + moved
             if moved:
-                choice[:, layer] = best
-                chosen.put(layer, paint[layer][rows, best], mask[layer][rows, best])
-        changes.append(changed / choice.numel())
+                chosen.put(layer, best, paint[layer], mask[layer])
+        changes.append(changed / chosen.choice.numel())
         if not changed:
             break
-    return choice, changes
+    return chosen.choice, changes
 
 
 def join_changes(parts: Sequence[tuple[int, Sequence[float]]]) -> list[float]:
@@ -146,6 +142,9 @@ class _Chosen:
         image: (B, 3, H, W).
         background: (B, 3, H, W) or None.
         occlusion: (B or 1, L, L) without the background.
+
+    Attributes:
+        choice: (B, L) int64, -1 for layers that are empty still.
     """
 
     def __init__(self, image: Tensor, background: Tensor | None, occlusion: Tensor) -> None:
@@ -158,11 +157,14 @@ class _Chosen:
             self.paint[:, 0] = background
         # What each layer leaves of every other.
         self.left = image.new_ones(num_layers, len(image), size, 1, *image.shape[2:])
+        self.choice = torch.full((len(image), num_layers), -1, device=image.device)
 
-    def put(self, layer: int, paint: Tensor, mask: Tensor) -> None:
-        """Set a layer to colour times mask (B, 3, H, W) and mask (B, 1, H, W)."""
-        self.paint[:, layer + self.first] = paint
-        torch.mul(self.hides[:, layer], mask.unsqueeze(1), out=self.left[layer])
+    def put(self, layer: int, best: Tensor, paint: Tensor, mask: Tensor) -> None:
+        """Set a layer to candidates `best` (B,) of (B, K, ...): colour times mask, and mask."""
+        rows = torch.arange(len(best), device=best.device)
+        self.choice[:, layer] = best
+        self.paint[:, layer + self.first] = paint[rows, best]
+        torch.mul(self.hides[:, layer], mask[rows, best].unsqueeze(1), out=self.left[layer])
         self.left[layer].neg_().add_(1)
 
     def without(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
