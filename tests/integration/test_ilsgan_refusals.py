@@ -19,8 +19,8 @@ from figureground.core.errors import UserError
 Compose = Callable[..., DictConfig]
 
 
-# The recipe of `toy` does without augmentation.
-_AUGMENTED = ["method=ilsgan", "recipe=ilsgan-rooms"]
+# Recipes of the embedded sets do without augmentation.
+_AUGMENTED = ["method=ilsgan", "recipe=ilsgan-cub"]
 
 
 @pytest.mark.parametrize(
