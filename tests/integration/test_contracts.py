@@ -17,6 +17,7 @@ from figureground.core.protocols import (
     LatentDecoder,
     LayerGenerator,
     LayerMixer,
+    NoisyGenerator,
     Projector,
     Redrawer,
     Segmenter,
@@ -127,7 +128,9 @@ def test_capabilities_keep_their_promises(name: str) -> None:
 
 
 def test_base_class_has_no_capability() -> None:
-    drawing = (LayerGenerator, LatentDecoder, TruncatedDecoder, LayerMixer, Projector)
+    drawing = (
+        LayerGenerator, NoisyGenerator, LatentDecoder, TruncatedDecoder, LayerMixer, Projector,
+    )  # fmt: skip
     for protocol in (Segmenter, Decomposer, Redrawer, *drawing):
         for attribute in (n for n in vars(protocol) if not n.startswith("_")):
             assert not hasattr(Method, attribute)

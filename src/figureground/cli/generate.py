@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig
 
@@ -17,11 +17,15 @@ from figureground.cli.manifests import claim_folder
 from figureground.core.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+    from figureground.core.types import Layers
+    from figureground.data.chunks import Draw
 
 logger = logging.getLogger(__name__)
 
-_FIELDS = ("index", "seed", "checkpoint", "image", "mask", "layers")
+_FIELDS = ("index", "seed", "checkpoint", "image", "mask", "layers", "truncation", "noise")
 _SHEET = 24  # Samples on the contact sheet.
 
 
@@ -36,8 +40,9 @@ def generate(config: DictConfig) -> None:
     `count` samples, views of latents (`explore`), `input` redrawn, `swap` swapped; of the method in
     `ckpt`, or, the first two, of the pretrained `generator`.
 
-    Sample i depends on (seed, i) alone, so an interrupted run is simply started again. Samples of
-    another seed or checkpoint are refused unless `overwrite=true`, which removes them.
+    Sample i depends on (seed, i) alone, see `data.chunks`, so an interrupted run is simply started
+    again. Samples of another seed, checkpoint, truncation or noise are refused unless
+    `overwrite=true`, which removes them.
     """
     check_job(config)
     if not (config.count or config.explore or config.input is not None or config.swap is not None):
@@ -65,7 +70,8 @@ def _draw(config: DictConfig) -> None:
             raise UserError(
                 f"{type(method).__name__} cannot draw pictures; use predict to segment given ones"
             )
-        (_sample if config.format == "png" else _write_shards)(method, output, config)
+        write = _sample if config.format == "png" else _write_shards
+        write(_choose_draw(method, config), output, config)
     if config.explore:
         explore(method, output, config)
     if config.input is not None or config.swap is not None:
@@ -77,56 +83,83 @@ def _draw(config: DictConfig) -> None:
             _swap(method, output, list(config.swap))
 
 
-def _sample(method: Any, output: Path, config: DictConfig) -> None:
+def _choose_draw(method: Any, config: DictConfig) -> Draw:
+    """What draws a chunk of samples, with the noise and truncation asked for."""
+    import torch
+
+    from figureground.core.protocols import NoisyGenerator
+    from figureground.data.chunks import CHUNK
+
+    truncation, noise = config.truncation, config.noise
+    is_plain = truncation is None and noise == "const"
+    if not is_plain and not isinstance(method, NoisyGenerator):
+        raise UserError(
+            f"{type(method).__name__} draws without a mean picture and without noise; leave out "
+            "truncation=... and noise=..."
+        )
+
+    def draw(chance: torch.Generator) -> Layers:
+        with torch.inference_mode():
+            if is_plain:
+                return cast("Layers", method.sample(CHUNK, generator=chance))
+            return method.sample_with(CHUNK, noise=noise, truncation=truncation, generator=chance)
+
+    return draw
+
+
+def _sample(draw: Draw, output: Path, config: DictConfig) -> None:
     """Write a manifest, then images, masks and layers of samples 0 to `count` - 1."""
-    import numpy as np
     import torch
 
     from figureground.core.signals import watching
-    from figureground.viz.grids import picture_grid, to_uint8
-    from figureground.viz.overlays import mask_to_gray
+    from figureground.data.chunks import CHUNK, draw_chunk
+    from figureground.viz.grids import picture_grid
 
-    rows = _list_samples(config)
-    claim_folder(output, rows, config.overwrite)
-    shown = []
-    with watching() as stop, torch.inference_mode():
-        for index, row in enumerate(rows):
+    rows, shown = _list_samples(config), []
+    with watching() as stop:
+        first = draw_chunk(draw, config.seed, 0)  # A method that refuses leaves nothing behind.
+        claim_folder(output, rows, config.overwrite)
+        for start in range(0, len(rows), CHUNK):
             stop.check()
-            image_path = output / row["image"]
-            if image_path.exists() and index >= _SHEET:
+            chunk = rows[start : start + CHUNK]
+            missing = [row for row in chunk if not (output / row["image"]).exists()]
+            if not missing and start >= _SHEET:
                 continue
-            # One at a time: a batch would tie a picture to its neighbours.
-            layers = method.sample(1, generator=torch.Generator().manual_seed(int(row["seed"])))
-            if index < _SHEET:
-                shown.append(layers.composite[0].cpu())
-            if image_path.exists():
-                continue
-            for layer in range(layers.color.shape[1]):
-                rgb = to_uint8(layers.color[0, layer])
-                alpha = (layers.alpha[0, layer, 0] * 255).round().clamp(0, 255)
-                rgba = np.dstack([rgb, alpha.to(torch.uint8).cpu().numpy()])
-                write_png(output / row["layers"].replace("*", str(layer)), rgba)
-            mask = layers.segmentation[0].to(torch.uint8).cpu().numpy()
-            write_png(output / row["mask"], mask_to_gray(mask, layers.alpha.shape[1]))
-            write_png(image_path, to_uint8(layers.composite[0]))
+            layers = draw_chunk(draw, config.seed, start // CHUNK) if start else first
+            shown += list(layers.composite[: max(0, min(len(chunk), _SHEET - start))].cpu())
+            for row in missing:
+                stop.check()
+                _write_sample(output, row, layers, int(row["index"]) - start)
     write_png(output / "samples.png", picture_grid(torch.stack(shown), columns=8))
     logger.info("%d samples. Look at:\n  %s", len(rows), output / "samples.png")
 
 
-def _write_shards(method: Any, output: Path, config: DictConfig) -> None:
+def _write_sample(output: Path, row: dict[str, str], layers: Layers, place: int) -> None:
+    """Write layers, mask and picture number `place` of a chunk; the picture last."""
+    import numpy as np
+    import torch
+
+    from figureground.viz.grids import to_uint8
+    from figureground.viz.overlays import mask_to_gray
+
+    num_layers = layers.color.shape[1]
+    for layer in range(num_layers):
+        rgb = to_uint8(layers.color[place, layer])
+        alpha = (layers.alpha[place, layer, 0] * 255).round().clamp(0, 255)
+        rgba = np.dstack([rgb, alpha.to(torch.uint8).cpu().numpy()])
+        write_png(output / row["layers"].replace("*", str(layer)), rgba)
+    mask = layers.segmentation[place].to(torch.uint8).cpu().numpy()
+    write_png(output / row["mask"], mask_to_gray(mask, num_layers))
+    write_png(output / row["image"], to_uint8(layers.composite[place]))
+
+
+def _write_shards(draw: Draw, output: Path, config: DictConfig) -> None:
     """Write samples 0 to `count` - 1 as pairs to train on, and some of them as a sheet."""
     import torch
 
-    from figureground.core.types import Layers
     from figureground.data.datamodule import to_float
     from figureground.data.shards import ShardReader, ShardWriter
     from figureground.viz.grids import picture_grid
-
-    def draw(chance: torch.Generator) -> Layers:
-        # One at a time: a batch would tie a picture to its neighbours.
-        with torch.inference_mode():
-            layers: Layers = method.sample(1, generator=chance)
-        return layers
 
     writer = ShardWriter(
         output,
@@ -135,6 +168,7 @@ def _write_shards(method: Any, output: Path, config: DictConfig) -> None:
         shard_size=config.shard_size,
         layers=config.layers,
         rounding=config.rounding,
+        settings={"truncation": config.truncation, "noise": config.noise},
         overwrite=config.overwrite,
     )
     writer.write(draw, config.count)
@@ -161,14 +195,15 @@ def _digest(ckpt: str) -> str:
 
 def _list_samples(config: DictConfig) -> list[dict[str, str]]:
     """Rows of the manifest: where each sample comes from and where it goes."""
-    from figureground.core.seeds import mix_seed
+    from figureground.data.chunks import chunk_seed
 
     digest = _digest(config.ckpt)
+    how = "" if config.truncation is None else str(config.truncation), config.noise
     rows = []
     for index in range(config.count):
         stem = f"{index:06d}"
         places = (f"images/{stem}.png", f"masks/{stem}.png", f"layers/{stem}_*.png")
-        cells = (str(index), str(mix_seed(config.seed, index)), digest, *places)
+        cells = (str(index), str(chunk_seed(config.seed, index)), digest, *places, *how)
         rows.append(dict(zip(_FIELDS, cells, strict=True)))
     return rows
 

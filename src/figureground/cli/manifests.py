@@ -54,6 +54,6 @@ def _require_same(
     common = min(len(before), len(rows))
     if not before or before[:common] != rows[:common]:
         raise UserError(
-            f"{output} holds samples of another seed or checkpoint; add overwrite=true to "
-            "replace them, or choose another output=..."
+            f"{output} holds samples of other options, of another seed or checkpoint; add "
+            "overwrite=true to replace them, or choose another output=..."
         )

@@ -129,8 +129,7 @@ def _sample(
         row = {"index": str(index), "seed": str(seed), "generator": digest}
         row |= {"label": "" if label is None else str(int(label))}
         rows.append({**row, "image": f"images/{index:06d}.png"})
-    claim_folder(output, rows, config.overwrite)
-    shown = []
+    shown: list[Tensor] = []
     for index, row in enumerate(rows):
         check()
         path = output / row["image"]
@@ -138,6 +137,8 @@ def _sample(
             continue
         # One at a time: a batch would tie a picture to its neighbours.
         picture = network(draw(int(row["seed"])))[0].float().cpu()
+        if index == 0:  # A network that fails leaves nothing behind.
+            claim_folder(output, rows, config.overwrite)
         if index < _SHEET:
             shown.append(picture)
         if not path.exists():

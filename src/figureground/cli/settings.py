@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from figureground.core.bounds import Bounds, Count, PositiveInt
+from figureground.core.bounds import Bounds, Count, Fraction, PositiveInt
 from figureground.core.edits import find_problems
 
 Seed = Annotated[int, Bounds(0, 2**32 - 1)]
@@ -96,18 +96,25 @@ class GenerateSettings(Settings):
     shard_size: PositiveInt = 1
     layers: bool = True
     rounding: Literal["nearest", "down"] = "nearest"
+    truncation: Fraction | None = None
+    noise: Literal["const", "random", "none"] = "const"
     device: str = "auto"
 
     @staticmethod
     def check_options(
         *, ckpt: str | None, generator: object = None, input: object, swap: object, format: str,  # noqa: A002 - names of options
-        **_: object,
+        truncation: object = None, noise: str = "const", **_: object,
     ) -> list[str]:  # fmt: skip
         """Check what draws, and that it can."""
         if generator is None:
             return [] if ckpt else ["ckpt is not set; add ckpt=... or generator=..."]
         if ckpt:
             return ["ckpt and generator are both set; one of them draws, leave the other out"]
+        if truncation is not None or noise != "const":
+            return [
+                "truncation and noise are those of a checkpoint's samples; with generator=... use "
+                "generator.truncation=..."
+            ]
         if input is not None or swap is not None or format != "png":
             return [
                 "generator takes count=... and explore=[...] only: its pictures have no layers; "

@@ -7,7 +7,7 @@ function. The base class `Method` must never define one of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -98,6 +98,30 @@ class LayerGenerator(Protocol):
 
     def sample(self, count: int, *, generator: torch.Generator | None = None) -> Layers:
         """Draw `count` pictures; equal generators give equal pictures."""
+        ...
+
+
+@runtime_checkable
+class NoisyGenerator(Protocol):
+    """Draws new layered pictures with noise in every pixel, and nearer to the mean one."""
+
+    def sample_with(
+        self,
+        count: int,
+        *,
+        noise: Literal["random", "const", "none"] = "const",
+        truncation: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Layers:
+        """As `LayerGenerator.sample`.
+
+        Args:
+            count: Pictures.
+            noise: New for each picture, the same stored one for all, or none.
+            truncation: Share of the distance from the mean picture that is kept; None for the
+                method's own.
+            generator: Equal ones give equal pictures.
+        """
         ...
 
 

@@ -83,7 +83,7 @@ class Layers(TensorRecord):
     """A picture as a stack of layers, back to front.
 
     Attributes:
-        color: (B, L, 3, H, W), in [-1, 1].
+        color: (B, L, 3, H, W), in [-1, 1]; of drawn layers also beyond, to be cut when written.
         alpha: Share of each layer in each pixel, (B, L, 1, H, W); sums to one over L.
         opacity: Each layer alone, also where others hide it, (B, L, 1, H, W); None where a method
             knows only what is seen.

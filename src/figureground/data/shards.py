@@ -1,8 +1,8 @@
 """Drawn pictures with masks and layers in a few large files instead of millions of small ones.
 
 A folder holds `pairs-000000.safetensors` and so on, and `pairs.json`, which says what they were
-drawn from and how long each is. Picture i depends on (checkpoint, seed, i) alone, so neither the
-size of the shards nor where a killed run went on changes a byte of it.
+drawn from and how long each is. Picture i depends on (checkpoint, seed, i) alone (see `chunks`), so
+neither the size of the shards nor where a killed run went on changes a byte of it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,9 +23,9 @@ from torch import Tensor
 
 from figureground.core.errors import DataError, UserError
 from figureground.core.io import RunLock, atomic_write, remove_stale
-from figureground.core.seeds import mix_seed
 from figureground.core.signals import watching
 from figureground.core.types import Layers
+from figureground.data.chunks import CHUNK, Draw, chunk_seed, draw_chunk
 from figureground.data.samples import Pixels
 
 logger = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ class ShardWriter:
         shard_size: Pictures per shard.
         layers: Whether to keep every layer (RGB and visible share) beside picture and mask.
         rounding: Of colours.
+        settings: What else tells these pictures apart, by name.
         overwrite: Remove pictures of other settings instead of refusing.
     """
 
@@ -73,6 +74,7 @@ class ShardWriter:
         shard_size: int = 1000,
         layers: bool = True,
         rounding: Rounding = "nearest",
+        settings: Mapping[str, str | float | None] | None = None,
         overwrite: bool = False,
     ) -> None:
         self.folder, self.layers, self.rounding, self.overwrite = (
@@ -80,41 +82,49 @@ class ShardWriter:
         )  # fmt: skip
         self.identity = {
             "format": _FORMAT, "checkpoint": checkpoint, "seed": seed, "shard_size": shard_size,
-            "layers": layers, "rounding": rounding,
+            "layers": layers, "rounding": rounding, "chunk": CHUNK, **(settings or {}),
         }  # fmt: skip
         self.seed, self.shard_size = seed, shard_size
+        self._chunk: tuple[int, dict[str, Pixels]] = (-1, {})
 
-    def write(self, draw: Callable[[torch.Generator], Layers], count: int) -> None:
+    def write(self, draw: Draw, count: int) -> None:
         """Draw and write what is missing, shard by shard.
 
         Args:
-            draw: Makes one picture, a batch of one, by a generator alone.
+            draw: Makes a chunk of pictures, see `chunks`; whatever it raises for the first one
+                leaves the folder as it was.
             count: Pictures wanted; shards beyond are removed.
 
         Raises:
             UserError: The folder holds pictures of other settings.
             WriteError: A shard could not be written; those before are whole and listed.
         """
-        with RunLock(self.folder), watching() as stop:
-            remove_stale(self.folder)
-            done = self._take_up()
-            num_shards = -(-count // self.shard_size)
-            for surplus in done[num_shards:]:
-                (self.folder / surplus["file"]).unlink(missing_ok=True)
-            del done[num_shards:]
+        with watching() as stop:
+            self._draw(draw, 0)
+            with RunLock(self.folder):
+                self._write(draw, count, stop.check)
+
+    def _write(self, draw: Draw, count: int, check: Callable[[], object]) -> None:
+        remove_stale(self.folder)
+        done = self._take_up()
+        num_shards = -(-count // self.shard_size)
+        for surplus in done[num_shards:]:
+            (self.folder / surplus["file"]).unlink(missing_ok=True)
+        del done[num_shards:]
+        self._list(done)
+        for number in range(num_shards):
+            first = number * self.shard_size
+            length = min(self.shard_size, count - first)
+            if number < len(done) and self._is_whole(done[number], length):
+                continue
+            drawn = []
+            for chunk, places in _cut(first, first + length):
+                check()
+                arrays = self._draw(draw, chunk)
+                drawn.append({part: array[places] for part, array in arrays.items()})
+            done[number : number + 1] = [self._save(number, drawn)]
             self._list(done)
-            for number in range(num_shards):
-                first = number * self.shard_size
-                length = min(self.shard_size, count - first)
-                if number < len(done) and self._is_whole(done[number], length):
-                    continue
-                drawn = []
-                for index in range(first, first + length):
-                    stop.check()
-                    drawn.append(self._quantize(draw, index))
-                done[number : number + 1] = [self._save(number, drawn)]
-                self._list(done)
-                logger.info("%s: %d of %d pictures", self.folder, first + length, count)
+            logger.info("%s: %d of %d pictures", self.folder, first + length, count)
 
     def _take_up(self) -> list[dict[str, Any]]:
         """Shards written before with the same settings."""
@@ -142,36 +152,48 @@ class ShardWriter:
         path = self.folder / record["file"]
         return record["count"] == length and find_shard_damage(path, record, verify=True) is None
 
-    def _quantize(self, draw: Callable[[torch.Generator], Layers], index: int) -> dict[str, Pixels]:
-        seed = mix_seed(self.seed, index)
-        drawn = draw(torch.Generator().manual_seed(seed))
+    def _draw(self, draw: Draw, number: int) -> dict[str, Pixels]:
+        """All parts of the pictures of a chunk; the last one is kept, for shards that end in it."""
+        if self._chunk[0] != number:
+            layers = draw_chunk(draw, self.seed, number)
+            self._chunk = number, self._quantize(layers, chunk_seed(self.seed, number * CHUNK))
+        return self._chunk[1]
+
+    def _quantize(self, drawn: Layers, seed: int) -> dict[str, Pixels]:
         parts = {
-            "image": quantize(drawn.composite[0], self.rounding).permute(1, 2, 0),
-            "mask": quantize_share(drawn.foreground[0, 0]),
+            "image": quantize(drawn.composite, self.rounding).permute(0, 2, 3, 1),
+            "mask": quantize_share(drawn.foreground[:, 0]),
         }
         if self.layers:
-            color = quantize(drawn.color[0], self.rounding)
-            parts["layers"] = torch.cat([color, quantize_share(drawn.alpha[0])], dim=1)
-            parts["layers"] = parts["layers"].permute(0, 2, 3, 1)  # (L, H, W, 4)
+            color = quantize(drawn.color, self.rounding)
+            parts["layers"] = torch.cat([color, quantize_share(drawn.alpha)], dim=2)
+            parts["layers"] = parts["layers"].permute(0, 1, 3, 4, 2)  # (B, L, H, W, 4)
         arrays: dict[str, npt.NDArray[Any]] = {k: v.cpu().numpy() for k, v in parts.items()}
-        arrays["seed"] = np.asarray(seed, np.int64)
+        arrays["seed"] = np.full(len(drawn), seed, np.int64)
         return arrays
 
     def _save(self, number: int, drawn: list[dict[str, Pixels]]) -> dict[str, Any]:
         # Contiguous: what is permuted would be saved in the order of its memory.
-        arrays = {k: np.ascontiguousarray(np.stack([d[k] for d in drawn])) for k in drawn[0]}
+        arrays = {k: np.ascontiguousarray(np.concatenate([d[k] for d in drawn])) for k in drawn[0]}
         content = save(arrays)
         name = _PATTERN.format(number)
         with atomic_write(self.folder / name) as file:
             file.write(content)
         return {
-            "file": name, "count": len(drawn), "size": len(content),
+            "file": name, "count": len(arrays["seed"]), "size": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
         }  # fmt: skip
 
     def _list(self, shards: list[dict[str, Any]]) -> None:
         with atomic_write(self.folder / MANIFEST, "w") as file:
             json.dump({**self.identity, "shards": shards}, file, indent=1)
+
+
+def _cut(first: int, end: int) -> Iterator[tuple[int, slice]]:
+    """Chunks that hold pictures `first` to `end` - 1, each with the places of these in it."""
+    for number in range(first // CHUNK, -(-end // CHUNK)):
+        start = number * CHUNK
+        yield number, slice(max(first - start, 0), min(end - start, CHUNK))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

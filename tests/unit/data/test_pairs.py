@@ -26,6 +26,7 @@ from figureground.core.errors import (
     exit_code_of,
 )
 from figureground.core.types import Layers
+from figureground.data.chunks import CHUNK, chunk_seed
 from figureground.data.datamodule import ImageDataModule
 from figureground.data.datasets.folder import Folder
 from figureground.data.datasets.toy import Toy
@@ -37,14 +38,14 @@ SIDE = 8
 
 
 def draw(chance: torch.Generator) -> Layers:
-    """One picture of two layers, a function of `chance` alone."""
-    color = torch.rand(1, 2, 3, SIDE, SIDE, generator=chance) * 2 - 1
-    front = torch.rand(1, 1, 1, SIDE, SIDE, generator=chance)
+    """Pictures of two layers, a function of `chance` alone; some colours leave [-1, 1]."""
+    color = torch.rand(CHUNK, 2, 3, SIDE, SIDE, generator=chance) * 3 - 1.5
+    front = torch.rand(CHUNK, 1, 1, SIDE, SIDE, generator=chance)
     return Layers(color, torch.cat([1 - front, front], dim=1))
 
 
 def failing(at: int, action: Callable[[], Any]) -> Callable[[torch.Generator], Layers]:
-    """Draw as `draw`, but call `action` before picture number `at` of this run."""
+    """Draw as `draw`, but call `action` before chunk number `at` of this run."""
     calls = iter(range(10**6))
 
     def wrapped(chance: torch.Generator) -> Layers:
@@ -68,19 +69,43 @@ def shards(folder: Path) -> list[Path]:
 
 
 def test_pictures_are_the_same_in_shards_of_any_size(tmp_path: Path) -> None:
-    readers = []
-    for size in (1, 4, 100):
-        writer(tmp_path / str(size), shard_size=size).write(draw, 10)
+    readers, count = [], 2 * CHUNK + 5
+    for size in (3, CHUNK, 100):
+        writer(tmp_path / str(size), shard_size=size).write(draw, count)
         readers.append(ShardReader(tmp_path / str(size)))
-    assert [len(shards(tmp_path / str(size))) for size in (1, 4, 100)] == [10, 3, 1]
-    for index in range(10):
+    assert [len(shards(tmp_path / str(size))) for size in (3, CHUNK, 100)] == [13, 3, 1]
+    for index in range(count):
         for part in ("image", "mask", "layers", "seed"):
             one, *others = (reader.read(index, part) for reader in readers)
             assert all(np.array_equal(one, other) for other in others)
     first = draw(torch.Generator().manual_seed(int(readers[0].read(0, "seed"))))
+    # Composed of colours as drawn, then cut.
     colors = ((first.composite[0] + 1) * 127.5 + 0.5).clamp(0, 255).to(torch.uint8)
     assert np.array_equal(readers[0].read(0, "image"), colors.permute(1, 2, 0))
     assert readers[0].read(0, "layers").shape == (2, SIDE, SIDE, 4)
+
+
+def test_each_chunk_is_drawn_once(tmp_path: Path) -> None:
+    seeds: list[int] = []
+
+    def watched(chance: torch.Generator) -> Layers:
+        seeds.append(chance.initial_seed())
+        return draw(chance)
+
+    writer(tmp_path, shard_size=5).write(watched, 3 * CHUNK)
+    assert seeds == [chunk_seed(3, n * CHUNK) for n in range(3)]
+    assert len(set(seeds)) == 3
+
+
+def test_generator_that_refuses_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        writer(tmp_path / "new").write(failing(0, lambda: 1 / 0), 3)
+    assert not (tmp_path / "new").exists()
+    writer(tmp_path / "old").write(draw, 3)
+    before = contents(tmp_path / "old")
+    with pytest.raises(ZeroDivisionError):
+        writer(tmp_path / "old", seed=4, overwrite=True).write(failing(0, lambda: 1 / 0), 3)
+    assert contents(tmp_path / "old") == before
 
 
 def test_layers_can_be_left_out(tmp_path: Path) -> None:
@@ -94,16 +119,17 @@ def test_layers_can_be_left_out(tmp_path: Path) -> None:
 def test_f42_writing_goes_on_at_the_first_shard_that_is_not_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    writer(tmp_path / "whole").write(draw, 11)
+    count, size = 6 * CHUNK - 5, 2 * CHUNK
+    writer(tmp_path / "whole", shard_size=size).write(draw, count)
     folder = tmp_path / "parts"
     if fault == "signal":
-        broken = failing(5, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        broken = failing(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(StoppedBySignalError) as caught:
-            writer(folder).write(broken, 11)
+            writer(folder, shard_size=size).write(broken, count)
         assert exit_code_of(caught.value) == 143
     elif fault == "crash":
         with pytest.raises(ZeroDivisionError):
-            writer(folder).write(failing(9, lambda: 1 / 0), 11)
+            writer(folder, shard_size=size).write(failing(5, lambda: 1 / 0), count)
     else:
         replace, calls = os.replace, iter(range(100))
 
@@ -115,12 +141,12 @@ def test_f42_writing_goes_on_at_the_first_shard_that_is_not_whole(
         with monkeypatch.context() as patch:
             patch.setattr(io.os, "replace", full)
             with pytest.raises(WriteError, match="free some space"):
-                writer(folder).write(draw, 11)
+                writer(folder, shard_size=size).write(draw, count)
     done = {path: path.stat().st_mtime_ns for path in shards(folder)}
     assert len(done) == (2 if fault == "crash" else 1)
-    assert len(ShardReader(folder)) == 4 * len(done)
+    assert len(ShardReader(folder)) == size * len(done)
     assert not list(folder.glob("*.tmp-*"))
-    writer(folder).write(draw, 11)
+    writer(folder, shard_size=size).write(draw, count)
     assert contents(folder) == contents(tmp_path / "whole")
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in done.items())
 
@@ -147,8 +173,15 @@ def test_damaged_shard_is_written_anew(tmp_path: Path) -> None:
 
 def test_pictures_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     writer(tmp_path).write(draw, 6)
-    for options in ({"seed": 4}, {"checkpoint": "d"}, {"shard_size": 5}, {"rounding": "down"}):
-        with pytest.raises(UserError, match=f"another {next(iter(options))}; add overwrite=true"):
+    for options in (
+        {"seed": 4},
+        {"checkpoint": "d"},
+        {"shard_size": 5},
+        {"rounding": "down"},
+        {"settings": {"noise": "none"}},
+    ):
+        name = "noise" if "settings" in options else next(iter(options))
+        with pytest.raises(UserError, match=f"another {name}; add overwrite=true"):
             writer(tmp_path, **options).write(draw, 6)
     before = contents(tmp_path)
     writer(tmp_path, seed=4, overwrite=True).write(draw, 2)

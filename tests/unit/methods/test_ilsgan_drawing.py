@@ -14,6 +14,7 @@ from figureground.core.protocols import (
     Decomposer,
     LatentDecoder,
     LayerMixer,
+    NoisyGenerator,
     Projector,
     Segmenter,
     TruncatedDecoder,
@@ -30,6 +31,7 @@ from figureground.methods.ilsgan.projection import (
     search_styles,
 )
 from figureground.methods.ilsgan.statistics import LayerScores
+from figureground.nn.modulation import NoiseMode, SynthesisLayer
 from figureground.nn.paths import slerp, walk_through
 
 TINY: dict[str, Any] = {
@@ -69,6 +71,35 @@ def test_samples_are_decoded_latents(method: ILSGAN) -> None:
     mean = method.decode_truncated(latent, 0.0).color
     assert_close(mean[0], mean[1])
     assert not torch.equal(decoded.color[0], decoded.color[1])
+
+
+@torch.no_grad()
+def test_noise_and_truncation_of_samples_are_options(method: ILSGAN) -> None:
+    assert isinstance(method, NoisyGenerator)
+    for module in method.ema.average.modules():
+        if isinstance(module, SynthesisLayer):
+            module.noise_strength.fill_(0.5)
+    const = method.sample(3, generator=chance())
+    assert torch.equal(const.color, method.sample_with(3, generator=chance()).color)
+    kinds: tuple[NoiseMode, ...] = ("random", "none")
+    for noise in kinds:
+        one, two = (method.sample_with(3, noise=noise, generator=chance()) for _ in "ab")
+        assert torch.equal(one.color, two.color)
+        assert not torch.equal(one.color, const.color)
+    mean = method.sample_with(3, truncation=0.0, generator=chance()).color
+    assert_close(mean[0], mean[1])
+
+
+@torch.no_grad()
+def test_composites_are_made_of_colours_as_drawn(method: ILSGAN) -> None:
+    for network in (
+        method.ema.average.synthesis_background,
+        method.ema.average.synthesis_foreground,
+    ):
+        network.b16.torgb.bias[:3].fill_(3.0 if network.b16.torgb.bias.shape[0] == 3 else -3.0)
+    layers, latent = method.sample(2, generator=chance()), method.latent(2, generator=chance())
+    assert layers.color.abs().max() > 1
+    assert_close(layers.composite, method.draw(latent, method.truncation).composite)
 
 
 @torch.no_grad()

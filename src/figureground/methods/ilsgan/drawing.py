@@ -6,6 +6,7 @@ The capabilities of `core.protocols` that ILSGAN has, all by the averaged genera
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from figureground.methods.ilsgan.networks import LayeredGenerator
 from figureground.methods.ilsgan.perturbation import LayeredPicture
 from figureground.methods.ilsgan.projection import search_styles
 from figureground.nn.ema import WeightAverage
+from figureground.nn.modulation import NoiseMode
 from figureground.nn.regions import RegionStatistics
 
 
@@ -36,9 +38,17 @@ class LayerDrawing:
     truncation: float
     statistics: RegionStatistics
 
-    def draw(self, latent: Tensor, truncation: float = 1.0) -> LayeredPicture:
-        """Layers of `latent` (B, D), always the same ones."""
-        picture: LayeredPicture = self.ema(self._here(latent), truncation=truncation, noise="const")
+    def draw(
+        self,
+        latent: Tensor,
+        truncation: float = 1.0,
+        noise: NoiseMode = "const",
+        generator: torch.Generator | None = None,
+    ) -> LayeredPicture:
+        """Layers of `latent` (B, D); always the same ones, unless noise is `random`."""
+        picture: LayeredPicture = self.ema(
+            self._here(latent), truncation=truncation, noise=noise, generator=generator
+        )
         return picture
 
     def sample(
@@ -48,9 +58,21 @@ class LayerDrawing:
         generator: torch.Generator | None = None,
         truncation: float | None = None,
     ) -> Layers:
-        """Draw `count` pictures as background and foreground, colours cut to [-1, 1]."""
+        """Draw `count` pictures as background and foreground; colours may leave [-1, 1]."""
+        return self.sample_with(count, truncation=truncation, generator=generator)
+
+    def sample_with(
+        self,
+        count: int,
+        *,
+        noise: NoiseMode = "const",
+        truncation: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Layers:
+        """The same with other noise per pixel than the stored one, or with none."""
         latent = self.latent(count, generator=generator)
-        return self.decode_truncated(latent, self.truncation if truncation is None else truncation)
+        share = self.truncation if truncation is None else truncation
+        return to_layers(self.draw(latent, share, noise, generator))
 
     def latent(self, count: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw latents (`count`, D), standard normal."""
@@ -109,15 +131,19 @@ class LayerDrawing:
                 features=features,
                 report=report,
             )
-        return to_layers(picture)
+        layers = to_layers(picture)
+        return replace(layers, color=layers.color.clamp(-1, 1))
 
     def _here(self, values: Tensor) -> Tensor:
         return values.to(self.statistics.area_sum)
 
 
 def to_layers(picture: LayeredPicture) -> Layers:
-    """Background and foreground with the colours that can be seen; backgrounds are whole."""
-    color = torch.stack([picture.background, picture.foreground], dim=1).clamp(-1, 1)
+    """Background and foreground; backgrounds are whole.
+
+    Colours stay as they were drawn: the composite is made of these, and what is written is cut.
+    """
+    color = torch.stack([picture.background, picture.foreground], dim=1)
     mask = picture.mask
     alpha = torch.stack([1 - mask, mask], dim=1)
     return Layers(color, alpha, opacity=torch.stack([torch.ones_like(mask), mask], dim=1))
