@@ -12,15 +12,12 @@ Rounds are interleaved, so that ratios hold when the machine's speed drifts.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ratios
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,15 +28,6 @@ from figureground.generators.blocks import ResidualBlock, double
 from figureground.generators.spectral import add_spectral_norm, fold_state
 
 RESULTS = Path(__file__).parent / "results" / "bigbigan_forward.json"
-
-
-def seconds(function: Callable[[], object], device: str) -> float:
-    """Wall-clock seconds of one call, the device's work included."""
-    begin = time.perf_counter()
-    function()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
 
 
 class PublishedBlock(ResidualBlock):
@@ -101,7 +89,7 @@ def compare(
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(options.rounds + 1):
         for name, run in runs.items():
-            elapsed = seconds(run, options.device)
+            elapsed = ratios.seconds(run, options.device)
             if number:  # The first round warms up.
                 taken[name].append(elapsed)
     return {
@@ -113,13 +101,10 @@ def compare(
 
 def spread(slow: list[float], fast: list[float]) -> dict[str, float]:
     """Median seconds of both and least, middle and largest ratio."""
-    ratios = [a / b for a, b in zip(slow, fast, strict=True)]
     return {
         "seconds_first": statistics.median(slow),
         "seconds_second": statistics.median(fast),
-        "ratio_min": min(ratios),
-        "ratio_median": statistics.median(ratios),
-        "ratio_max": max(ratios),
+        **ratios.spread(slow, fast),
     }
 
 
@@ -132,11 +117,8 @@ def main() -> None:
     options = parser.parse_args()
     result: dict[str, Any] = {
         **vars(options),
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
+        **ratios.describe_load(),
+        **ratios.describe_software(),
         "batch": {},
     }
     networks = build(options.device)
@@ -144,10 +126,8 @@ def main() -> None:
     for batch in options.batches:
         result["batch"][batch] = compare(networks, batch, options)
         for name, found in result["batch"][batch].items():
-            row = " / ".join(f"{found[f'ratio_{k}']:.2f}" for k in ("min", "median", "max"))
-            print(f"| {batch} | {name} | {row} |", flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+            print(f"| {batch} | {name} | {ratios.show(found)} |", flush=True)
+    ratios.save(RESULTS, result)
 
 
 if __name__ == "__main__":

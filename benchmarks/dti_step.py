@@ -14,26 +14,18 @@ it holds before the first iteration, at the published batch of 32 for CLEVR6.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import resource
-import statistics
-import subprocess
-import sys
-import time
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ratios
 import torch
 import torch.nn.functional as F
 from plain_dti import PlainDTI
-from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 from torch.testing import assert_close
-from torch.utils.data import DataLoader
 
 from figureground.core.types import Batch
 from figureground.methods.dti_sprites import DTISprites
@@ -128,42 +120,37 @@ class PlainSide:
         return self.model.train_once(self.optimizer, self.image, noise.to(self.image))
 
 
-class Interleave(Callback):
-    """Times our steps inside a running trainer, and the plain ones in between."""
+class Interleave(ratios.Interleave):
+    """Our iterations, and the plain ones in between, with equal noise."""
 
     def __init__(self, name: str, plain: PlainSide | None, checks_weights: bool) -> None:
+        super().__init__(has_plain=plain is not None)
         self.name, self.plain, self.checks_weights = name, plain, checks_weights
-        self.seconds: dict[str, list[float]] = {"plain": [], "ours": []}
         self.choice = torch.empty(0)
         self.noise = torch.empty(0)
+        self.plain_loss, self.plain_choice = 0.0, torch.empty(0)
         self.baseline = 0
-        self.begin = 0.0
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Start the clock."""
-        self.noise = draw_noise(self.name, batch_idx)
+    def prepare(self, number: int) -> None:
+        """Draw the noise; remember the memory held before the first iteration."""
+        self.noise = draw_noise(self.name, number)
         self.baseline = self.baseline or peak_memory()
-        self.begin = time.perf_counter()
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Stop the clock, run and time the plain step, compare the first two."""
-        self.seconds["ours"].append(time.perf_counter() - self.begin)
-        if self.plain is None:
+    def step_plain(self, number: int, method: Any) -> None:
+        """Train the plain side once."""
+        if self.plain is not None:
+            self.plain_loss, self.plain_choice = self.plain.step(self.noise)
+
+    def check(self, number: int, method: Any) -> None:
+        """Compare choices, losses and weights of the first two iterations."""
+        if number >= 2 or self.plain is None:
             return
-        begin = time.perf_counter()
-        loss, choice = self.plain.step(self.noise)
-        self.seconds["plain"].append(time.perf_counter() - begin)
-        if batch_idx < 2:
-            if not torch.equal(self.choice, choice):
-                raise AssertionError("the two sides choose different sprites")
-            found = pl_module.last_losses["reconstruction"]
-            assert_close(found, found.new_tensor(loss), rtol=1e-4, atol=0)
-        if batch_idx < 2 and self.checks_weights:
-            check_weights(self.plain.model, pl_module)
+        if not torch.equal(self.choice, self.plain_choice):
+            raise AssertionError("the two sides choose different sprites")
+        found = method.last_losses["reconstruction"]
+        assert_close(found, found.new_tensor(self.plain_loss), rtol=1e-4, atol=0)
+        if self.checks_weights:
+            check_weights(self.plain.model, method)
 
     def attach(self, method: DTISprites) -> None:
         """Give `method` its noise, and keep its choices."""
@@ -195,37 +182,17 @@ def run(
     sides = Interleave(name, PlainSide(name, batch, dtype) if with_plain else None, is_double)
     sides.attach(method)
     picture = Batch(draw(name, batch).to(dtype) * 2 - 1, tuple(map(str, range(batch))))
-    with warnings.catch_warnings(action="ignore"):
-        trainer = Trainer(
-            accelerator="cpu",
-            precision="64-true" if is_double else "32-true",
-            max_epochs=1,
-            logger=False,
-            callbacks=[sides],
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        trainer.fit(method, DataLoader([picture] * rounds, batch_size=None, collate_fn=lambda x: x))
+    precision = "64-true" if is_double else "32-true"
+    ratios.train(method, [picture] * rounds, sides, precision=precision)
     return sides
 
 
 def compare(name: str, rounds: int) -> dict[str, Any]:
     """Check that both sides agree, then time them."""
     run(name, BATCHES[name], 2, True, torch.float64)
-    sides = run(name, BATCHES[name], rounds + 2, True)
-    # The first two iterations also pay for memory, kernels and the states of the optimisers.
-    plain, ours = (sides.seconds[side][2:] for side in ("plain", "ours"))
-    ratios = [a / b for a, b in zip(plain, ours, strict=True)]
-    return {
-        "batch": BATCHES[name],
-        "seconds_plain": statistics.median(plain),
-        "seconds_ours": statistics.median(ours),
-        "ratio_of_medians": statistics.median(plain) / statistics.median(ours),
-        "ratio_min": min(ratios),
-        "ratio_median": statistics.median(ratios),
-        "ratio_max": max(ratios),
-    }
+    row = run(name, BATCHES[name], rounds + ratios.WARM_UP, True).summarize()
+    of_medians = row["seconds_plain"] / row["seconds_ours"]
+    return {"batch": BATCHES[name], **row, "ratio_of_medians": of_medians}
 
 
 def measure_memory(side: str, name: str, batch: int) -> float:
@@ -238,16 +205,6 @@ def measure_memory(side: str, name: str, batch: int) -> float:
         for number in range(2):
             plain.step(draw_noise(name, number))
     return (peak_memory() - baseline) / 2**10
-
-
-def compare_memory() -> dict[str, int]:
-    """What each side adds, in MiB, in a process of its own, one after the other."""
-    added = {}
-    for side in ("plain", "ours"):
-        command = [sys.executable, __file__, "--memory", side]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=GIVE_BACK)
-        added[side] = round(float(done.stdout.split()[-1]))
-    return added
 
 
 def main() -> None:
@@ -263,27 +220,19 @@ def main() -> None:
     result: dict[str, Any] = {
         "rounds": options.rounds,
         "device": "cpu",
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
+        **ratios.describe_load(),
+        **ratios.describe_software(),
     }
     if not options.only:
         # First, while this process is small: the peak of a child starts from its parent's size.
-        result["memory"] = {"set": "clevr6", "batch": MEMORY_BATCH, "added_mib": compare_memory()}
+        added = ratios.measure_alone(__file__, env=GIVE_BACK)
+        result["memory"] = {"set": "clevr6", "batch": MEMORY_BATCH, "added_mib": added}
     names = [options.only] if options.only else [*SETTINGS]
     result["steps"] = {name: compare(name, options.rounds) for name in names}
-    print("| step | batch | plain, s | ours, s | ratio: min / median / max |")
-    print("|---|---|---|---|---|")
-    for name, row in result["steps"].items():
-        ratios = " / ".join(f"{row[f'ratio_{k}']:.2f}" for k in ("min", "median", "max"))
-        seconds = f"{row['seconds_plain']:.2f} | {row['seconds_ours']:.2f}"
-        print(f"| {name} | {row['batch']} | {seconds} | {ratios} |")
+    ratios.print_steps(result["steps"], digits=2)
     if options.only:
         return
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    ratios.save(RESULTS, result)
     added = result["memory"]["added_mib"]
     share = added["ours"] / added["plain"]
     print(f"\nmemory added at the peak, clevr6 with batch {MEMORY_BATCH}: ", end="")

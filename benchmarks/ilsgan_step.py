@@ -11,24 +11,18 @@ whole iteration, demodulation is timed alone, forward and backward, at the publi
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import statistics
 import time
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ratios
 import torch
 import torch.nn.functional as F
 from plain_ilsgan import PlainILSGAN, demodulate
-from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 from torch.testing import assert_close
-from torch.utils.data import DataLoader
 
 from figureground.core.types import Batch
 from figureground.methods.ilsgan import ILSGAN
@@ -83,37 +77,32 @@ def draw(name: str) -> Tensor:
     return F.interpolate(coarse, (side, side), mode="bilinear") * 2 - 1
 
 
-class Interleave(Callback):
-    """Times our iterations inside a running trainer, and the plain ones in between."""
+class Interleave(ratios.Interleave):
+    """Our iterations, and the plain ones in between, with equal random numbers."""
 
     def __init__(self, name: str, plain: PlainILSGAN) -> None:
+        super().__init__()
         self.plain, self.image = plain, draw(name)
-        self.seconds: dict[str, list[float]] = {"plain": [], "ours": []}
-        self.begin = 0.0
+        self.decay = 0.0
+        self.losses: dict[str, float] = {}
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Fix the random numbers, start the clock."""
-        torch.manual_seed(batch_idx)
-        self.begin = time.perf_counter()
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Stop the clock, run and time the plain iteration, compare the first two."""
-        self.seconds["ours"].append(time.perf_counter() - self.begin)
-        torch.manual_seed(batch_idx)
+    def prepare(self, number: int) -> None:
+        """Fix the random numbers."""
         count = len(self.image)
-        decay = average_decay(batch_idx * count, count, 10_000)
-        begin = time.perf_counter()
-        losses = self.plain.train_once(self.image, batch_idx, pl_module.sigma.first, decay)
-        self.seconds["plain"].append(time.perf_counter() - begin)
+        self.decay = average_decay(number * count, count, 10_000)
+        torch.manual_seed(number)
+
+    def step_plain(self, number: int, method: Any) -> None:
+        """Train the plain side once."""
+        self.losses = self.plain.train_once(self.image, number, method.sigma.first, self.decay)
+
+    def check(self, number: int, method: Any) -> None:
+        """Compare the losses of the first two iterations."""
         # Adam's first step has the length of the learning rate, whatever is only rounding.
-        tolerance = {"rtol": 1e-4, "atol": 1e-5} if batch_idx == 0 else {"rtol": 1e-3, "atol": 1e-4}
-        if batch_idx < 2:
-            for name, value in losses.items():
-                found = pl_module.last_losses[name]
+        tolerance = {"rtol": 1e-4, "atol": 1e-5} if number == 0 else {"rtol": 1e-3, "atol": 1e-4}
+        if number < 2:
+            for name, value in self.losses.items():
+                found = method.last_losses[name]
                 assert_close(found, found.new_tensor(value), **tolerance, msg=partial(_say, name))
 
 
@@ -130,34 +119,8 @@ def compare(name: str, rounds: int) -> dict[str, Any]:
     )  # fmt: skip
     sides = Interleave(name, plain)
     picture = Batch(draw(name), tuple(map(str, range(SETTINGS[name]["batch_size"]))))
-    with warnings.catch_warnings(action="ignore"):
-        trainer = Trainer(
-            accelerator="cpu",
-            max_epochs=1,
-            logger=False,
-            callbacks=[sides],
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        trainer.fit(
-            method, DataLoader([picture] * (rounds + 2), batch_size=None, collate_fn=lambda x: x)
-        )
-    # The first two also pay for memory, kernels and the states of the optimisers.
-    timed = (sides.seconds[side][2:] for side in ("plain", "ours"))
-    return {"batch": SETTINGS[name]["batch_size"], **summarize(*timed)}
-
-
-def summarize(plain: list[float], ours: list[float]) -> dict[str, float]:
-    """Medians of both and the ratios round by round."""
-    ratios = [a / b for a, b in zip(plain, ours, strict=True)]
-    return {
-        "seconds_plain": statistics.median(plain),
-        "seconds_ours": statistics.median(ours),
-        "ratio_min": min(ratios),
-        "ratio_median": statistics.median(ratios),
-        "ratio_max": max(ratios),
-    }
+    ratios.train(method, [picture] * (rounds + ratios.WARM_UP), sides)
+    return {"batch": SETTINGS[name]["batch_size"], **sides.summarize()}
 
 
 def compare_demodulation(rounds: int) -> dict[str, Any]:
@@ -179,7 +142,7 @@ def compare_demodulation(rounds: int) -> dict[str, Any]:
     ]
     for plain, ours in zip(results["plain"], results["ours"], strict=True):
         assert_close(ours, plain, rtol=1e-4, atol=1e-6)
-    return {"batch": 32, **summarize(*map(list, zip(*timed[2:], strict=True)))}
+    return {"batch": 32, **ratios.summarize(*zip(*timed[2:], strict=True))}
 
 
 def main() -> None:
@@ -191,25 +154,16 @@ def main() -> None:
     result: dict[str, Any] = {
         "rounds": options.rounds,
         "device": "cpu",
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
+        **ratios.describe_load(),
+        **ratios.describe_software(),
     }
     names = [options.only] if options.only else [*SETTINGS]
     steps = {name: compare(name, options.rounds) for name in names}
     if not options.only:
         steps["demodulation"] = compare_demodulation(4 * options.rounds)
-    print("| step | batch | plain, s | ours, s | ratio: min / median / max |")
-    print("|---|---|---|---|---|")
-    for name, row in steps.items():
-        ratios = " / ".join(f"{row[f'ratio_{k}']:.2f}" for k in ("min", "median", "max"))
-        seconds = f"{row['seconds_plain']:.4f} | {row['seconds_ours']:.4f}"
-        print(f"| {name} | {row['batch']} | {seconds} | {ratios} |")
+    ratios.print_steps(steps, digits=4)
     if not options.only:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(result | {"steps": steps}, indent=2) + "\n")
+        ratios.save(RESULTS, result | {"steps": steps})
 
 
 if __name__ == "__main__":

@@ -6,14 +6,12 @@ python benchmarks/loading.py [--pictures 300]
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import ratios
 import torch
 from PIL import Image
 
@@ -23,13 +21,6 @@ from figureground.data.transforms import ResizeCrop
 from figureground.methods.redo import ReDO
 
 RESULTS = Path(__file__).parent / "results" / "loading.json"
-
-
-def seconds(function: Callable[[], object]) -> float:
-    """Wall-clock seconds of one call."""
-    begin = time.perf_counter()
-    function()
-    return time.perf_counter() - begin
 
 
 def main() -> None:
@@ -59,15 +50,15 @@ def main() -> None:
 
         decoding, building, cached = [], [], []
         for round_number in range(3):
-            decoding.append(seconds(lambda: epoch(module("off"))))
+            decoding.append(ratios.seconds(lambda: epoch(module("off"))))
             for path in (root / "cache").glob("*") if round_number else []:
                 for file in path.iterdir():
                     file.unlink()
                 path.rmdir()
-            building.append(seconds(lambda: epoch(module("disk"))))
+            building.append(ratios.seconds(lambda: epoch(module("disk"))))
             warm = module("disk")
             warm.store("train")
-            cached.append(seconds(lambda data=warm: epoch(data)))
+            cached.append(ratios.seconds(lambda data=warm: epoch(data)))
     torch.manual_seed(0)
     method = ReDO(resolution=128).eval()
     ours = ReDO(resolution=128).eval()
@@ -82,8 +73,8 @@ def main() -> None:
     infer()
     plain, inference = [], []
     for _ in range(15):
-        plain.append(seconds(lambda: method.segment(image)))
-        inference.append(seconds(infer))
+        plain.append(ratios.seconds(lambda: method.segment(image)))
+        inference.append(ratios.seconds(infer))
     ratio = [a / b for a, b in zip(decoding, cached, strict=True)]
     first = [a / b for a, b in zip(building, decoding, strict=True)]
     predict = [a / b for a, b in zip(plain, inference, strict=True)]
@@ -96,8 +87,7 @@ def main() -> None:
         "predict_ratio": statistics.median(predict),
         "threads": torch.get_num_threads(),
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    ratios.save(RESULTS, result)
     print("| what | ratio (median) |\n|---|---|")
     print(f"| cached loading over decoding, images/s | {result['ratio_cached_to_decoding']:.1f} |")
     print(

@@ -10,23 +10,14 @@ the machine's speed drifts. Peak memory is that of processes that run one side o
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import resource
-import statistics
-import subprocess
-import sys
-import time
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ratios
 import torch
 from plain_redo import PlainReDO
-from pytorch_lightning import Callback, Trainer
 from torch.testing import assert_close
-from torch.utils.data import DataLoader
 
 from figureground.core.types import Batch
 from figureground.methods.redo import ReDO
@@ -34,7 +25,6 @@ from figureground.methods.redo import ReDO
 RESULTS = Path(__file__).parent / "results" / "redo_step.json"
 WIDTH, SIDE, LATENT = 32, 128, 32
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
-Step = Callable[[], dict[str, float]]
 
 
 def build() -> ReDO:
@@ -71,37 +61,26 @@ class PlainSide:
         return self.model.train_once(self.optimizers, self.image, self.real, latent)
 
 
-class Interleave(Callback):
-    """Times our steps inside a running trainer, and the plain ones in between."""
+class Interleave(ratios.Interleave):
+    """Our iterations, and the plain ones in between; latents come from the batch's number."""
 
     def __init__(self, plain: PlainSide | None, device: torch.device) -> None:
-        self.plain, self.device = plain, device
-        self.seconds: dict[str, list[float]] = {"plain": [], "ours": []}
+        super().__init__(has_plain=plain is not None, device=device.type)
+        self.plain = plain
         self.losses: dict[str, list[dict[str, float]]] = {"plain": [], "ours": []}
-        self.begin = 0.0
 
-    def _clock(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
+    def prepare(self, number: int) -> None:
+        """Fix the random numbers."""
+        torch.manual_seed(number)
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Start the clock; latents are drawn from the batch's number."""
-        torch.manual_seed(batch_idx)
-        self.begin = self._clock()
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Stop the clock, run and time the plain step."""
-        self.seconds["ours"].append(self._clock() - self.begin)
-        self.losses["ours"].append({k: float(v) for k, v in pl_module.last_losses.items()})
+    def step_plain(self, number: int, method: Any) -> None:
+        """Train the plain side once."""
         if self.plain is not None:
-            begin = self._clock()
-            self.losses["plain"].append(self.plain.step(batch_idx))
-            self.seconds["plain"].append(self._clock() - begin)
+            self.losses["plain"].append(self.plain.step(number))
+
+    def check(self, number: int, method: Any) -> None:
+        """Keep our losses; what is compared depends on the precision."""
+        self.losses["ours"].append({k: float(v) for k, v in method.last_losses.items()})
 
 
 def run(
@@ -113,42 +92,25 @@ def run(
         method = method.to(memory_format=torch.channels_last)
     pictures = [Batch(p, tuple(map(str, range(batch)))) for p in draw(batch, device)]
     sides = Interleave(PlainSide(batch, device) if with_plain else None, device)
-    with warnings.catch_warnings(action="ignore"):
-        trainer = Trainer(
-            accelerator="auto",
-            devices=1,
-            precision=precision,
-            max_epochs=1,
-            limit_train_batches=rounds,
-            logger=False,
-            callbacks=[sides],
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        trainer.fit(
-            method, DataLoader([tuple(pictures)] * rounds, batch_size=None, collate_fn=lambda x: x)
-        )
+    ratios.train(
+        method,
+        [tuple(pictures)] * rounds,
+        sides,
+        accelerator="auto",
+        devices=1,
+        precision=precision,
+    )
     return sides
 
 
 def compare(batch: int, rounds: int, precision: str, device: torch.device) -> dict[str, Any]:
     """Check that both sides lose alike (fp32 only), then time them."""
-    sides = run(batch, rounds + 2, precision, True, device)
+    sides = run(batch, rounds + ratios.WARM_UP, precision, True, device)
     if precision == "32-true":
         for ours, plain in list(zip(sides.losses["ours"], sides.losses["plain"], strict=True))[:2]:
             found = torch.tensor([ours[name] for name in plain])
             assert_close(found, torch.tensor(list(plain.values())), **CLOSE)
-    # The first two iterations also pay for memory, kernels and the states of the optimisers.
-    times = {name: seconds[2:] for name, seconds in sides.seconds.items()}
-    ratios = [a / b for a, b in zip(times["plain"], times["ours"], strict=True)]
-    return {
-        "seconds_plain": statistics.median(times["plain"]),
-        "seconds_ours": statistics.median(times["ours"]),
-        "ratio_min": min(ratios),
-        "ratio_median": statistics.median(ratios),
-        "ratio_max": max(ratios),
-    }
+    return sides.summarize()
 
 
 def measure_memory(side: str, batch: int, device: torch.device) -> float:
@@ -188,31 +150,24 @@ def main() -> None:
         "batch": options.batch,
         "rounds": options.rounds,
         "device": str(device),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "peak_mib": {},
+        **ratios.describe_software(),
+        "peak_mib": ratios.measure_alone(__file__, "--batch", str(options.batch)),
     }
-    for side in ("plain", "ours"):
-        command = [sys.executable, __file__, "--batch", str(options.batch), "--memory", side]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        result["peak_mib"][side] = round(float(done.stdout.split()[-1]))
     result["fp32"] = compare(options.batch, options.rounds, "32-true", device)
     result["bf16"] = (
         compare(options.batch, options.rounds, "bf16-mixed", device)
         if has_fast_bf16(device)
         else "not available: this processor does not multiply bf16 numbers itself"
     )
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    ratios.save(RESULTS, result)
     print("| step at 128 px | plain, s | ours, s | ratio: min / median / max |\n|---|---|---|---|")
     for name in ("fp32", "bf16"):
         row = result[name]
         if isinstance(row, str):
             print(f"| {name} | | | {row} |")
         else:
-            ratios = " / ".join(f"{row[f'ratio_{k}']:.2f}" for k in ("min", "median", "max"))
-            print(f"| {name} | {row['seconds_plain']:.2f} | {row['seconds_ours']:.2f} | {ratios} |")
+            times = f"{row['seconds_plain']:.2f} | {row['seconds_ours']:.2f}"
+            print(f"| {name} | {times} | {ratios.show(row)} |")
     memory = result["peak_mib"]
     print(f"\npeak memory: plain {memory['plain']} MiB, ours {memory['ours']} MiB")
 

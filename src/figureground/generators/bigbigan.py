@@ -15,18 +15,13 @@ from torch import Tensor
 from figureground.core.bounds import Count, NonNegativeFloat, PositiveInt
 from figureground.core.checkpoint import ConvertedWeights
 from figureground.generators.base import GeneratorCard, select_state
+from figureground.generators.blocks import CHANNEL_MULTIPLES
 from figureground.generators.renaming import Table, rename, require_keys
 from figureground.generators.resnet import ResNetGenerator
 from figureground.generators.spectral import ORIGINAL, SpectralGenerator
 
-#: Resolution -> channels of the 4x4 maps and after each block, in multiples of the width.
-MULTIPLES: dict[int, tuple[int, ...]] = {
-    32: (4, 4, 4, 4),
-    64: (16, 16, 8, 4, 2),
-    128: (16, 16, 8, 4, 2, 1),
-    256: (16, 16, 8, 8, 4, 2, 1),
-    512: (16, 16, 8, 8, 4, 2, 1, 1),
-}
+#: Channels as in its line, but for 64 pixels.
+MULTIPLES = CHANNEL_MULTIPLES | {64: (16, 16, 8, 4, 2)}
 #: Their names, patterns, and ours; indices of layers are ours already.
 TABLE: Table = (
     (r"^shared\.", "embedding."),

@@ -11,17 +11,13 @@ from torch import Tensor
 from figureground.core.bounds import Count, Fraction, PositiveInt, Resolution
 from figureground.core.checkpoint import ConvertedWeights
 from figureground.generators.base import GeneratorCard, select_state
-from figureground.generators.blocks import ConditionalBatchNorm
+from figureground.generators.blocks import CHANNEL_MULTIPLES, ConditionalBatchNorm
 from figureground.generators.deep import DeepGenerator, stage_shapes
 from figureground.generators.renaming import HOOKED_NORM, Table, count_layers, rename, require_keys
 from figureground.generators.spectral import SpectralGenerator
 
-#: Resolution -> channels before and after each doubling, in multiples of the width.
-MULTIPLES: dict[int, tuple[int, ...]] = {
-    128: (16, 16, 8, 4, 2, 1),
-    256: (16, 16, 8, 8, 4, 2, 1),
-    512: (16, 16, 8, 8, 4, 2, 1, 1),
-}
+#: Channels of the released sizes.
+MULTIPLES = {side: CHANNEL_MULTIPLES[side] for side in (128, 256, 512)}
 #: Their names, patterns, and ours.
 TABLE: Table = (
     (r"^embeddings\.", "embedding."),
@@ -123,9 +119,9 @@ class BigGANDeep(SpectralGenerator):
         if shapes is not None and 4 * 2 ** sum(bool(shape[0]) for shape in shapes) != resolution:
             problems.append(f"shapes do not lead from 4 to resolution={resolution} pixels")
         attention = options.get("attention_after", 8)
-        blocks = shapes or stage_shapes(MULTIPLES.get(resolution, ()))
-        if blocks and attention is not None and attention >= len(blocks):
-            problems.append(f"attention_after={attention} must be from 0 to {len(blocks) - 1}")
+        stages = shapes or stage_shapes(MULTIPLES.get(resolution, ()))
+        if stages and attention is not None and attention >= len(stages):
+            problems.append(f"attention_after={attention} must be from 0 to {len(stages) - 1}")
         if options.get("truncation", 1.0) == 0:
             problems.append("truncation=0 leaves one picture; expected above 0, at most 1")
         return problems

@@ -14,6 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+#: Resolution -> channels of the 4x4 maps and after each doubling, in multiples of the width.
+CHANNEL_MULTIPLES: dict[int, tuple[int, ...]] = {
+    32: (4, 4, 4, 4),
+    64: (16, 8, 4, 2, 1),
+    128: (16, 16, 8, 4, 2, 1),
+    256: (16, 16, 8, 8, 4, 2, 1),
+    512: (16, 16, 8, 8, 4, 2, 1, 1),
+}
 _WORTH_SUMMING = 16  # Smaller maps take less time than the sums of their many filters.
 
 ConditionKind = Literal["none", "class", "vector"]

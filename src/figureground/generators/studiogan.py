@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from figureground.core.bounds import Count, NonNegativeFloat, PositiveInt
 from figureground.core.checkpoint import ConvertedWeights
 from figureground.generators.base import GeneratorCard, select_state
+from figureground.generators.blocks import CHANNEL_MULTIPLES
 from figureground.generators.deep import DeepGenerator, stage_shapes
 from figureground.generators.renaming import HOOKED_NORM, Table, count_layers, rename, require_keys
 from figureground.generators.resnet import Conditioning, ResNetGenerator
@@ -22,14 +23,6 @@ from figureground.generators.spectral import SpectralGenerator
 
 Architecture = Literal["resnet", "big_resnet", "big_resnet_deep"]
 
-#: Resolution -> channels of the 4x4 maps and after each block, in multiples of the width.
-MULTIPLES: dict[int, tuple[int, ...]] = {
-    32: (4, 4, 4, 4),
-    64: (16, 8, 4, 2, 1),
-    128: (16, 16, 8, 4, 2, 1),
-    256: (16, 16, 8, 8, 4, 2, 1),
-    512: (16, 16, 8, 8, 4, 2, 1, 1),
-}
 #: Their names, patterns, and ours.
 TABLE: Table = (
     (r"^linear0\.", "first."),
@@ -107,7 +100,7 @@ class StudioGAN(SpectralGenerator):
             "num_classes": num_classes,
             "embedding_dim": embedding_dim,
         }
-        self.network = _build(MULTIPLES[resolution], architecture, attention_after, sizes)
+        self.network = _build(CHANNEL_MULTIPLES[resolution], architecture, attention_after, sizes)
         self.initialise(weights)
 
     @staticmethod
@@ -115,11 +108,11 @@ class StudioGAN(SpectralGenerator):
         """Check resolution, classes, attention, and that the latent divides into chunks."""
         resolution, latent_dim = options.get("resolution", 128), options.get("latent_dim", 128)
         architecture = options.get("architecture", "resnet")
-        if resolution not in MULTIPLES:
-            known = ", ".join(map(str, MULTIPLES))
+        if resolution not in CHANNEL_MULTIPLES:
+            known = ", ".join(map(str, CHANNEL_MULTIPLES))
             return [f"resolution={resolution} is unknown to StudioGAN; expected {known}"]
         problems = []
-        chunks = len(MULTIPLES[resolution])
+        chunks = len(CHANNEL_MULTIPLES[resolution])
         if architecture == "big_resnet" and latent_dim % chunks:
             problems.append(
                 f"latent_dim={latent_dim} does not divide into {chunks} chunks, one for each block "
@@ -190,7 +183,7 @@ def _infer_options(theirs: Mapping[str, Tensor]) -> dict[str, Any]:
         architecture = "big_resnet"
         latent_dim *= num_blocks + 1
     resolution = 4 * 2 ** (num_blocks // stride)
-    last = MULTIPLES.get(resolution, (1,))[-1]
+    last = CHANNEL_MULTIPLES.get(resolution, (1,))[-1]
     gates = [re.match(r"blocks\.(\d+)\.0\.sigma$", key) for key in theirs]
     attention = next((int(gate[1]) // stride for gate in gates if gate), None)
     options: dict[str, Any] = {
