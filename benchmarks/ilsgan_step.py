@@ -26,8 +26,8 @@ from torch.testing import assert_close
 
 from figureground.core.types import Batch
 from figureground.methods.ilsgan import ILSGAN
-from figureground.methods.ilsgan.schedules import average_decay
 from figureground.nn.ada import AdaController, AugmentPipe
+from figureground.nn.ema import average_decay
 from figureground.nn.modulation import demodulation
 
 RESULTS = Path(__file__).parent / "results" / "ilsgan_step.json"

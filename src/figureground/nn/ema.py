@@ -64,3 +64,19 @@ class WeightAverage(nn.Module):
     def _copy_buffers(self) -> None:
         for averaged, live in zip(self.average.buffers(), self._source[0].buffers(), strict=True):
             averaged.copy_(live)
+
+
+def average_decay(
+    num_seen: int, batch_size: int, half_life: float, ramp: float | None = 0.05
+) -> float:
+    """Decay of the running average of weights such that old weights halve in `half_life` pictures.
+
+    Args:
+        num_seen: Pictures seen before this batch.
+        batch_size: Pictures in it.
+        half_life: In pictures.
+        ramp: The half-life is at most this share of `num_seen`; None does without.
+    """
+    if ramp is not None:
+        half_life = min(half_life, ramp * num_seen)
+    return float(0.5 ** (batch_size / max(half_life, 1e-8)))

@@ -27,11 +27,16 @@ from figureground.nn.stylegan2 import (
 
 DiscriminatorArchitecture = Literal["resnet", "skip", "orig"]
 
+#: Pictures that are compared with each other unless another number is asked for.
+GROUP_SIZE = 4
+
 _SKIP_GAIN = math.sqrt(0.5)
 _EPS = 1e-8
 
 
-def append_batch_deviation(features: Tensor, group_size: int = 4, num_channels: int = 1) -> Tensor:
+def append_batch_deviation(
+    features: Tensor, group_size: int = GROUP_SIZE, num_channels: int = 1
+) -> Tensor:
     """Append how much the samples of a group differ, so that too little variety can be seen.
 
     The standard deviation over a group is averaged over channels and pixels and is the same for all
@@ -203,7 +208,7 @@ class StyleDiscriminator(nn.Module):
         channel_max: int = 256,
         conv_clamp: float | None = 256.0,
         architecture: DiscriminatorArchitecture = "resnet",
-        group_size: int = 4,
+        group_size: int = GROUP_SIZE,
         num_deviation_channels: int = 1,
         mapping_depth: int = 8,
         class_dim: int | None = None,
@@ -273,3 +278,14 @@ class StyleDiscriminator(nn.Module):
         if features is None:
             raise RuntimeError("the discriminator has no blocks")
         return features, remaining
+
+
+def score_in_groups(discriminator: nn.Module, image: Tensor) -> Tensor:
+    """Scores (B,) of any number of pictures (B, 3, S, S).
+
+    Pictures are compared by fours; the last group is filled up with pictures from the start.
+    """
+    rest = len(image) % GROUP_SIZE if len(image) > GROUP_SIZE else 0
+    filled = torch.cat([image, image[: GROUP_SIZE - rest]]) if rest else image
+    scores: Tensor = discriminator(filled)
+    return scores[: len(image)]

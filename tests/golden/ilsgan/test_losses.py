@@ -26,7 +26,7 @@ from figureground.methods.ilsgan.independence import (
 )
 from figureground.methods.ilsgan.losses import mask_binarity, mask_shortage
 from figureground.methods.ilsgan.perturbation import LayeredPicture, Perturbation
-from figureground.methods.ilsgan.schedules import average_decay
+from figureground.nn.ema import average_decay
 from weights import fill_by_sines
 
 Golden = Callable[[str], Path]

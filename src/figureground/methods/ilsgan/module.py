@@ -13,7 +13,7 @@ move (f', m') of the foreground, and augmentation T:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -50,21 +50,22 @@ from figureground.methods.ilsgan.networks import (
     LayeredGenerator,
     check_setup,
     network_builders,
-    score_in_groups,
 )
 from figureground.methods.ilsgan.perturbation import LayeredPicture, Perturbation
 from figureground.methods.ilsgan.pictures import TITLES, layer_grids
-from figureground.methods.ilsgan.schedules import Sigma, average_decay
+from figureground.methods.ilsgan.schedules import Sigma
 from figureground.methods.ilsgan.statistics import LayerScoring
 from figureground.nn.ada import AdaController, AugmentPipe
-from figureground.nn.ema import WeightAverage
+from figureground.nn.ema import WeightAverage, average_decay
+from figureground.nn.optimizers import OptimizerFactory, lazy_adam
 from figureground.nn.precision import widen
-from figureground.nn.stylegan2_discriminator import StyleDiscriminator
+from figureground.nn.stylegan2_discriminator import StyleDiscriminator, score_in_groups
 
 _INDEPENDENCE, _SIGMA, _PERTURBATION = Independence(), Sigma(), Perturbation()
 _MIXING = StyleMixing()
 
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+# A penalty of G is gone, but the authors kept the slower steps that came with it.
+_PATH_EVERY, _R1_EVERY = 4, 16
 
 
 class ILSGAN(LayerDrawing, LayerScoring):
@@ -179,8 +180,8 @@ class ILSGAN(LayerDrawing, LayerScoring):
         self.augmentation, self.controller = augmentation, controller
         self._first_strength = 0.0 if augmentation is None else float(augmentation.p)
         self._optimizers = (
-            generator_optimizer or _adam(4 / 5),
-            discriminator_optimizer or _adam(16 / 17),
+            generator_optimizer or lazy_adam(_PATH_EVERY),
+            discriminator_optimizer or lazy_adam(_R1_EVERY),
         )
         trained = [p for name in self._networks for p in getattr(self, name).parameters()]
         self.cleaner = GradientCleaner(trained) if clean_gradients else None
@@ -343,8 +344,3 @@ class ILSGAN(LayerDrawing, LayerScoring):
     def picture_titles(self) -> Mapping[str, Sequence[str]]:
         """Of the columns of these grids."""
         return TITLES
-
-
-def _adam(rescale: float) -> OptimizerFactory:
-    """Adam of StyleGAN2, slowed down for `rescale` steps of the loss in each step of any kind."""
-    return partial(torch.optim.Adam, lr=0.0025 * rescale, betas=(0.0, 0.99**rescale))

@@ -13,9 +13,7 @@ from figureground.methods.ilsgan.perturbation import LayeredPicture
 from figureground.nn.modulation import NoiseMode
 from figureground.nn.precision import widen
 from figureground.nn.stylegan2 import MappingNetwork, SynthesisNetwork
-from figureground.nn.stylegan2_discriminator import StyleDiscriminator
-
-_GROUP = 4  # Pictures that the discriminator compares with each other.
+from figureground.nn.stylegan2_discriminator import GROUP_SIZE, StyleDiscriminator
 
 
 class LayeredGenerator(nn.Module):
@@ -148,24 +146,13 @@ def network_builders(
     }
 
 
-def score_in_groups(discriminator: nn.Module, image: Tensor) -> Tensor:
-    """Scores (B,) of any number of pictures (B, 3, S, S).
-
-    Pictures are compared by fours; the last group is filled up with pictures from the start.
-    """
-    rest = len(image) % _GROUP if len(image) > _GROUP else 0
-    filled = torch.cat([image, image[: _GROUP - rest]]) if rest else image
-    scores: Tensor = discriminator(filled)
-    return scores[: len(image)]
-
-
 def check_setup(*, resolution: int, batch_size: int, channel_base: int, **others: Any) -> list[str]:
     """Problems of options that are fine one by one but not together."""
     problems = []
-    if batch_size % min(_GROUP, batch_size):
+    if batch_size % min(GROUP_SIZE, batch_size):
         problems.append(
             "the discriminator compares pictures by fours, so data.batch_size must be a "
-            f"multiple of {_GROUP}, got {batch_size}"
+            f"multiple of {GROUP_SIZE}, got {batch_size}"
         )
     if batch_size < 2 and others.get("independence") is not None:
         problems.append(
