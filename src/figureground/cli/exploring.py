@@ -86,7 +86,7 @@ def _walk(
 def _interpolate(
     method: Any, latent: Tensor, output: Path, config: DictConfig, check: Callable[[], None]
 ) -> None:
-    """Each row goes from a latent to the next one, with masks below."""
+    """Each row goes from a latent to the next one, with masks below if there are any."""
     import torch
 
     from figureground.nn.paths import slerp
@@ -100,7 +100,7 @@ def _interpolate(
 def _truncate(
     method: Any, latent: Tensor, output: Path, config: DictConfig, check: Callable[[], None]
 ) -> None:
-    """Each row goes from the mean picture to a latent's own, with masks below."""
+    """Each row goes from the mean picture to a latent's own, with masks below if there are any."""
     import torch
 
     shares = torch.linspace(0, 1, config.columns).tolist()
@@ -108,11 +108,9 @@ def _truncate(
         _decode(partial(method.decode_truncated, truncation=share), latent, check)
         for share in shares
     ]
-    pictures, masks = (
-        torch.stack(each, dim=1).flatten(0, 1) for each in zip(*columns, strict=True)
-    )
+    found = [torch.stack(each, dim=1).flatten(0, 1) for each in zip(*columns, strict=True)]
     titles = [f"{share:.2g}" for share in shares]
-    _write_rows((pictures, masks), config.columns, output / "truncation.png", titles)
+    _write_rows(found, config.columns, output / "truncation.png", titles)
 
 
 def _mix(
@@ -138,9 +136,14 @@ def _mix(
 
 
 def _show_parts(layers: Layers) -> Tensor:
-    """Composite, background, other layers on white, and mask: (B, L + 2, 3, H, W)."""
+    """Composite, background, other layers on white, and mask: (B, L + 2, 3, H, W).
+
+    Of pictures of a single layer only the composite, (B, 1, 3, H, W).
+    """
     import torch
 
+    if layers.color.shape[1] == 1:
+        return layers.composite[:, None]
     fronts, shares = layers.color[:, 1:], layers.alpha[:, 1:]
     parts = [
         layers.composite[:, None],
@@ -153,23 +156,22 @@ def _show_parts(layers: Layers) -> Tensor:
 
 def _decode(
     decode: Callable[[Tensor], Layers], latent: Tensor, check: Callable[[], None]
-) -> tuple[Tensor, Tensor]:
-    """Composites and masks (N, 3, H, W) of `latent` (N, D)."""
+) -> list[Tensor]:
+    """Composites and, of several layers, masks (N, 3, H, W) of `latent` (N, D)."""
     import torch
 
-    pictures, masks = [], []
+    parts = []
     for part in torch.split(latent, _CHUNK):
         check()
-        parts = _show_parts(decode(part))
-        pictures.append(parts[:, 0])
-        masks.append(parts[:, -1])
-    return torch.cat(pictures), torch.cat(masks)
+        parts.append(_show_parts(decode(part)))
+    shown = torch.cat(parts)
+    return [shown[:, 0]] if shown.shape[1] == 1 else [shown[:, 0], shown[:, -1]]
 
 
 def _write_rows(
-    found: tuple[Tensor, Tensor], columns: int, path: Path, titles: list[str] | None = None
+    found: list[Tensor], columns: int, path: Path, titles: list[str] | None = None
 ) -> None:
-    """Write rows of pictures, with a row of masks below each."""
+    """Write rows of pictures, each with a row of what else is in `found` below."""
     import torch
 
     from figureground.viz.grids import picture_grid

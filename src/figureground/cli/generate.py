@@ -70,8 +70,16 @@ def _draw(config: DictConfig) -> None:
             raise UserError(
                 f"{type(method).__name__} cannot draw pictures; use predict to segment given ones"
             )
-        write = _sample if config.format == "png" else _write_shards
-        write(_choose_draw(method, config), output, config)
+        if config.format == "png":
+            rows = _list_samples(config, with_layers=method.draws_layers)
+            _sample(_choose_draw(method, config), output, rows, config)
+        elif method.draws_layers:
+            _write_shards(_choose_draw(method, config), output, config)
+        else:
+            raise UserError(
+                f"{type(method).__name__} draws pictures without masks, so there are no pairs to "
+                "write; use format=png"
+            )
     if config.explore:
         explore(method, output, config)
     if config.input is not None or config.swap is not None:
@@ -107,15 +115,15 @@ def _choose_draw(method: Any, config: DictConfig) -> Draw:
     return draw
 
 
-def _sample(draw: Draw, output: Path, config: DictConfig) -> None:
-    """Write a manifest, then images, masks and layers of samples 0 to `count` - 1."""
+def _sample(draw: Draw, output: Path, rows: list[dict[str, str]], config: DictConfig) -> None:
+    """Write a manifest, then images, masks and layers of `rows`, as far as these name them."""
     import torch
 
     from figureground.core.signals import watching
     from figureground.data.chunks import CHUNK, draw_chunk
     from figureground.viz.grids import picture_grid
 
-    rows, shown = _list_samples(config), []
+    shown: list[torch.Tensor] = []
     with watching() as stop:
         first = draw_chunk(draw, config.seed, 0)  # A method that refuses leaves nothing behind.
         claim_folder(output, rows, config.overwrite)
@@ -135,7 +143,7 @@ def _sample(draw: Draw, output: Path, config: DictConfig) -> None:
 
 
 def _write_sample(output: Path, row: dict[str, str], layers: Layers, place: int) -> None:
-    """Write layers, mask and picture number `place` of a chunk; the picture last."""
+    """Write number `place` of a chunk: layers and mask if `row` has them, the picture last."""
     import numpy as np
     import torch
 
@@ -143,13 +151,15 @@ def _write_sample(output: Path, row: dict[str, str], layers: Layers, place: int)
     from figureground.viz.overlays import mask_to_gray
 
     num_layers = layers.color.shape[1]
-    for layer in range(num_layers):
-        rgb = to_uint8(layers.color[place, layer])
-        alpha = (layers.alpha[place, layer, 0] * 255).round().clamp(0, 255)
-        rgba = np.dstack([rgb, alpha.to(torch.uint8).cpu().numpy()])
-        write_png(output / row["layers"].replace("*", str(layer)), rgba)
-    mask = layers.segmentation[place].to(torch.uint8).cpu().numpy()
-    write_png(output / row["mask"], mask_to_gray(mask, num_layers))
+    if "layers" in row:
+        for layer in range(num_layers):
+            rgb = to_uint8(layers.color[place, layer])
+            alpha = (layers.alpha[place, layer, 0] * 255).round().clamp(0, 255)
+            rgba = np.dstack([rgb, alpha.to(torch.uint8).cpu().numpy()])
+            write_png(output / row["layers"].replace("*", str(layer)), rgba)
+    if "mask" in row:
+        mask = layers.segmentation[place].to(torch.uint8).cpu().numpy()
+        write_png(output / row["mask"], mask_to_gray(mask, num_layers))
     write_png(output / row["image"], to_uint8(layers.composite[place]))
 
 
@@ -193,7 +203,7 @@ def _digest(ckpt: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def _list_samples(config: DictConfig) -> list[dict[str, str]]:
+def _list_samples(config: DictConfig, *, with_layers: bool) -> list[dict[str, str]]:
     """Rows of the manifest: where each sample comes from and where it goes."""
     from figureground.data.chunks import chunk_seed
 
@@ -204,7 +214,10 @@ def _list_samples(config: DictConfig) -> list[dict[str, str]]:
         stem = f"{index:06d}"
         places = (f"images/{stem}.png", f"masks/{stem}.png", f"layers/{stem}_*.png")
         cells = (str(index), str(chunk_seed(config.seed, index)), digest, *places, *how)
-        rows.append(dict(zip(_FIELDS, cells, strict=True)))
+        row = dict(zip(_FIELDS, cells, strict=True))
+        if not with_layers:
+            del row["mask"], row["layers"]
+        rows.append(row)
     return rows
 
 

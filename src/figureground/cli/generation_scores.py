@@ -270,6 +270,9 @@ class InformationScoring:
         self, method: Any, datamodule: ImageDataModule, seed: int, check: Check
     ) -> dict[str, float]:
         """Estimates in nats by name, each beside that on pictures held out."""
+        if not method.draws_layers:
+            name = type(method).__name__
+            raise UserError(f"{name} draws pictures without layers; use metrics=generation")
         drawn = self._draw(method, self.count, mix_seed(seed, _DRAWN), check)
         others = self._draw(method, self.held_out, mix_seed(seed, _HELD_OUT), check)
         estimator = MutualInformation(seed=seed, **self.options)

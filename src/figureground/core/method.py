@@ -67,6 +67,8 @@ class Method(LightningModule, ABC):
         num_streams: Independently shuffled draws of the training set in each step; with more
             than one, `training_step` receives a tuple of that many batches.
         learns_from_masks: Whether training batches carry masks.
+        draws_layers: Whether what `sample` draws, if it draws, has more than one layer, so that
+            there are masks.
         origin: Plain dict with the sections `method` and `data` this method was built from. It
             goes into every checkpoint and is what `load_method` rebuilds from.
         ema: Running average of the weights that serves predictions, if the method keeps one;
@@ -76,6 +78,7 @@ class Method(LightningModule, ABC):
 
     num_streams: ClassVar[int] = 1
     learns_from_masks: ClassVar[bool] = False
+    draws_layers: ClassVar[bool] = True
 
     def __init__(self, *, metrics: Mapping[str, Metric | None] | None = None) -> None:
         super().__init__()

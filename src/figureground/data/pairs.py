@@ -121,6 +121,11 @@ class LivePairs:
                 f"pairs.ckpt={ckpt}: {type(method).__name__} cannot draw pictures; expected a "
                 "checkpoint of a method that generates"
             )
+        if not method.draws_layers:
+            raise ConfigError(
+                f"pairs.ckpt={ckpt}: {type(method).__name__} draws pictures without masks; "
+                "expected a checkpoint of a method that draws layers, such as ilsgan"
+            )
         self.generator: LayerGenerator = method.requires_grad_(False)
         self.method, self.follows = method, device == "auto"
         self.seed, self.val_count = seed, val_count

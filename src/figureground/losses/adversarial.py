@@ -1,10 +1,15 @@
 """Adversarial objectives on discriminator scores (B,); larger scores mean "looks real".
 
-Hinge (Lim & Ye 2017) and logistic, also called non-saturating (Goodfellow et al. 2014), with the
-penalties that go with the latter: R1 (Mescheder et al. 2018) and path length (Karras et al. 2020).
+Hinge (Lim & Ye 2017), logistic, also called non-saturating (Goodfellow et al. 2014), least squares
+(Mao et al. 2017) and Wasserstein (Arjovsky et al. 2017), with the penalties that go with the
+logistic one: R1 (Mescheder et al. 2018) and path length (Karras et al. 2020). `GAMES` has them all
+by name.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +39,54 @@ def logistic_generator_loss(logits: Tensor) -> Tensor:
 def logistic_discriminator_losses(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Terms of the discriminator: means of softplus(-D(real)) and of softplus(D(fake))."""
     return F.softplus(-real).mean(), F.softplus(fake).mean()
+
+
+def least_squares_discriminator_losses(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Half the mean squared distances of D(real) from 1 and of D(fake) from 0."""
+    return (real - 1).square().mean() / 2, fake.square().mean() / 2
+
+
+def least_squares_generator_loss(score: Tensor) -> Tensor:
+    """Half the mean squared distance of D(fake) from 1."""
+    return (score - 1).square().mean() / 2
+
+
+def wasserstein_discriminator_losses(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Means of -D(real) and of D(fake); means something only where D is bounded in its slope."""
+    return -real.mean(), fake.mean()
+
+
+def hinge_discriminator_losses(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Terms of the discriminator: `hinge_real` and `hinge_fake`."""
+    return hinge_real(real), hinge_fake(fake)
+
+
+Game = Literal["logistic", "hinge", "least_squares", "wasserstein"]
+
+
+class Objectives(NamedTuple):
+    """What both players of a game minimise.
+
+    Attributes:
+        discriminator: Its terms for scores of real and of made pictures, each (B,).
+        generator: Of scores (B,) of made pictures.
+        boundary: Score between "looks made" and "looks real"; None where there is none.
+    """
+
+    discriminator: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    generator: Callable[[Tensor], Tensor]
+    boundary: float | None
+
+
+#: Games by name. Minus the mean of D(x) is G's part in two of them.
+GAMES: dict[Game, Objectives] = {
+    "logistic": Objectives(logistic_discriminator_losses, logistic_generator_loss, 0.0),
+    "hinge": Objectives(hinge_discriminator_losses, hinge_generator, 0.0),
+    "least_squares": Objectives(
+        least_squares_discriminator_losses, least_squares_generator_loss, 0.5
+    ),
+    "wasserstein": Objectives(wasserstein_discriminator_losses, hinge_generator, None),
+}
 
 
 def r1_penalty(logits: Tensor, image: Tensor) -> Tensor:
