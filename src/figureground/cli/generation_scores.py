@@ -270,7 +270,7 @@ class InformationScoring:
         self, method: Any, datamodule: ImageDataModule, seed: int, check: Check
     ) -> dict[str, float]:
         """Estimates in nats by name, each beside that on pictures held out."""
-        if not method.draws_layers:
+        if not getattr(method, "draws_layers", True):
             name = type(method).__name__
             raise UserError(f"{name} draws pictures without layers; use metrics=generation")
         drawn = self._draw(method, self.count, mix_seed(seed, _DRAWN), check)

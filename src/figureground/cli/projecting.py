@@ -40,6 +40,11 @@ def choose_way(method: Any, config: DictConfig, check: Callable[[], None]) -> Wa
         if not isinstance(method, Projector):
             raise UserError(f"{name} does not search for pictures; leave steps=... out")
         return _search_way(method, config, check)
+    if not isinstance(method, Segmenter) and not method.draws_layers:
+        raise UserError(
+            f"{name} cannot segment, and draws pictures without masks; use it as a generator: "
+            f"generator=checkpoint generator.weights={config.ckpt}"
+        )
     if not isinstance(method, Segmenter):
         hint = ", or search for each picture among those it can draw: steps=500"
         raise UserError(

@@ -9,6 +9,8 @@ import torch
 from torch.testing import assert_close
 
 from figureground.losses.adversarial import (
+    GAMES,
+    Game,
     PathLengthPenalty,
     logistic_discriminator_losses,
     logistic_generator_loss,
@@ -29,6 +31,32 @@ def test_logistic_losses_stand_large_scores() -> None:
     large = torch.tensor([-1e4, 1e4])
     for loss in (*logistic_discriminator_losses(large, large), logistic_generator_loss(large)):
         assert loss.item() == pytest.approx(5e3)
+
+
+@pytest.mark.parametrize(
+    ("name", "on_real", "on_fake", "on_drawn"),
+    [
+        ("hinge", (0.7 + 3.0 + 0.0) / 3, (2.0 + 0.5) / 2, -0.25),
+        ("least_squares", (0.49 + 9.0 + 9.0) / 6, (1.0 + 0.25) / 4, (0.0 + 2.25) / 4),
+        ("wasserstein", -(0.3 - 2.0 + 4.0) / 3, (1.0 - 0.5) / 2, -0.25),
+    ],
+)
+def test_other_games_follow_their_formulas(
+    name: Game, on_real: float, on_fake: float, on_drawn: float
+) -> None:
+    real, fake = torch.tensor([0.3, -2.0, 4.0]), torch.tensor([1.0, -0.5])
+    terms = GAMES[name].discriminator(real, fake)
+    assert [term.item() for term in terms] == pytest.approx([on_real, on_fake])
+    assert GAMES[name].generator(fake).item() == pytest.approx(on_drawn)
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_players_of_a_game_pull_the_score_of_a_drawn_picture_apart(name: Game) -> None:
+    game = GAMES[name]
+    score = torch.tensor([game.boundary or 0.0], requires_grad=True)
+    (down,) = torch.autograd.grad(sum(game.discriminator(score.detach(), score)), score)
+    (up,) = torch.autograd.grad(game.generator(score), score)
+    assert down > 0 > up
 
 
 def test_r1_of_a_known_function() -> None:
