@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -17,9 +18,12 @@ from figureground.cli.manifests import claim_folder
 from figureground.core.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
     from torch import Tensor
 
+    from figureground.core.method import Method
     from figureground.core.types import Layers
     from figureground.data.chunks import Draw
 
@@ -59,27 +63,18 @@ def generate(config: DictConfig) -> None:
 
 def _draw(config: DictConfig) -> None:
     """Draw by the method of a checkpoint."""
-    from figureground.core.protocols import LayerGenerator, Redrawer
+    from figureground.core.protocols import Redrawer
 
     method = load(config.ckpt, config.device)
     output = Path(config.output)
     if config.explore:
         require_latents(method, list(config.explore))  # Before samples are drawn for hours.
     if config.count:
-        if not isinstance(method, LayerGenerator):
-            raise UserError(
-                f"{type(method).__name__} cannot draw pictures; use predict to segment given ones"
-            )
+        draw = _choose_draw(method, config)
         if config.format == "png":
-            rows = _list_samples(config, with_layers=method.draws_layers)
-            _sample(_choose_draw(method, config), output, rows, config)
-        elif method.draws_layers:
-            _write_shards(_choose_draw(method, config), output, config)
+            _sample(draw, output, _list_samples(config, with_layers=method.draws_layers), config)
         else:
-            raise UserError(
-                f"{type(method).__name__} draws pictures without masks, so there are no pairs to "
-                "write; use format=png"
-            )
+            _write_shards(draw, output, config)
     if config.explore:
         explore(method, output, config)
     if config.input is not None or config.swap is not None:
@@ -91,26 +86,35 @@ def _draw(config: DictConfig) -> None:
             _swap(method, output, list(config.swap))
 
 
-def _choose_draw(method: Any, config: DictConfig) -> Draw:
+def _choose_draw(method: Method, config: DictConfig) -> Draw:
     """What draws a chunk of samples, with the noise and truncation asked for."""
     import torch
 
-    from figureground.core.protocols import NoisyGenerator
+    from figureground.core.protocols import LayerGenerator, NoisyGenerator
     from figureground.data.chunks import CHUNK
 
-    truncation, noise = config.truncation, config.noise
-    is_plain = truncation is None and noise == "const"
-    if not is_plain and not isinstance(method, NoisyGenerator):
+    if not isinstance(method, LayerGenerator):
         raise UserError(
-            f"{type(method).__name__} draws without a mean picture and without noise; leave out "
-            "truncation=... and noise=..."
+            f"{type(method).__name__} cannot draw pictures; use predict to segment given ones"
         )
+    if config.format != "png" and not method.draws_layers:
+        raise UserError(
+            f"{type(method).__name__} draws pictures without masks, so there are no pairs to "
+            "write; use format=png"
+        )
+    truncation, noise = config.truncation, config.noise
+    sample: Callable[..., Layers] = partial(method.sample, CHUNK)
+    if truncation is not None or noise != "const":
+        if not isinstance(method, NoisyGenerator):
+            raise UserError(
+                f"{type(method).__name__} draws without a mean picture and without noise; leave "
+                "out truncation=... and noise=..."
+            )
+        sample = partial(method.sample_with, CHUNK, noise=noise, truncation=truncation)
 
     def draw(chance: torch.Generator) -> Layers:
         with torch.inference_mode():
-            if is_plain:
-                return cast("Layers", method.sample(CHUNK, generator=chance))
-            return method.sample_with(CHUNK, noise=noise, truncation=truncation, generator=chance)
+            return sample(generator=chance)
 
     return draw
 

@@ -52,7 +52,7 @@ class DrawnScores(Metric):
         setattr(self, name, getattr(self, name) + value.to(self.count))
 
     def _variance(self, kind: str) -> Tensor:
-        mean = getattr(self, f"sum_{kind}") / self.count
+        mean: Tensor = getattr(self, f"sum_{kind}") / self.count
         square: Tensor = getattr(self, f"square_{kind}") / self.count
         return (square - mean.square()).clamp(min=0)
 
