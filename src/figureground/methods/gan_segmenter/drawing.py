@@ -1,0 +1,137 @@
+"""What found directions are for: pictures with masks, drawn until enough have passed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from figureground.core.errors import UserError
+from figureground.core.types import Latent, Layers
+from figureground.generators.base import ImageGenerator
+from figureground.methods.gan_segmenter.directions import Directions, Side
+from figureground.methods.gan_segmenter.filters import Acceptance, PairFilters, clean, judge
+from figureground.methods.gan_segmenter.latents import LatentSource
+from figureground.methods.gan_segmenter.masks import (
+    Rule,
+    keep_large_components,
+    mask_of_one,
+    mask_of_two,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Candidates(NamedTuple):
+    """Pictures with masks, before filters.
+
+    Attributes:
+        image: G(z), (B, 3, R, R).
+        shifted: G(z + eps v) of each direction, the same shape.
+        sides: Cleaned mask of each direction alone, (B, R, R) bool.
+        mask: The pair's mask, cleaned: of both directions together where there are two.
+    """
+
+    image: Tensor
+    shifted: Mapping[Side, Tensor]
+    sides: Mapping[Side, Tensor]
+    mask: Tensor
+
+
+class PairDrawing:
+    """Draws pairs by a generator and directions in its latent space.
+
+    Attributes:
+        generator: G.
+        directions: v.
+        latents: Where z come from.
+        step: eps.
+        rule: How one direction's mask is cut.
+        filters: Of each direction.
+        max_rejected: Candidates in a row that may be thrown away before drawing is given up.
+        acceptance: What all filters have seen.
+    """
+
+    generator: ImageGenerator
+    directions: Directions
+    latents: LatentSource
+    step: float
+    rule: Rule
+    filters: Mapping[Side, PairFilters]
+    max_rejected: int
+    acceptance: Acceptance
+
+    @torch.no_grad()
+    def sample(self, count: int, *, generator: torch.Generator | None = None) -> Layers:
+        """Draw `count` pairs: picture and mask as two layers that both hold the picture.
+
+        Raises:
+            UserError: So many candidates in a row were thrown away that there may be no end.
+        """
+        images, masks, missing = [], [], count
+        failed = Acceptance()  # Since the last pair that was kept.
+        while missing > 0:
+            drawn = self.draw_candidates(missing, generator=generator)
+            seen = Acceptance()
+            keep = judge(drawn.sides, drawn.shifted, self.filters, seen)
+            self._count(seen)
+            failed.add(seen)
+            if seen.passed:
+                failed = Acceptance()
+            elif failed.seen >= self.max_rejected:
+                raise UserError(_explain(failed))
+            chosen = keep.to(drawn.image.device)
+            images.append(drawn.image[chosen])
+            masks.append(drawn.mask[chosen])
+            missing -= seen.passed
+        if not images:
+            side = self.generator.resolution
+            images, masks = [torch.zeros(0, 3, side, side)], [torch.zeros(0, side, side)]
+        image, mask = torch.cat(images), torch.cat(masks)
+        share = mask[:, None].to(image)
+        return Layers(torch.stack([image, image], dim=1), torch.stack([1 - share, share], dim=1))
+
+    @torch.no_grad()
+    def draw_candidates(
+        self, count: int, *, generator: torch.Generator | None = None
+    ) -> Candidates:
+        """Draw `count` pictures with cleaned masks, whether or not they would pass."""
+        latent = self.latents.draw(self.generator, count, generator=generator)
+        sides = self.directions.sides
+        steps = [self.step * self.directions.best(side, generator=generator) for side in sides]
+        image, *moved = self.paint_along(latent, [torch.zeros_like(steps[0]), *steps])
+        shifted = dict(zip(sides, moved, strict=True))
+        raw = {side: mask_of_one(image, shifted[side], side, self.rule) for side in sides}
+        cleaned = clean(raw, self.filters)
+        if len(sides) == 1:
+            return Candidates(image, shifted, cleaned, cleaned[sides[0]])
+        mask = mask_of_two(shifted["light"], shifted["dark"])
+        mask = keep_large_components(mask, self.filters["light"].components)
+        return Candidates(image, shifted, cleaned, mask)
+
+    def paint_along(self, latent: Latent, steps: list[Tensor]) -> list[Tensor]:
+        """Pictures at `latent` and every step (*shape) from it, in one call of the generator."""
+        vectors = torch.cat([latent.vector + step.to(latent.vector) for step in steps])
+        label = None if latent.label is None else latent.label.repeat(len(steps))
+        image: Tensor = self.generator(Latent(vectors, label))
+        return list(image.chunk(len(steps)))
+
+    def _count(self, seen: Acceptance) -> None:
+        """Add to what all filters have seen; say how much they keep, ever more rarely."""
+        before = self.acceptance.seen
+        self.acceptance.add(seen)
+        if len(str(self.acceptance.seen)) > max(len(str(before)), 2):
+            logger.info("%s", self.acceptance.describe())
+
+
+def _explain(failed: Acceptance) -> str:
+    name, tally = failed.find_strictest()
+    return (
+        f"none of {failed.seen} candidates in a row passed the filters: {name} threw away "
+        f"{tally.seen - tally.passed} of {tally.seen} (values from {tally.low:.3g} to "
+        f"{tally.high:.3g}, expected {tally.expected}). Look at the run's directions.png; search "
+        "longer or with more method.num_seeds, or train with looser method.filters"
+    )
