@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,7 @@ from figureground.core.method import Method
 from figureground.core.types import Batch, Layers, check_image
 from figureground.data.pictures import accepts_pictures
 from figureground.losses.adversarial import hinge_fake, hinge_generator, hinge_real
+from figureground.methods.redo.building import check_options, network_builders
 from figureground.methods.redo.networks import (
     Discriminator,
     LatentEncoder,
@@ -125,54 +126,24 @@ class ReDO(Method):
         metrics: Mapping[str, Metric | None] | None = None,
     ) -> None:
         super().__init__(metrics=metrics)
-        if problems := self.check_options(
+        self.resolution, self.num_regions, self.latent_dim = resolution, num_regions, latent_dim
+        self.init_gain, self.latent_weight = init_gain, latent_weight
+        self.redraws, self.latent_from, self.reuse_fakes = redraw, latent_from, reuse_fakes
+        self.generator_every, self.discriminator_every = generator_every, discriminator_every
+        self._networks = network_builders(
             resolution=resolution,
             num_regions=num_regions,
+            latent_dim=latent_dim,
             mask_width=mask_width,
+            mask_blocks=mask_blocks,
+            temperature=temperature,
             generator_width=generator_width,
             generator_attention=generator_attention,
             discriminator_width=discriminator_width,
             discriminator_attention=discriminator_attention,
-        ):
-            raise ValueError("; ".join(problems))
-        self.resolution, self.num_regions, self.latent_dim = resolution, num_regions, latent_dim
-        self.init_gain, self.latent_weight = init_gain, latent_weight
-        self.redraws, self.latent_from = redraw, latent_from
-        self.generator_every, self.discriminator_every = generator_every, discriminator_every
-        self.reuse_fakes = reuse_fakes
-        sizes: dict[str, Any] = {"resolution": resolution}
-        latents: dict[str, Any] = {
-            "num_regions": num_regions,
-            "latent_dim": latent_dim,
-            "norm_order": spectral_norm,
-        }
-        self._networks: dict[str, Callable[[], nn.Module]] = {
-            "mask_net": partial(
-                MaskNetwork,
-                **sizes,
-                num_regions=num_regions,
-                width=mask_width,
-                num_blocks=mask_blocks,
-                temperature=temperature,
-            ),
-            "generators": partial(
-                RegionGenerators,
-                **sizes,
-                **latents,
-                width=generator_width,
-                use_attention=generator_attention,
-            ),
-            "discriminator": partial(
-                Discriminator,
-                **sizes,
-                norm_order=spectral_norm,
-                width=discriminator_width,
-                use_attention=discriminator_attention,
-            ),
-            "encoder": partial(LatentEncoder, **sizes, **latents, width=encoder_width),
-        }
-        if latent_weight == 0:
-            del self._networks["encoder"]
+            encoder_width=encoder_width if latent_weight > 0 else None,
+            spectral_norm=spectral_norm,
+        )
         self._optimizers = {
             "mask_net": mask_optimizer or _adam(1e-5, weight_decay=1e-4),
             "generators": generator_optimizer or _adam(1e-4),
@@ -189,26 +160,7 @@ class ReDO(Method):
         )
         self.references: Tensor
 
-    @staticmethod
-    def check_options(
-        *, resolution: int, num_regions: int, mask_width: int, **others: Any
-    ) -> list[str]:
-        """Problems of options that are fine one by one but not together."""
-        problems = []
-        if resolution < 32:
-            problems.append(f"ReDO needs a resolution of 32 at least, got {resolution}")
-        if num_regions < 2:
-            problems.append(
-                f"num_regions must be at least 2 (object, background), got {num_regions}"
-            )
-        if mask_width < 4:
-            problems.append(f"mask_width must be 4 at least, got {mask_width}")
-        problems += [
-            f"{name}_attention needs {name}_width=2 at least, got {others[f'{name}_width']}"
-            for name in ("generator", "discriminator")
-            if others[f"{name}_attention"] and others[f"{name}_width"] < 2
-        ]
-        return problems
+    check_options = staticmethod(check_options)
 
     # -- capabilities ------------------------------------------------------------------------
 
