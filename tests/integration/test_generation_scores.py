@@ -16,14 +16,17 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from faults import build_tiny, tiny_overrides
+from figureground.cli import generation_scores
 from figureground.cli.evaluate import evaluate
+from figureground.cli.generate import generate
 from figureground.cli.generation_scores import (
     GenerationScoring,
-    InformationScoring,
     build_scorings,
     score_drawn,
 )
+from figureground.cli.information_scores import InformationScoring, read_layers
 from figureground.cli.train import train
+from figureground.core.checkpoint import VerifiedCheckpointIO
 from figureground.core.errors import (
     ConfigError,
     NumericalError,
@@ -31,6 +34,7 @@ from figureground.core.errors import (
     UserError,
 )
 from figureground.core.types import Layers
+from figureground.data.chunks import CHUNK, chunk_seed
 from figureground.data.datamodule import ImageDataModule
 from figureground.data.datasets.toy import Toy
 from figureground.metrics import features
@@ -73,7 +77,7 @@ def toys(folder: Path | None, count: int = 12, resolution: int = 32) -> ImageDat
     )  # fmt: skip
 
 
-def scoring(weights: str, **more: int) -> GenerationScoring:
+def scoring(weights: str, **more: Any) -> GenerationScoring:
     options = {"count": 10, "batch_size": 4, "num_subsets": 2, "num_splits": 2} | more
     return GenerationScoring(efficientnet=weights, **options)
 
@@ -148,6 +152,63 @@ def test_path_length_is_measured_where_latents_are_told(tmp_path: Path, weights:
     found = scoring(weights, num_paths=5).score(Drawer(), toys(tmp_path), 0, list)
     assert set(found) == SCORES | {"ppl_efflite0"}
     assert found["ppl_efflite0"] > 0
+
+
+def test_noise_of_scored_pictures_is_an_option(weights: str) -> None:
+    asked: list[tuple[str, int]] = []
+
+    class Noisy(Drawer):
+        def sample_with(self, count: int, *, noise: str, generator: torch.Generator) -> Layers:
+            asked.append((noise, generator.initial_seed()))
+            return self.sample(count, generator=generator)
+
+    scoring(weights).score(Noisy(), toys(None), 0, list)
+    first, seeds = {noise for noise, _ in asked}, {seed for _, seed in asked}
+    scoring(weights, noise="const").score(Noisy(), toys(None), 0, list)
+    assert (first, {noise for noise, _ in asked[3:]}) == ({"random"}, {"const"})
+    assert len(seeds) == 3
+    assert {seed for _, seed in asked[3:]} == seeds
+    asked.clear()
+    InformationScoring(count=2, held_out=0, iterations=1, num_hidden=2).score(
+        Noisy(), toys(None), 0, list
+    )
+    assert {noise for noise, _ in asked} == {"const"}
+
+
+def test_path_length_needs_its_own_network(weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "INCEPTION_DIGEST", digest_of(Path(weights))[:8])
+    check = GenerationScoring.check_options
+    monkeypatch.setattr(features, "find_spec", lambda name: None)
+    assert check(inception=weights, efficientnet=None) == []
+    (problem,) = check(inception=weights, efficientnet=None, num_paths=3)
+    assert "figureground[generation]" in problem
+    assert check(inception=weights, efficientnet=weights, num_paths=3) == []
+    monkeypatch.setattr(generation_scores, "InceptionFeatures", lambda path: object())
+    made = GenerationScoring(inception=weights, efficientnet=weights, num_paths=3)
+    found = made._walk(Drawer(), 0, list)  # type: ignore[arg-type]
+    assert set(found) == {"ppl_efflite0"}
+
+
+@pytest.mark.parametrize("kind", ["shards", "png"])
+def test_information_of_written_pictures(tmp_path: Path, compose: Compose, kind: str) -> None:
+    method, module = build_tiny("ilsgan")
+    checkpoint = {"state_dict": method.state_dict()}
+    method.on_save_checkpoint(checkpoint)
+    VerifiedCheckpointIO().save_checkpoint(checkpoint, tmp_path / "m.ckpt")
+    options = [f"ckpt={tmp_path}/m.ckpt", f"format={kind}", f"output={tmp_path}/out", "count=5"]
+    generate(compose(*options, "device=cpu", config_name="generate"))
+    parts = list(read_layers(str(tmp_path / "out"), 5, 2, list))
+    assert [len(part) for part in parts] == [2, 2, 1]
+    chance = torch.Generator().manual_seed(chunk_seed(0, 0))
+    layers = method.eval().sample(CHUNK, generator=chance)
+    torch.testing.assert_close(parts[0].alpha, layers.alpha[:2], atol=1 / 255, rtol=0)
+    color = layers.color[:2].clamp(-1, 1)
+    torch.testing.assert_close(parts[0].color, color, atol=1 / 127, rtol=0)
+    small = {"count": 4, "held_out": 2, "iterations": 1, "num_hidden": 2}
+    scores = InformationScoring(pairs=f"{tmp_path}/out", **small).score(method, module, 0, list)
+    assert math.isfinite(scores["mine/whole/held_out"])
+    with pytest.raises(UserError, match=r"has 5 pictures, metrics\.information\.count=6 asks"):
+        list(read_layers(str(tmp_path / "out"), 6, 2, list))
 
 
 def test_path_length_of_a_method_that_tells_its_latents(weights: str) -> None:
@@ -247,7 +308,7 @@ def test_command_writes_scores_of_drawn_pictures(
     assert "mine/whole" in run(*information)
     with pytest.raises(ConfigError, match=r"metrics\.generation\.count=0: expected"):
         run(*generation, "metrics.generation.count=0")
-    with pytest.raises(UserError, match="is not a PyTorch file of tensors"):
+    with pytest.raises(ConfigError, match="is not a PyTorch file of tensors"):
         run(*generation, f"metrics.generation.inception={tmp_path}/run/config.json")
 
 

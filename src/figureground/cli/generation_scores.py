@@ -1,30 +1,28 @@
-"""`evaluate metrics=generation` and `metrics=information`: scores of what a method draws."""
+"""`evaluate metrics=generation`: scores of what a method draws, and of what else does so."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
 
-from figureground.core.bounds import Count, LearningRate, PositiveInt
+from figureground.cli.drawn import DRAWN, WALKED, Check, NoiseMode, draw_batches
+from figureground.core.bounds import Count, PositiveInt
 from figureground.core.config import build
-from figureground.core.errors import NumericalError, UserError, WriteError
+from figureground.core.errors import UserError, WriteError
 from figureground.core.io import atomic_write
 from figureground.core.method import Method
 from figureground.core.protocols import LatentDecoder, LayerGenerator
 from figureground.core.seeds import mix_seed
 from figureground.core.signals import watching
-from figureground.core.types import Layers
 from figureground.data.cache import first_writable
 from figureground.data.datamodule import ImageDataModule, to_float
 from figureground.metrics.features import (
@@ -32,7 +30,7 @@ from figureground.metrics.features import (
     FeatureExtractor,
     Features,
     InceptionFeatures,
-    find_missing_weights,
+    find_wrong_weights,
 )
 from figureground.metrics.generation import (
     GenerationScores,
@@ -40,21 +38,12 @@ from figureground.metrics.generation import (
     SubsetSize,
     squared_distance,
 )
-from figureground.metrics.information import (
-    MutualInformation,
-    Objective,
-    flatten_layers,
-    pair_layers,
-)
 from figureground.nn.paths import slerp
 
 logger = logging.getLogger(__name__)
 
 _FORMAT = 1  # Of the files with features of real pictures.
 _STEP = 1e-4  # Between two pictures of a path; the published one.
-_DRAWN, _HELD_OUT, _WALKED = range(3)  # What random numbers are for.
-
-Check = Callable[[], object]
 
 
 class Scoring(Protocol):
@@ -77,8 +66,10 @@ class GenerationScoring:
         count: Pictures to draw.
         split: Real pictures: as many as there are.
         batch_size: Pictures that are drawn together.
+        noise: Per pixel, where a method has any: `random` as published, `const` or `none`.
         inception: Weights of the published network; None for another with ids of its own.
-        efficientnet: Weights of that other one; None for those of its package.
+        efficientnet: Weights of that other one, which also measures paths; None for those of its
+            package.
         num_subsets: Of the kernel distance.
         subset_size: Of the kernel distance.
         num_splits: Of the Inception score.
@@ -94,6 +85,7 @@ class GenerationScoring:
         count: PositiveInt = 10_000,
         split: Literal["train", "val", "test"] = "train",
         batch_size: PositiveInt = 32,
+        noise: NoiseMode = "random",
         inception: str | None = None,
         efficientnet: str | None = None,
         num_subsets: PositiveInt = 20,
@@ -103,7 +95,7 @@ class GenerationScoring:
         num_paths: Count = 0,
     ) -> None:
         self.count, self.split, self.batch_size = count, split, batch_size
-        self.num_paths = num_paths
+        self.noise, self.num_paths = noise, num_paths
         self.options = {
             "num_subsets": num_subsets,
             "subset_size": subset_size,
@@ -115,28 +107,43 @@ class GenerationScoring:
             self.extractor = EfficientNetFeatures(efficientnet)
         else:
             self.extractor = InceptionFeatures(inception)
+        self.paths: EfficientNetFeatures | None = None
+        if num_paths:
+            own = self.extractor
+            self.paths = (
+                own if isinstance(own, EfficientNetFeatures) else EfficientNetFeatures(efficientnet)
+            )
 
     @staticmethod
-    def check_options(*, inception: str | None, efficientnet: str | None, **_: object) -> list[str]:
-        """Miss weights before hours of training rather than after them."""
-        problem = find_missing_weights(inception, efficientnet)
-        return [] if problem is None else [problem]
+    def check_options(
+        *, inception: str | None, efficientnet: str | None, num_paths: int = 0, **_: object
+    ) -> list[str]:
+        """Miss weights, or find others, before hours of training rather than after them."""
+        problems = [find_wrong_weights(inception, efficientnet)]
+        if inception is not None and num_paths:
+            problems.append(find_wrong_weights(None, efficientnet))
+        return [problem for problem in problems if problem is not None]
 
     def score(
         self, method: Any, datamodule: ImageDataModule, seed: int, check: Check
     ) -> dict[str, float]:
         """All scores by id, `num_real`, `num_drawn`, and those of real halves as `.../floor`."""
         self.extractor.to(method.device)
+        if self.paths is not None:
+            self.paths.to(method.device)
         real = self._describe_real(datamodule, method.device, check)
         scores = self._new_scores(seed)
         scores.update(real, real=True)
-        for layers in _draw(method, self.count, self.batch_size, mix_seed(seed, _DRAWN), check):
+        batches = draw_batches(
+            method, self.count, self.batch_size, mix_seed(seed, DRAWN), check, self.noise
+        )
+        for layers in batches:
             features = self.extractor.extract(layers.composite.clamp(-1, 1))
             scores.update(_to_cpu(features), real=False)
         found = {name: float(value) for name, value in scores.compute().items()}
         found |= self._find_floor(real, seed)
         if self.num_paths and isinstance(method, LatentDecoder):
-            found |= self._walk(method, mix_seed(seed, _WALKED), check)
+            found |= self._walk(method, mix_seed(seed, WALKED), check)
         return {**found, "num_real": float(len(real.pooled)), "num_drawn": float(self.count)}
 
     def _new_scores(self, seed: int) -> GenerationScores:
@@ -204,9 +211,8 @@ class GenerationScoring:
 
     def _walk(self, method: LatentDecoder, seed: int, check: Check) -> dict[str, float]:
         """Path length between latents of normal distribution, along great circles."""
-        network = self.extractor
-        if not isinstance(network, EfficientNetFeatures):
-            logger.info("path lengths are left out: they are measured by EfficientNet-Lite0")
+        network = self.paths
+        if network is None:
             return {}
         metric = PathLength(_STEP)
         generator = torch.Generator().manual_seed(seed)
@@ -221,88 +227,6 @@ class GenerationScoring:
             ]
             metric.update(squared_distance(*maps).cpu())
         return {f"ppl_{network.suffix}": float(metric.compute())}
-
-
-class InformationScoring:
-    """Mutual information between layers of drawn pictures.
-
-    Args:
-        protocols: `separate`: what is seen of one layer with what it hides of the other; `single`:
-            whole layers.
-        count: Pictures to draw, learn and measure on.
-        held_out: Further ones to measure on only; 0 for none.
-        resolution: Side that larger pictures are shrunk to.
-        batch_size: Pictures that are drawn together.
-        objective: Bound that is maximised.
-        iterations: Training steps.
-        training_batch: Pictures in each.
-        num_hidden: Hidden units of a network.
-        lr: Learning rate.
-        evaluate_every: Iterations between evaluations; the mean of the last 20 is reported.
-    """
-
-    def __init__(
-        self,
-        protocols: Sequence[Literal["separate", "single"]] = ("separate", "single"),
-        count: PositiveInt = 10_000,
-        held_out: Count = 1000,
-        resolution: PositiveInt = 64,
-        batch_size: PositiveInt = 32,
-        objective: Objective = "mine",
-        iterations: PositiveInt = 100_000,
-        training_batch: PositiveInt = 64,
-        num_hidden: PositiveInt = 3000,
-        lr: LearningRate = 2e-4,
-        evaluate_every: PositiveInt = 400,
-    ) -> None:
-        self.protocols, self.count, self.held_out = protocols, count, held_out
-        self.resolution, self.batch_size = resolution, batch_size
-        self.options: dict[str, Any] = {
-            "objective": objective,
-            "iterations": iterations,
-            "batch_size": training_batch,
-            "num_hidden": num_hidden,
-            "lr": lr,
-            "evaluate_every": evaluate_every,
-        }
-
-    def score(
-        self, method: Any, datamodule: ImageDataModule, seed: int, check: Check
-    ) -> dict[str, float]:
-        """Estimates in nats by name, each beside that on pictures held out."""
-        if not getattr(method, "draws_layers", True):
-            name = type(method).__name__
-            raise UserError(f"{name} draws pictures without layers; use metrics=generation")
-        drawn = self._draw(method, self.count, mix_seed(seed, _DRAWN), check)
-        others = self._draw(method, self.held_out, mix_seed(seed, _HELD_OUT), check)
-        estimator = MutualInformation(seed=seed, **self.options)
-        found: dict[str, float] = {}
-        for protocol in self.protocols:
-            pairs = pair_layers(*drawn, protocol)
-            held_out = pair_layers(*others, protocol) if self.held_out else None
-            found |= estimator.estimate(pairs, held_out, check)
-        return {**found, "num_drawn": float(self.count), "num_held_out": float(self.held_out)}
-
-    def _draw(
-        self, method: Any, count: int, seed: int, check: Check
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Background, foreground (N, 3, R, R) and mask (N, 1, R, R) of drawn pictures."""
-        parts = [
-            tuple(self._shrink(each) for each in flatten_layers(layers))
-            for layers in _draw(method, count, self.batch_size, seed, check)
-        ]
-        if not parts:
-            nothing = torch.zeros(0, 3, 1, 1)
-            return nothing, nothing, nothing[:, :1]
-        background, foreground, mask = (torch.cat(each) for each in zip(*parts, strict=True))
-        return background, foreground, mask
-
-    def _shrink(self, image: Tensor) -> Tensor:
-        # Files of pictures, which the authors read, hold nothing beyond.
-        image = image.clamp(-1, 1)
-        if image.shape[-1] <= self.resolution:
-            return image
-        return F.interpolate(image, (self.resolution,) * 2, mode="bilinear", antialias=True)
 
 
 def build_scorings(options: Mapping[str, Mapping[str, Any]]) -> list[Scoring]:
@@ -338,21 +262,6 @@ def score_drawn(
         for scoring in scorings:
             found |= scoring.score(method, datamodule, seed, stop.check)
     return found
-
-
-@torch.no_grad()
-def _draw(method: Any, count: int, batch_size: int, seed: int, check: Check) -> Iterator[Layers]:
-    """Draw `count` layered pictures; each batch depends on (seed, its number) alone."""
-    for number, start in enumerate(range(0, count, batch_size)):
-        check()
-        generator = torch.Generator().manual_seed(mix_seed(seed, number))
-        layers = method.sample(min(batch_size, count - start), generator=generator)
-        if not bool(layers.composite.isfinite().all()):
-            raise NumericalError(
-                f"batch {number} of the drawn pictures holds non-finite numbers; score an earlier "
-                "checkpoint"
-            )
-        yield layers
 
 
 def _to_cpu(features: Features) -> Features:

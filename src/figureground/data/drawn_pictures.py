@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -58,30 +60,47 @@ class PictureReader:
         return self._count
 
     def read(self, index: int, part: str) -> Pixels:
-        """Return `part` of picture `index`: image (H, W, 3), or mask (H, W), a share times 255.
+        """Return `part` of picture `index`.
+
+        image (H, W, 3); mask (H, W), a share times 255; or layers (L, H, W, 4), colours and share.
 
         Raises:
             DataError: The file is damaged.
         """
-        path = self._image(index) if part == "image" else self._mask(index)
-        try:
+        with _naming_remedy():
             if part == "image":
-                return read_image(path)
-            picture = open_picture(path)
-        except DataError as error:
-            reason = str(error).split("; run prepare")[0]
-            raise DataError(f"{reason}; remove it and run generate again") from error
-        if not self.has_layers:
-            return np.where(np.asarray(picture.convert("L")) > 0, np.uint8(255), np.uint8(0))
-        values = np.asarray(picture)
-        if values.ndim != 3 or values.shape[2] != _RGBA:
-            raise DataError(f"{path} has no transparency; remove it and run generate again")
-        return 255 - values[:, :, 3]
+                return read_image(self._image(index))
+            if part == "layers":
+                paths = [self._layer(index, 0)]
+                while (following := self._layer(index, len(paths))).is_file():
+                    paths.append(following)
+                return np.stack([_read_layer(path) for path in paths])
+            if self.has_layers:
+                return 255 - _read_layer(self._mask(index))[:, :, 3]
+            mask = np.asarray(open_picture(self._mask(index)).convert("L"))
+        return np.where(mask > 0, np.uint8(255), np.uint8(0))
 
     def _image(self, index: int) -> Path:
         return self.folder / f"images/{index:06d}.png"
 
     def _mask(self, index: int) -> Path:
-        return self.folder / (
-            f"layers/{index:06d}_0.png" if self.has_layers else f"masks/{index:06d}.png"
-        )
+        return self._layer(index, 0) if self.has_layers else self.folder / f"masks/{index:06d}.png"
+
+    def _layer(self, index: int, layer: int) -> Path:
+        return self.folder / f"layers/{index:06d}_{layer}.png"
+
+
+def _read_layer(path: Path) -> Pixels:
+    values = np.asarray(open_picture(path))
+    if values.ndim != 3 or values.shape[2] != _RGBA:
+        raise DataError(f"{path} has no transparency")
+    return values
+
+
+@contextmanager
+def _naming_remedy() -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        reason = str(error).split("; run prepare")[0]
+        raise DataError(f"{reason}; remove it and run generate again") from error

@@ -37,14 +37,23 @@ class PairSource(Protocol):
 
 
 class PairReader(Protocol):
-    """Written pairs by index."""
+    """Written pairs by index.
+
+    Attributes:
+        has_layers: Whether all layers were written beside picture and mask.
+    """
+
+    has_layers: bool
 
     def __len__(self) -> int:
         """How many there are."""
         ...
 
     def read(self, index: int, part: str) -> Pixels:
-        """Return `part` of pair `index`: image (H, W, 3), or mask (H, W), a share times 255."""
+        """Return `part` of pair `index`.
+
+        image (H, W, 3); mask (H, W), a share times 255; or layers (L, H, W, 4), colours and share.
+        """
         ...
 
 

@@ -255,6 +255,7 @@ class ShardReader:
     def __init__(self, folder: Path, verify: bool = True) -> None:
         self.folder = folder
         self.manifest = read_manifest(folder)
+        self.has_layers = bool(self.manifest.get("layers"))
         shards = self.manifest["shards"]
         with watching() as stop:
             for record in shards:
