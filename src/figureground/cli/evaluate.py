@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from figureground.cli import run
 from figureground.cli.check import check_job, is_typed
 from figureground.core.errors import UserError
 from figureground.core.peers import is_first_process
+
+if TYPE_CHECKING:
+    from figureground.core.signals import SignalWatch
 
 
 def main() -> None:
@@ -26,49 +31,71 @@ def evaluate(config: DictConfig) -> dict[str, float]:
 
     Pictures have the size a checkpoint works at, unless `data.resolution` was typed; its metrics
     have the options they were trained with, unless `metrics` says otherwise. With
-    `metrics=generation` or `metrics=information` the pictures it draws are scored instead.
+    `metrics=generation` or `metrics=information` the pictures it draws are scored instead. Data are
+    prepared as the recipe of the checkpoint's method has it. Of several checkpoints a run that was
+    stopped, started again in its directory, scores those that were not yet.
     """
     check_job(config)
-    from figureground.callbacks.clusters import ClusterPages
-    from figureground.callbacks.signals import SignalGuard
-    from figureground.cli.generation_scores import build_scorings, score_drawn
+    from figureground.cli.generation_scores import build_scorings
+    from figureground.cli.partial_scores import PartialScores
     from figureground.cli.train import quieten
-    from figureground.core.checkpoint import load_method
-    from figureground.core.config import build, to_plain
+    from figureground.core.config import to_plain
     from figureground.core.io import atomic_write
     from figureground.core.signals import watching
 
     quieten()
     paths = [config.ckpt] if isinstance(config.ckpt, str) else list(config.ckpt)
     output = Path(config.paths.output_dir)
-    options = to_plain(config).get("metrics") or {}
-    scorings, metrics = build_scorings(options), _find_changed(options)
+    scorings = build_scorings(to_plain(config).get("metrics") or {})
     runs: list[dict[str, float]] = []
-    datamodule: Any = None
+    modules: dict[str, Any] = {}
+    partial = PartialScores(output, to_plain(config)) if len(paths) > 1 else None
     with watching() as stop:
         for number, path in enumerate(paths):
-            folder = output / ("clusters" if len(paths) == 1 else f"clusters{number}")
-            callbacks = [SignalGuard(), ClusterPages(str(folder))]
-            trainer = build(
-                config.trainer, logger=False, enable_checkpointing=False, callbacks=callbacks
-            )
-            if trainer.world_size == 1:  # Several processes agree to stop at the next batch.
-                stop.check()
-            method = load_method(path, metrics=metrics)
-            datamodule = _fit_data(config, method, path, datamodule)
-            if scorings:
-                runs.append(score_drawn(scorings, method, datamodule, trainer, config.seed))
-                continue
-            datamodule.store(config.split)  # Without this split Lightning would score nothing.
-            scores = getattr(trainer, "validate" if config.split == "val" else "test")
-            found = scores(method, datamodule, verbose=False)
-            runs.append({name: float(value) for each in found for name, value in each.items()})
+            scores = None if partial is None else partial.get(path)
+            if scores is None:
+                folder = output / ("clusters" if len(paths) == 1 else f"clusters{number}")
+                scores = _score(config, path, folder, scorings, modules, stop)
+                if partial is not None:
+                    partial.put(path, scores)
+            runs.append(scores)
     result = _summarise(runs)
     if is_first_process():
         _print(result, paths)
         with atomic_write(output / "metrics.json", "w") as file:
             json.dump({"ckpt": paths, "runs": runs, **result}, file, indent=2)
+        if partial is not None:
+            partial.remove()
     return {name: cell["mean"] for name, cell in result.items()}
+
+
+def _score(
+    config: DictConfig,
+    path: str,
+    folder: Path,
+    scorings: Sequence[Any],
+    modules: dict[str, Any],
+    stop: SignalWatch,
+) -> dict[str, float]:
+    """Scores of the checkpoint `path`; pages of clusters go into `folder`."""
+    from figureground.callbacks.clusters import ClusterPages
+    from figureground.callbacks.signals import SignalGuard
+    from figureground.cli.generation_scores import score_drawn
+    from figureground.core.checkpoint import load_method
+    from figureground.core.config import build, to_plain
+
+    callbacks = [SignalGuard(), ClusterPages(str(folder))]
+    trainer = build(config.trainer, logger=False, enable_checkpointing=False, callbacks=callbacks)
+    if trainer.world_size == 1:  # Several processes agree to stop at the next batch.
+        stop.check()
+    method = load_method(path, metrics=_find_changed(to_plain(config).get("metrics") or {}))
+    datamodule = _fit_data(config, method, path, modules)
+    if scorings:
+        return score_drawn(scorings, method, datamodule, trainer, config.seed)
+    datamodule.store(config.split)  # Without this split Lightning would score nothing.
+    scores = getattr(trainer, "validate" if config.split == "val" else "test")
+    found = scores(method, datamodule, verbose=False)
+    return {name: float(value) for each in found for name, value in each.items()}
 
 
 def _find_changed(metrics: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -80,8 +107,9 @@ def _find_changed(metrics: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any
     return {group: options for group, options in given.items() if options}
 
 
-def _fit_data(config: DictConfig, method: Any, path: str, datamodule: Any) -> Any:
-    """Data at the size of `method`: `datamodule` itself if it is."""
+def _fit_data(config: DictConfig, method: Any, path: str, modules: dict[str, Any]) -> Any:
+    """Data at the size of `method`, as its recipe has it; those of the last call if they are so."""
+    from figureground.cli.recipe_data import follow_recipe
     from figureground.core.config import build
 
     resolution = getattr(method, "resolution", config.data.resolution)
@@ -90,10 +118,15 @@ def _fit_data(config: DictConfig, method: Any, path: str, datamodule: Any) -> An
             f"{path} works at {resolution} pixels, data.resolution={config.data.resolution} was "
             f"given; leave it out or use data.resolution={resolution}"
         )
-    if datamodule is None or resolution != config.data.resolution:
-        config.data.resolution = resolution
-        datamodule = build(config.data)
-    return datamodule
+    own = copy.deepcopy(config)
+    own.data.resolution = resolution
+    follow_recipe(own, method)
+    plain = OmegaConf.to_container(own.data, resolve=True)
+    text = json.dumps(plain, sort_keys=True, default=str)
+    if text not in modules:
+        modules.clear()  # One is enough in memory.
+        modules[text] = build(own.data)
+    return modules[text]
 
 
 def _summarise(runs: list[dict[str, float]]) -> dict[str, dict[str, float]]:

@@ -10,8 +10,9 @@ from typing import Any
 
 from figureground.cli import COMMANDS, explain_composition
 from figureground.cli.check import check_options
+from figureground.cli.composing import composed, config_folders
 from figureground.cli.records import Record, is_finished
-from figureground.cli.references import find_references, quote
+from figureground.cli.references import find_references
 from figureground.cli.steps import SNAPSHOT, read_steps, split_steps
 from figureground.core.config import config_dir, flatten, nearest
 from figureground.core.errors import FiguregroundError
@@ -50,16 +51,6 @@ def find_problems(
     if snapshots is not None:
         problems += _check_snapshots(snapshots, curves, steps)
     return problems or _check_commands(steps, snapshots, Path(paths["output_dir"]))
-
-
-def config_folders() -> list[str]:
-    """Folders given as `--config-dir`, which the commands of the steps are given too."""
-    from hydra.core.hydra_config import HydraConfig
-
-    if not HydraConfig.initialized():
-        return []
-    sources = HydraConfig.get().runtime.config_sources
-    return [str(source.path) for source in sources if source.provider == "command-line"]
 
 
 def _check_steps(steps: Mapping[str, Any], *, with_snapshots: bool) -> list[str]:
@@ -157,28 +148,12 @@ def _find_problems_of_references(
 @cache  # Options are checked before the run directory is made, and once more in the job.
 def _refusal(command: str, arguments: tuple[str, ...], more: tuple[str, ...]) -> str | None:
     """What `command` would say against its options, or None."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.hydra_config import HydraConfig
-
-    overrides = list(arguments)
-    if more:
-        overrides.append(f"hydra.searchpath=[{','.join(quote(f'file://{f}') for f in more)}]")
-    # Hydra keeps one of each; those of the command that is running come back.
-    composer, job = GlobalHydra.instance(), HydraConfig.instance()
-    before = composer.hydra, job.cfg
-    composer.clear()
     try:
-        with initialize_config_dir(config_dir(), version_base="1.3"):
-            config = compose(command, overrides, return_hydra_config=True)
-        job.cfg = None
-        job.set_config(config)  # What `${hydra:...}` refers to.
-        check_options(config)
+        with composed(command, arguments, more) as config:
+            check_options(config)
     except Exception as error:
         explained = explain_composition(error, command, arguments)
         if isinstance(explained, FiguregroundError):
             return str(explained)
         raise
-    finally:
-        composer.hydra, job.cfg = before
     return None

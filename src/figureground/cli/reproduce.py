@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 
 from figureground.cli import analysis, plans, run
 from figureground.cli.check import check_job
+from figureground.cli.composing import config_folders
 from figureground.cli.records import Record, forget, is_finished
 from figureground.cli.steps import Step, followers, read_steps, split_steps
 from figureground.cli.sweep_table import write_table
@@ -176,7 +177,7 @@ def _call(arguments: Sequence[str], stop: SignalWatch) -> int:
     package = Path(__file__).resolve().parents[2]
     paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    folders = [part for each in plans.config_folders() for part in ("--config-dir", each)]
+    folders = [part for each in config_folders() for part in ("--config-dir", each)]
     # Flags first: Hydra takes options in one piece.
     command = [sys.executable, "-m", "figureground", arguments[0], *folders, *arguments[1:]]
     with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL) as process:
