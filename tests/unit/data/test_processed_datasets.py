@@ -84,6 +84,9 @@ def test_prepare_checks_all_splits(
     name = "cub_drc" if data == "cub" else data
     config = compose(f"data={name}", f"paths.data_dir={tmp_path}")
     module = build(config.data)
+    if data != "cub":  # They have no validation list, and the test is not to be looked at.
+        assert all(key.startswith("train/") for key in module.datasets["val"].keys)
+        assert module.datasets["val"].annotated
     reports = prepare(module)
     assert reports["train"].remarks
     assert 0.1 < reports["test"].foreground < 0.6

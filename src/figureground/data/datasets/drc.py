@@ -68,6 +68,8 @@ class _Processed(ImageDataset):
         files = self.files(index)
         image, mask = read_image(files[0]), None
         if self.annotated:
+            # One bit, as the authors read them; Pillow resizes such pictures by nearest neighbour
+            # whatever filter is named, as `transforms` does with hard masks.
             mask = np.asarray(open_picture(files[1]).convert("1"), np.uint8)
         else:
             image = cut_centre(image)
