@@ -29,6 +29,7 @@ _TESTS = ("test", "test_transductive")
 _VALIDATIONS = ("val", "val_pairs")
 _CAPABILITY = {
     "segmentation": Segmenter,
+    "partition": Segmenter,
     "clustering": Clusterer,
     "objects": ObjectFinder,
     "pixel_classes": ObjectFinder,
@@ -59,8 +60,9 @@ class Method(LightningModule, ABC):
     """Base of all methods: manual optimisation, evaluation by capability, checkpoint section.
 
     Args:
-        metrics: One metric for each group the method is scored by (`segmentation`, `clustering`,
-            `objects` or `pixel_classes`); its `compute` returns a dict from metric id to scalar.
+        metrics: One metric for each group the method is scored by (`segmentation`, `partition`,
+            `clustering`, `objects` or `pixel_classes`); its `compute` returns a dict from metric id
+            to scalar.
             None turns off a group that is on by default.
 
     Attributes:
@@ -260,8 +262,14 @@ class Method(LightningModule, ABC):
 
     def _update_variant(self, prefix: str, batch: Batch) -> None:
         scores = self._scores.get(f"{prefix}segmentation")
-        if scores is not None and batch.mask is not None and isinstance(self, Segmenter):
-            scores.update(self._segment_to_score(batch), batch.mask)
+        partition = self._scores.get(f"{prefix}partition")
+        wanted = scores is not None or partition is not None
+        if wanted and batch.mask is not None and isinstance(self, Segmenter):
+            probabilities = self._segment_to_score(batch)
+            if scores is not None:
+                scores.update(probabilities, batch.mask)
+            if partition is not None:
+                partition.update(probabilities.max(dim=1).indices, batch.mask)
         scores = self._scores.get(f"{prefix}clustering")
         if scores is not None and batch.label is not None and isinstance(self, Clusterer):
             scores.update(self.cluster(batch.image), batch.label)

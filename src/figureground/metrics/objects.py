@@ -68,7 +68,7 @@ class PartitionScores(Metric):
     their sizes). `/batch` depends on the batch size: it is there to compare with published figures.
 
     Args:
-        num_labels: More than any segment's number.
+        num_labels: More than any segment's number; true objects from there on count as the last.
     """
 
     full_state_update = False
@@ -87,7 +87,7 @@ class PartitionScores(Metric):
 
     def update(self, found: Tensor, truth: Tensor) -> None:
         """Take in a batch of maps, int64 (B, H, W) each."""
-        table = count_pairs(truth, found, self.num_labels)
+        table = count_pairs(truth.clamp(max=self.num_labels - 1), found, self.num_labels)
         # All pixels of the batch are one table, as if it were one picture.
         self.ari += adjusted_rand_index(table.sum(dim=0, keepdim=True)).sum()
         covering, scaled = segmentation_covering(table)
