@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from figureground.cli import run
-from figureground.cli.check import check_job
+from figureground.cli.check import check_job, is_typed
 from figureground.core.errors import CheckpointError, UserError
 
 logger = logging.getLogger(__name__)
@@ -26,10 +26,11 @@ def convert(config: DictConfig) -> Path:
     """Read `weights`, build the method with the options found in them, and write a checkpoint.
 
     The method's own package knows the file format: its module `convert` has `convert_checkpoint`.
-    With a `generator` its weights are converted instead, to one safetensors file.
+    With a `generator` its weights are converted instead, to one safetensors file, unless a `method`
+    was typed, too, which then has that generator.
     """
     check_job(config)
-    if config.get("generator") is not None:
+    if config.get("generator") is not None and not is_typed("method"):
         return _convert_generator(config)
     from omegaconf import OmegaConf
 

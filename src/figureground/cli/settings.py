@@ -150,6 +150,7 @@ class ConvertSettings(Settings):
     trainer: Mapping[str, Any] = field(default_factory=dict)
     callbacks: Mapping[str, Any] | None = None
     iterations: PositiveInt = 1
+    objective: str | None = None
     channels_last: bool = False
     weights: str = ""
     output: str | None = None

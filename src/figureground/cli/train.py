@@ -40,6 +40,7 @@ _UNDERSTOOD = (
     ".*Total length of `list` across ranks is zero",  # There need be no validation set.
     ".*Grad strides do not match bucket view strides",  # channels_last with several processes
     ".*You have overridden `on_before_batch_transfer` in `LightningModule`",
+    ".*module.s. in eval mode at the start of training",  # Frozen networks are to be.
 )
 
 

@@ -191,10 +191,10 @@ class GANSegmenter(PairDrawing, Method):
         drawn = self.draw_candidates(_PROBED, generator=chance)
         seen = Acceptance()
         judge(drawn.sides, drawn.shifted, self.filters, seen)
-        self.log("pairs/accepted", seen.rate)
-        self.log("pairs/area", area(drawn.mask).mean())
+        self.log("val/pairs/accepted", seen.rate)
+        self.log("val/pairs/area", area(drawn.mask).mean())
         for name, tally in seen.tallies.items():
-            self.log(f"pairs/accepted/{name}", tally.rate)
+            self.log(f"val/pairs/accepted/{name}", tally.rate)
 
     # -- bookkeeping -------------------------------------------------------------------------
 
