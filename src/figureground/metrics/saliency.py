@@ -1,0 +1,137 @@
+"""Scores of saliency papers: F at all thresholds, adaptive F and mean error, all in one pass.
+
+With p the probability of the object, thresholds t = k / 255 for k = 1 .. 254, precision P (1 where
+nothing is claimed), recall R (1 where nothing is there) and F = 1.3 P R / (0.3 P + R), 0 for 0 / 0:
+
+- `acc`, `iou`, `f05`  of p > 0.5; IoU is 0 where nothing is claimed and nothing is there
+- `fmax`, `fmean`      largest and mean value of F over the thresholds, p > t
+- `fadaptive`          F of p >= min(1, 2 mean(p)), the mean of the picture
+- `mae`                mean |p - truth|
+
+each as `/img`, the mean over pictures (the F curve is averaged before its maximum is taken), and as
+`/global`, of the pixels of the whole set together. Published figures of "Finding an Unsupervised
+Image Segmenter" and "Big GANs Are Watching You" are `/img`; `fmean`, `fadaptive`, `mae` and
+`/global` are further ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from figureground.metrics.segmentation import SegmentationScores
+
+_BETA_SQUARED = 0.3
+_LEVELS = 255
+_MIDDLE = 127  # Place of 0.5 among the thresholds, which are one more with it.
+
+
+class SaliencyScores(SegmentationScores):
+    """All scores of `SegmentationScores` for two regions, and those above.
+
+    `f05/img` and `fmax/img` follow the rules above.
+
+    Args:
+        options: Of `SegmentationScores`; `num_regions` must be 2.
+    """
+
+    counts: Tensor
+    single: Tensor
+    curve: Tensor
+    shares: Tensor
+    images: Tensor
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if self.num_regions != 2:
+            raise ValueError(f"num_regions must be 2, got {self.num_regions}: object and ground")
+        self._add_sum("counts", 2, _LEVELS)  # True and claimed pixels above each threshold.
+        self._add_sum("single", 3)  # True and claimed pixels of adaptive masks, absolute error.
+        self._add_sum("curve", _LEVELS)  # Of F, summed over pictures.
+        self._add_sum("shares", 4)  # acc, iou, adaptive F and error, summed over pictures.
+        self._add_sum("images", 3)  # Pictures, pixels, pixels of objects.
+
+    def update(self, probabilities: Tensor, mask: Tensor) -> None:
+        """Take in a batch, see `SegmentationScores.update`."""
+        super().update(probabilities, mask)
+        if probabilities.shape[2:] != mask.shape[1:]:
+            probabilities = F.interpolate(probabilities, mask.shape[1:], mode="bilinear")
+        soft = probabilities[:, 1].flatten(1).contiguous()
+        truth = mask.flatten(1) > 0
+        hits, claimed = self._count_levels(soft, truth)
+        size = truth.sum(dim=1, keepdim=True).to(hits)
+        pixels = float(soft.shape[1])
+        curve = f_measure(hits, claimed, size)
+
+        right, found = hits[:, _MIDDLE], claimed[:, _MIDDLE]
+        whole = size[:, 0]
+        accuracy = (pixels - found - whole + 2 * right) / pixels
+        iou = right / (found + whole - right).clamp(min=1)
+
+        adaptive = soft >= (2 * soft.mean(dim=1, keepdim=True)).clamp(max=1)
+        both = (adaptive & truth).sum(dim=1, keepdim=True).to(hits)
+        chosen = adaptive.sum(dim=1, keepdim=True).to(hits)
+        error = (soft.to(hits) - truth.to(hits)).abs().sum(dim=1)
+
+        self.counts += torch.stack([hits.sum(dim=0), claimed.sum(dim=0)])
+        self.single += torch.stack([both.sum(), chosen.sum(), error.sum()])
+        self.curve += curve.sum(dim=0)
+        own = (accuracy, iou, f_measure(both, chosen, size)[:, 0], error / pixels)
+        self.shares += torch.stack([value.sum() for value in own])
+        self.images += torch.stack([size.new_tensor(len(soft)), *_totals(soft, size)])
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return all scores by id."""
+        scores = super().compute()
+        count, pixels, size = self.images
+        curve = self.curve / count
+        own = {"f05": curve[_MIDDLE], **_summarise(curve)}
+        own |= dict(zip(("acc", "iou", "fadaptive", "mae"), self.shares / count, strict=True))
+        hits, claimed = self.counts
+        right, found = hits[_MIDDLE], claimed[_MIDDLE]
+        curve = f_measure(hits, claimed, size)
+        total = {"f05": curve[_MIDDLE], **_summarise(curve)}
+        total["acc"] = (pixels - found - size + 2 * right) / pixels
+        total["iou"] = right / (found + size - right).clamp(min=1)
+        total["fadaptive"] = f_measure(self.single[0], self.single[1], size)
+        total["mae"] = self.single[2] / pixels
+        scores |= {f"{name}/img": value.float() for name, value in own.items()}
+        return scores | {f"{name}/global": value.float() for name, value in total.items()}
+
+    def _count_levels(self, soft: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """True and claimed pixels (B, 255) above each threshold, by one histogram a picture."""
+        levels = torch.bucketize(soft, _thresholds(soft))  # Thresholds strictly below.
+        empty = self.counts.new_zeros(len(soft), _LEVELS + 1)
+        claimed = empty.scatter_add(1, levels, torch.ones_like(soft, dtype=empty.dtype))
+        hits = empty.scatter_add(1, levels, truth.to(empty.dtype))
+        above = [x.flip(1).cumsum(1).flip(1)[:, 1:] for x in (hits, claimed)]
+        return above[0], above[1]
+
+
+def f_measure(hits: Tensor, claimed: Tensor, size: Tensor) -> Tensor:
+    """F of counted pixels, any shapes that fit: true ones claimed, all claimed, all true."""
+    precision = torch.where(claimed > 0, hits / claimed.clamp(min=1), 1.0)
+    recall = torch.where(size > 0, hits / size.clamp(min=1), 1.0)
+    below = _BETA_SQUARED * precision + recall
+    above = (1 + _BETA_SQUARED) * precision * recall
+    return torch.where(below > 0, above / torch.where(below > 0, below, 1.0), 0.0)
+
+
+def _thresholds(like: Tensor) -> Tensor:
+    """K / 255 for k = 1 .. 254 with 0.5 between them, in the precision they are compared in."""
+    levels = torch.arange(1, _LEVELS, dtype=torch.float64) / _LEVELS
+    middle = torch.tensor([0.5], dtype=torch.float64)
+    return torch.cat([levels[:_MIDDLE], middle, levels[_MIDDLE:]]).to(like)
+
+
+def _summarise(curve: Tensor) -> dict[str, Tensor]:
+    """Maximum and mean over the thresholds k / 255."""
+    without = torch.cat([curve[:_MIDDLE], curve[_MIDDLE + 1 :]])
+    return {"fmax": without.max(), "fmean": without.mean()}
+
+
+def _totals(soft: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    return size.new_tensor(soft.numel()), size.sum()
