@@ -31,9 +31,10 @@ def evaluate(config: DictConfig) -> dict[str, float]:
 
     Pictures have the size a checkpoint works at, unless `data.resolution` was typed; its metrics
     have the options they were trained with, unless `metrics` says otherwise. With
-    `metrics=generation` or `metrics=information` the pictures it draws are scored instead. Data are
-    prepared as the recipe of the checkpoint's method has it. Of several checkpoints a run that was
-    stopped, started again in its directory, scores those that were not yet.
+    `metrics=generation` or `metrics=information` the pictures it draws are scored instead; with
+    `ensemble=true` all of them segment together and are scored once. Data are prepared as the
+    recipe of the checkpoint's method has it. Of several checkpoints a run that was stopped, started
+    again in its directory, scores those that were not yet.
     """
     check_job(config)
     from figureground.cli.generation_scores import build_scorings
@@ -49,19 +50,20 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     scorings = build_scorings(to_plain(config).get("metrics") or {})
     runs: list[dict[str, float]] = []
     modules: dict[str, Any] = {}
-    partial = PartialScores(output, to_plain(config)) if len(paths) > 1 else None
+    groups = [paths] if config.ensemble else [[path] for path in paths]
+    partial = PartialScores(output, to_plain(config)) if len(groups) > 1 else None
     with watching() as stop:
-        for number, path in enumerate(paths):
-            scores = None if partial is None else partial.get(path)
+        for number, group in enumerate(groups):
+            scores = None if partial is None else partial.get(group[0])
             if scores is None:
-                folder = output / ("clusters" if len(paths) == 1 else f"clusters{number}")
-                scores = _score(config, path, folder, scorings, modules, stop)
+                folder = output / ("clusters" if len(groups) == 1 else f"clusters{number}")
+                scores = _score(config, group, folder, scorings, modules, stop)
                 if partial is not None:
-                    partial.put(path, scores)
+                    partial.put(group[0], scores)
             runs.append(scores)
     result = _summarise(runs)
     if is_first_process():
-        _print(result, paths)
+        _print(result, groups)
         with atomic_write(output / "metrics.json", "w") as file:
             json.dump({"ckpt": paths, "runs": runs, **result}, file, indent=2)
         if partial is not None:
@@ -71,31 +73,42 @@ def evaluate(config: DictConfig) -> dict[str, float]:
 
 def _score(
     config: DictConfig,
-    path: str,
+    paths: list[str],
     folder: Path,
     scorings: Sequence[Any],
     modules: dict[str, Any],
     stop: SignalWatch,
 ) -> dict[str, float]:
-    """Scores of the checkpoint `path`; pages of clusters go into `folder`."""
+    """Scores of one checkpoint, or of an ensemble; pages of clusters go into `folder`."""
     from figureground.callbacks.clusters import ClusterPages
     from figureground.callbacks.signals import SignalGuard
     from figureground.cli.generation_scores import score_drawn
-    from figureground.core.checkpoint import load_method
     from figureground.core.config import build, to_plain
 
     callbacks = [SignalGuard(), ClusterPages(str(folder))]
     trainer = build(config.trainer, logger=False, enable_checkpointing=False, callbacks=callbacks)
     if trainer.world_size == 1:  # Several processes agree to stop at the next batch.
         stop.check()
-    method = load_method(path, metrics=_find_changed(to_plain(config).get("metrics") or {}))
-    datamodule = _fit_data(config, method, path, modules)
+    method = _load(paths, _find_changed(to_plain(config).get("metrics") or {}))
+    datamodule = _fit_data(config, method, paths[0], modules)
     if scorings:
         return score_drawn(scorings, method, datamodule, trainer, config.seed)
     datamodule.store(config.split)  # Without this split Lightning would score nothing.
     scores = getattr(trainer, "validate" if config.split == "val" else "test")
     found = scores(method, datamodule, verbose=False)
     return {name: float(value) for each in found for name, value in each.items()}
+
+
+def _load(paths: list[str], metrics: dict[str, dict[str, Any]]) -> Any:
+    """The method of one checkpoint, or the ensemble of several."""
+    from figureground.core.checkpoint import load_method
+
+    methods = [load_method(path, metrics=metrics) for path in paths]
+    if len(methods) == 1:
+        return methods[0]
+    from figureground.methods.segmenter.ensemble import SegmenterEnsemble
+
+    return SegmenterEnsemble(methods)
 
 
 def _find_changed(metrics: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -141,16 +154,16 @@ def _summarise(runs: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     return table
 
 
-def _print(result: dict[str, dict[str, float]], paths: list[Any]) -> None:
+def _print(result: dict[str, dict[str, float]], groups: list[list[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{len(paths)} checkpoint(s)")
+    table = Table(title=f"{sum(map(len, groups))} checkpoint(s)")
     table.add_column("score")
     table.add_column("mean", justify="right")
-    if len(paths) > 1:
+    if len(groups) > 1:
         table.add_column("std", justify="right")
     for name, cell in sorted(result.items()):
-        values = [f"{cell['mean']:.4f}"] + ([f"{cell['std']:.4f}"] if len(paths) > 1 else [])
+        values = [f"{cell['mean']:.4f}"] + ([f"{cell['std']:.4f}"] if len(groups) > 1 else [])
         table.add_row(name, *values)
     Console().print(table)

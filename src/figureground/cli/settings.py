@@ -59,6 +59,21 @@ class EvaluateSettings(Settings):
     trainer: Mapping[str, Any] = field(default_factory=dict)
     split: Literal["val", "test"] = "test"
     metrics: Mapping[str, Mapping[str, Any]] | None = None
+    ensemble: bool = False
+
+    @staticmethod
+    def check_options(
+        *, ckpt: str | Sequence[str], ensemble: bool = False,
+        metrics: Mapping[str, Mapping[str, Any]] | None = None, **_: object,
+    ) -> list[str]:  # fmt: skip
+        """An ensemble needs members, and segments."""
+        if not ensemble:
+            return []
+        if isinstance(ckpt, str) or len(ckpt) < 2:
+            return ["ensemble=true takes two checkpoints or more: ckpt=[a.ckpt,b.ckpt]"]
+        if any("_target_" in (options or {}) for options in (metrics or {}).values()):
+            return ["ensemble=true scores masks; leave out metrics=..."]
+        return []
 
 
 @dataclass

@@ -16,12 +16,13 @@ Image Segmenter" and "Big GANs Are Watching You" are `/img`; `fmean`, `fadaptive
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from figureground.core.bounds import Fraction, PositiveInt
 from figureground.metrics.segmentation import SegmentationScores
 
 _BETA_SQUARED = 0.3
@@ -35,7 +36,12 @@ class SaliencyScores(SegmentationScores):
     `f05/img` and `fmax/img` follow the rules above.
 
     Args:
-        options: Of `SegmentationScores`; `num_regions` must be 2.
+        num_regions: 2: ground and object.
+        threshold: See `SegmentationScores`, as all others.
+        assign: See there.
+        truth: See there.
+        average: See there; the scores above are means over pictures.
+        empty: See there; in the scores above IoU is 0.
     """
 
     counts: Tensor
@@ -44,15 +50,30 @@ class SaliencyScores(SegmentationScores):
     shares: Tensor
     images: Tensor
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        if self.num_regions != 2:
-            raise ValueError(f"num_regions must be 2, got {self.num_regions}: object and ground")
+    def __init__(
+        self,
+        num_regions: PositiveInt = 2,
+        threshold: Fraction = 0.5,
+        assign: Literal["argmax", "threshold"] = "argmax",
+        truth: Literal["regions", "binary"] = "binary",
+        average: Literal["image", "batch"] = "image",
+        empty: Literal["one", "zero", "nan"] = "zero",
+    ) -> None:
+        super().__init__(num_regions, threshold, assign, truth, average, empty)
+        if problems := self.check_options(num_regions=num_regions):
+            raise ValueError(problems[0])
         self._add_sum("counts", 2, _LEVELS)  # True and claimed pixels above each threshold.
         self._add_sum("single", 3)  # True and claimed pixels of adaptive masks, absolute error.
         self._add_sum("curve", _LEVELS)  # Of F, summed over pictures.
         self._add_sum("shares", 4)  # acc, iou, adaptive F and error, summed over pictures.
         self._add_sum("images", 3)  # Pictures, pixels, pixels of objects.
+
+    @staticmethod
+    def check_options(*, num_regions: int, **_: object) -> list[str]:
+        """Say that there are too many regions, or nothing."""
+        if num_regions != 2:
+            return [f"num_regions must be 2, got {num_regions}: ground and object"]
+        return []
 
     def update(self, probabilities: Tensor, mask: Tensor) -> None:
         """Take in a batch, see `SegmentationScores.update`."""

@@ -26,7 +26,7 @@ _EXPECTED = "expected a direction: {state_dict: {d}} or a bare tensor"
 #: Modules whose objects are read as nothing.
 _IGNORED = ("omegaconf", "typing", "hydra", "enum", "pathlib")
 #: Types that a configuration names; `__builtin__` holds them in older files.
-_TYPES = {"dict", "list", "str", "int", "float", "bool"}
+_TYPES = {"dict", "list", "tuple", "str", "unicode", "bytes", "int", "long", "float", "bool"}
 _REBUILT = {"_rebuild_tensor_v2", "_rebuild_parameter"}
 
 
