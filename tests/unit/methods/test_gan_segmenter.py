@@ -20,6 +20,9 @@ from figureground.core.config import build, check, read_choice
 from figureground.core.errors import CheckpointError, DataError, UserError
 from figureground.core.protocols import LayerGenerator
 from figureground.core.types import Batch, Latent
+from figureground.data.chunks import CHUNK
+from figureground.data.pairs import LivePairs, SavedPairs
+from figureground.data.shards import ShardWriter
 from figureground.generators.dcgan import DCGAN
 from figureground.generators.studiogan import StudioGAN
 from figureground.generators.stylegan2 import StyleGAN2
@@ -415,6 +418,27 @@ def test_generators_from_files_stay_out_of_checkpoints(tmp_path: Path) -> None:
     torch.save(DCGAN(width=1, resolution=16, latent_dim=4).state_dict(), file)
     with pytest.raises(CheckpointError, match="found in other weights"):
         load_method(tmp_path / "m.ckpt")
+
+
+def test_pairs_are_written_and_drawn_while_training(method: GANSegmenter, tmp_path: Path) -> None:
+    method.origin = {"method": {"_target_": "figureground.methods.gan_segmenter.GANSegmenter"}}
+    checkpoint = {"state_dict": method.state_dict()}
+    method.on_save_checkpoint(checkpoint)
+    VerifiedCheckpointIO().save_checkpoint(checkpoint, tmp_path / "m.ckpt")
+    drawn = LivePairs(str(tmp_path / "m.ckpt"), val_count=2).draw(3, 0, 7)
+    again = LivePairs(str(tmp_path / "m.ckpt"), val_count=2).draw(3, 0, 7)
+    assert torch.equal(drawn.alpha, again.alpha)
+    assert 0 < float(drawn.foreground.mean()) <= 0.6
+
+    writer = ShardWriter(
+        tmp_path / "pairs", checkpoint="x", seed=1, shard_size=4, layers=False, rounding="down"
+    )
+    writer.write(lambda chance: method.sample(CHUNK, generator=chance), 6)
+    pairs = SavedPairs(str(tmp_path / "pairs"), val_share=0.4)
+    assert len(pairs.reader) == 6
+    mask = pairs.reader.read(5, "mask")
+    assert set(np.unique(mask)) <= {0, 255}
+    assert mask.any()
 
 
 def test_direction_files_of_the_authors_are_read_without_running_them(tmp_path: Path) -> None:
