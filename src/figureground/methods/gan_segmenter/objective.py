@@ -94,7 +94,11 @@ class SearchObjective:
         Returns:
             Each term by name, (M,).
         """
-        original, shifted = widen(original), widen(shifted)
+        # Squares of edges are small: autocasting would convolve in half precision.
+        with torch.autocast(shifted.device.type, enabled=False):
+            return self._terms(widen(original), widen(shifted), signs)
+
+    def _terms(self, original: Tensor, shifted: Tensor, signs: Tensor) -> dict[str, Tensor]:
         signs = signs.to(shifted)
         found: dict[str, Tensor] = {}
         for name, weight in self.weights.items():
