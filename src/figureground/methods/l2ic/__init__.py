@@ -1,0 +1,1 @@
+"""L2IC and its ancestors: pictures composed of codes, and real ones sorted by them."""
