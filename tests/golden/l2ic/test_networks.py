@@ -106,7 +106,7 @@ def test_discriminator_matches(golden: Golden, data: str, side: int) -> None:
 
 
 def fill_by_rule(network: nn.Module, table: dict[str, str], gain: float) -> None:
-    """The rule of golden/l2ic/README.md; `table` leads from the authors' keys, in order, to ours."""
+    """The rule of golden/l2ic/README.md; `table`: the authors' keys, in order, -> ours."""
     state = network.state_dict()
     for number, (theirs, ours) in enumerate(table.items()):
         tensor = state[ours]

@@ -30,12 +30,12 @@ class ComposedPicture(TensorRecord):
 
     @property
     def composite(self) -> Tensor:
-        """x, (B, 3, S, S), in [-1, 1]."""
+        """Picture x, (B, 3, S, S), in [-1, 1]."""
         return self.mask * self.foreground + (1 - self.mask) * self.background
 
     @property
     def swapped(self) -> Tensor | None:
-        """x' with the other backgrounds and no gradient, (B, 3, S, S), or None without these."""
+        """Picture x' with the other backgrounds and no gradient, (B, 3, S, S), or None."""
         if self.other_background is None:
             return None
         mask = self.mask.detach()
@@ -43,5 +43,5 @@ class ComposedPicture(TensorRecord):
 
     @property
     def cutout(self) -> Tensor:
-        """m x, what the mask leaves of the picture, grey elsewhere, (B, 3, S, S)."""
+        """Part m x: what the mask leaves of the picture, grey elsewhere, (B, 3, S, S)."""
         return self.mask * self.composite

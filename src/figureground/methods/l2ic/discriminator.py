@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -42,8 +43,7 @@ class PictureBase(nn.Module):
         num_halvings = (resolution // 4).bit_length() - 1
         widths = [3, *(width * min(2**step, 8) for step in range(num_halvings))]
         self.convs = nn.ModuleList(
-            nn.Conv2d(one, other, 4, 2, 1, bias=False)
-            for one, other in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(one, other, 4, 2, 1, bias=False) for one, other in pairwise(widths)
         )
         self.convs.append(nn.Conv2d(widths[-1], 8 * width, 3, 1, 1, bias=False))
         # The first convolution has none.

@@ -1,13 +1,14 @@
 """L2IC's generator: one trunk, and branches that draw mask, foreground and background from it.
 
-h = trunk(z), h_c = join(h, c), m = mask(h_c), F = foreground(h_c), B = background(h, b). A change of b
-leaves mask and foreground alone. That the mask has fewer residual blocks than the foreground is
-what keeps it from the trivial ends, all or nothing, where gradients vanish.
+h = trunk(z), h_c = join(h, c), m = mask(h_c), F = foreground(h_c), B = background(h, b). Another b
+leaves mask and foreground as they are. The mask has fewer residual blocks than the foreground: that
+keeps it from the trivial ends, all or nothing, where gradients vanish.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -38,9 +39,7 @@ class Trunk(nn.Module):
         super().__init__()
         widths = [width * 2**step for step in reversed(range(num_doublings + 1))]
         self.start = Start(latent_dim, widths[0])
-        self.enlarge = nn.ModuleList(
-            GatedConv(one, other, 2) for one, other in zip(widths, widths[1:], strict=False)
-        )
+        self.enlarge = nn.ModuleList(GatedConv(one, other, 2) for one, other in pairwise(widths))
 
     def forward(self, latent: Tensor) -> Tensor:
         """Map (B, D) to (B, width, 4 * 2**num_doublings, the same)."""

@@ -12,6 +12,7 @@ from figureground.methods.l2ic.ancestors import C3Generator, ComGANGenerator, DS
 from figureground.methods.l2ic.blocks import initialise
 from figureground.methods.l2ic.discriminator import ClusterDiscriminator, Judge
 from figureground.methods.l2ic.generator import CompositionGenerator
+from figureground.methods.l2ic.weights import Weights
 
 Architecture = Literal["l2ic", "c3gan", "ds_comgan", "comgan"]
 Builders = dict[str, Callable[[], nn.Module]]
@@ -143,8 +144,8 @@ def _weight_problems(architecture: Architecture, weights: Any) -> list[str]:
     """Terms that the networks of `architecture` cannot give; `weights` are they or their node."""
 
     def weight(name: str) -> float:
-        given = weights.get(name) if isinstance(weights, Mapping) else getattr(weights, name, 0)
-        return float(given or 0)
+        given = weights if isinstance(weights, Mapping) else vars(weights)
+        return float(given.get(name, getattr(Weights, name)))
 
     problems = [
         f"weights.{name}={weight(name):g} needs architecture={' or '.join(able)}; set it to 0"

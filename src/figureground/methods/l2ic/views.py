@@ -1,8 +1,8 @@
 """Augmented views of pictures, as contrastive learning compares them (Chen et al. 2020).
 
 A part of 0.2 to 1 of the area, enlarged again; flips; with probability 0.8 changes of brightness,
-contrast, saturation and hue; with 0.2 greys. All on the device of the pictures, by random numbers of
-the global generator on the CPU.
+contrast, saturation and hue; with 0.2 greys. All on the device of the pictures, by random numbers
+of the global generator on the CPU.
 """
 
 from __future__ import annotations

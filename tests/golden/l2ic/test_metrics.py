@@ -1,0 +1,39 @@
+"""Clustering scores and pixel entropies against the authors' values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+from figureground.methods.segmenter.losses import binary_entropy
+from figureground.metrics.clustering import ClusteringScores
+
+Golden = Callable[[str], Path]
+
+
+@pytest.mark.parametrize("name", ["over3", "over1", "dogs_label_shift"])
+def test_clustering_matches(golden: Golden, name: str) -> None:
+    stored = load_file(golden("l2ic") / "metrics.safetensors")
+    cluster, label = (stored[f"clus.{name}.{key}"] for key in ("pred", "gt"))
+    num_classes, over = stored[f"clus.{name}.ngt_over"].tolist()
+    if name == "dogs_label_shift":
+        # Their labels count from 1: the last class falls out of the table, the first row is empty.
+        cluster, label = cluster[label < num_classes], label[label < num_classes]
+    scores = ClusteringScores(num_classes * over, num_classes, "equal_share")
+    scores.update(cluster, label)
+    found = scores.compute()
+    assert found["acc"].item() == pytest.approx(float(stored[f"clus.{name}.acc"]), rel=1e-6)
+    assert found["nmi/max"].item() == pytest.approx(float(stored[f"clus.{name}.nmi"]), rel=1e-6)
+
+
+def test_entropy_of_soft_masks_matches(golden: Golden) -> None:
+    stored = load_file(golden("l2ic") / "metrics.safetensors")
+    given = stored["pre_mask"][:, 0].double()
+    found = binary_entropy(torch.logit(given), stored["mask"][:, 0].double())
+    expected = stored["binary_entropy.syn_pre"].double().mean()
+    assert_close(found, expected, rtol=1e-4, atol=1e-5)
