@@ -95,8 +95,9 @@ class SavedPairs:
             )
 
     def attach(self, data: ImageDataModule) -> None:
-        """Put the pairs in the place of the training set of `data`."""
+        """Put the pairs in the place of the training set of `data`, which becomes `real`."""
         count = len(self.reader)
+        _keep_real(data)
         data.datasets["train"] = _Stored(self.reader, range(self.num_train), data.resolution)
         data.datasets["val_pairs"] = _Stored(
             self.reader, range(self.num_train, count), data.resolution
@@ -142,6 +143,7 @@ class LivePairs:
 
     def attach(self, data: ImageDataModule) -> None:
         """Let `data` train on drawn batches and validate on the same few pairs."""
+        _keep_real(data)
         data.live, self._data = self, data
         data.datasets["val_pairs"] = _Drawn(self, data.resolution)
         data.drawn = {"val_pairs"}
@@ -167,6 +169,12 @@ class LivePairs:
             self.method.to(trainer.strategy.root_device)
         chance = torch.Generator().manual_seed(mix_seed(self.seed, *position))
         return self.generator.sample(count, generator=chance)
+
+
+def _keep_real(data: ImageDataModule) -> None:
+    """Keep the real training pictures for methods that look at them beside pairs, without masks."""
+    if "train" in data.datasets:
+        data.datasets["real"] = data.datasets["train"].without_masks()
 
 
 def fit_pair(image: Tensor, share: Tensor, resolution: int) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,6 @@ from figureground.core.protocols import Clusterer, LayerGenerator, LayerMixer, S
 from figureground.methods.l2ic import L2IC
 from figureground.methods.l2ic.blocks import JoinedConv, initialise
 from figureground.methods.l2ic.codes import draw_categories, parent_of
-from figureground.methods.l2ic.discriminator import PictureBase
 from figureground.methods.l2ic.generator import CompositionGenerator
 from figureground.methods.l2ic.losses import (
     area_hinge,
@@ -29,6 +28,7 @@ from figureground.methods.l2ic.perturbation import draw_moves
 from figureground.methods.l2ic.scores import CompositionScores
 from figureground.methods.l2ic.views import augment_view, change_colors, draw_crops, turn_hue
 from figureground.methods.l2ic.weights import Weights
+from figureground.nn.strided import PictureBase
 
 TINY: dict[str, Any] = {
     "resolution": 16, "batch_size": 4, "num_categories": 6, "latent_dim": 5, "generator_width": 8,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +10,7 @@ from torch import Tensor, nn
 
 from figureground.core.types import TensorRecord
 from figureground.nn.precision import widen
-
-_SLOPE = 0.2  # Of leaky ReLUs.
+from figureground.nn.strided import LEAK, PictureBase
 
 
 @dataclass(slots=True)
@@ -30,33 +28,6 @@ class Judgement(TensorRecord):
     cluster: Tensor
 
 
-class PictureBase(nn.Module):
-    """Pictures down to 4x4 maps by convolutions of stride two, then one of stride one.
-
-    Args:
-        resolution: Side S, a power of two.
-        width: Channels after the first convolution, doubled up to eight times as many.
-    """
-
-    def __init__(self, resolution: int, width: int) -> None:
-        super().__init__()
-        num_halvings = (resolution // 4).bit_length() - 1
-        widths = [3, *(width * min(2**step, 8) for step in range(num_halvings))]
-        self.convs = nn.ModuleList(
-            nn.Conv2d(one, other, 4, 2, 1, bias=False) for one, other in pairwise(widths)
-        )
-        self.convs.append(nn.Conv2d(widths[-1], 8 * width, 3, 1, 1, bias=False))
-        # The first convolution has none.
-        self.norms = nn.ModuleList(nn.BatchNorm2d(size) for size in (*widths[2:], 8 * width))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Map (B, 3, S, S) to (B, 8 * width, 4, 4)."""
-        features = F.leaky_relu(self.convs[0](image), _SLOPE)
-        for conv, norm in zip(self.convs[1:], self.norms, strict=True):
-            features = F.leaky_relu(norm(conv(features)), _SLOPE)
-        return features
-
-
 class VectorHead(nn.Module):
     """4x4 maps (B, C, 4, 4) to vectors (B, size): a 3x3 convolution, and one over all that is."""
 
@@ -68,7 +39,7 @@ class VectorHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, C, 4, 4) to (B, size)."""
-        vector: Tensor = self.last(F.leaky_relu(self.norm(self.conv(features)), _SLOPE))
+        vector: Tensor = self.last(F.leaky_relu(self.norm(self.conv(features)), LEAK))
         return vector.flatten(1)
 
 

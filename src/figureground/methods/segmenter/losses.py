@@ -37,3 +37,8 @@ def binary_entropy(logits: Tensor, share: Tensor) -> Tensor:
     p = widen(logits).sigmoid()
     bits = share * torch.log2(p + _EPSILON) + (1 - share) * torch.log2(1 - p + _EPSILON)
     return -bits.mean()
+
+
+def mask_distance(logits: Tensor, share: Tensor) -> Tensor:
+    """Mean of |p - m| (DS-ComGAN); arguments as of `binary_entropy`."""
+    return (widen(logits).sigmoid() - share).abs().mean()

@@ -7,13 +7,14 @@ it the supervised upper bound.
 
 - two-class cross-entropy on hard masks      `losses.cross_entropy`
 - base-2 entropy on soft masks               `losses.binary_entropy`
+- distance, and a judge of masks             `game` (DS-ComGAN)
 - p = softmax(U(x)), enlarged to the picture `Segmenter.segment`
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -29,12 +30,21 @@ from figureground.core.method import Method
 from figureground.core.types import Batch, check_image
 from figureground.data.pictures import accepts_pictures
 from figureground.methods.segmenter.augment import Augmentation, augment_pairs
+from figureground.methods.segmenter.game import (
+    MaskJudge,
+    judge_terms,
+    network_terms,
+    real_pictures,
+)
 from figureground.methods.segmenter.losses import binary_entropy, cross_entropy
 from figureground.nn.precision import widen
 from figureground.nn.unet import BlockNorm, UNet, Upsampling, unet_widths
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 Schedule = Literal["constant", "step", "cosine"]
+Loss = Literal["cross_entropy", "binary_entropy", "ds_comgan"]
+
+_SMALLEST_JUDGED = 8  # Pixels that the judge's convolutions take.
 
 
 class Segmenter(Method):
@@ -52,7 +62,8 @@ class Segmenter(Method):
         depth: Times that it halves the resolution.
         upsampling: How it enlarges maps; L2IC's is `nearest_conv`.
         norm: Its normalisation.
-        loss: `cross_entropy` of two classes, or base-2 `binary_entropy` of one.
+        loss: `cross_entropy` of two classes, base-2 `binary_entropy` of one, or `ds_comgan`, which
+            also trains a judge of masks on those of real training pictures.
         target: Learn from `hard` masks (m >= 0.5), or from `soft` ones where pairs have any.
         augment: Random changes of training pairs: none, colours, geometry, or both.
         schedule: `constant` is what all papers ran; `step` multiplies the rate by `step_factor`
@@ -60,6 +71,8 @@ class Segmenter(Method):
         step_every: See `schedule`.
         step_factor: See `schedule`.
         cosine_iterations: See `schedule`.
+        judge_width: Channels of that judge after its first convolution.
+        judge_optimizer: Makes its optimiser; as `optimizer` if None.
         optimizer: Makes the optimiser; Adam with rate 1e-3 if None.
         metrics: See `Method`.
     """
@@ -75,13 +88,15 @@ class Segmenter(Method):
         depth: PositiveInt = 4,
         upsampling: Upsampling = "bilinear_aligned",
         norm: BlockNorm = "batch",
-        loss: Literal["cross_entropy", "binary_entropy"] = "cross_entropy",
+        loss: Loss = "cross_entropy",
         target: Literal["hard", "soft"] = "hard",
         augment: Augmentation = "none",
         schedule: Schedule = "constant",
         step_every: PositiveInt = 4000,
         step_factor: Fraction = 0.2,
         cosine_iterations: PositiveInt = 6000,
+        judge_width: Width = 32,
+        judge_optimizer: OptimizerFactory | None = None,
         optimizer: OptimizerFactory | None = None,
         metrics: Mapping[str, Metric | None] | None = None,
     ) -> None:
@@ -107,6 +122,10 @@ class Segmenter(Method):
             norm=norm,
         )
         self.network = self._build()
+        self._judge_optimizer = judge_optimizer or self._optimizer
+        self._build_judge = partial(MaskJudge, input_resolution or resolution, judge_width)
+        if loss == "ds_comgan":
+            self.judge = self._build_judge()
 
     @staticmethod
     def check_options(
@@ -131,8 +150,13 @@ class Segmenter(Method):
                 f"input_resolution={input_resolution} is above the resolution of the pictures, "
                 f"{resolution}; pictures are only shrunk"
             )
-        if target == "soft" and loss != "binary_entropy":
-            problems.append("target=soft needs loss=binary_entropy")
+        if target == "soft" and loss == "cross_entropy":
+            problems.append("target=soft needs loss=binary_entropy or ds_comgan")
+        if loss == "ds_comgan" and (side < _SMALLEST_JUDGED or side & (side - 1)):
+            problems.append(
+                f"loss=ds_comgan judges masks of {_SMALLEST_JUDGED}, 16, 32, ... pixels, got "
+                f"{side}; set method.input_resolution"
+            )
         return problems
 
     # -- capabilities ------------------------------------------------------------------------
@@ -172,16 +196,35 @@ class Segmenter(Method):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Step the network once."""
         image, share = augment_pairs(self.augment, self._shrink(batch.image), self._truth(batch))
+        given = self.optimizers()
+        optimizers: list[Any] = given if isinstance(given, list) else [given]
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * self._rate_factor()
         logits = self.network(image)
+        if self.loss == "ds_comgan":
+            self._play(logits[:, 0], share.to(image), optimizers)
+            return
         if self.loss == "cross_entropy":
             loss = cross_entropy(logits, share)
         else:
             loss = binary_entropy(logits[:, 0], share.to(image))
         self.log_losses({self.loss: loss})
-        optimizer: Optimizer = self.optimizers()  # type: ignore[assignment]  # there is one
-        for group in optimizer.param_groups:
-            group["lr"] = group.setdefault("initial_lr", group["lr"]) * self._rate_factor()
-        self.descend(loss, optimizer, player="network")
+        self.descend(loss, optimizers[0], player="network")
+
+    def _play(self, drawn: Tensor, mask: Tensor, optimizers: Sequence[Optimizer]) -> None:
+        """Step the judge on masks, then the network through it; `drawn` are logits (B, S, S)."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]  # set by fit
+        image = real_pictures(data, len(drawn), self.iteration, self.global_rank).to(drawn.device)
+        real = self.network(self._shrink(image.to(mask)))[:, 0]
+        found = [widen(logits).sigmoid() for logits in (drawn, real)]
+        terms = judge_terms(self.judge, mask, *found)
+        self.log_losses(terms)
+        self.descend(torch.stack([*terms.values()]).sum(), optimizers[1], player="judge")
+        self.judge.requires_grad_(False)  # It only passes gradients on.
+        terms = network_terms(self.judge, mask, drawn, real)
+        self.log_losses(terms)
+        self.descend(torch.stack([*terms.values()]).sum(), optimizers[0], player="network")
+        self.judge.requires_grad_(True)
 
     def _truth(self, batch: Batch) -> Tensor:
         """Masks (B, h, w) at the network's size: int64 in {0, 1}, or soft ones in [0, 1]."""
@@ -206,12 +249,17 @@ class Segmenter(Method):
         return 1.0
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """One optimiser for the network."""
-        return [self._optimizer(self.network.parameters())]
+        """One optimiser for the network, and one for the judge where there is one."""
+        optimizers = [self._optimizer(self.network.parameters())]
+        if self.loss == "ds_comgan":
+            optimizers.append(self._judge_optimizer(self.judge.parameters()))
+        return optimizers
 
     def reset_parameters(self) -> None:
-        """Build the network anew and take over its weights."""
+        """Build the networks anew and take over their weights."""
         self.network.load_state_dict(self._build().state_dict())
+        if self.loss == "ds_comgan":
+            self.judge.load_state_dict(self._build_judge().state_dict())
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
