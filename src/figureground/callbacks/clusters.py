@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from figureground.callbacks.member_sheet import MemberSheet
 from figureground.core.bounds import PositiveInt
 from figureground.core.io import atomic_write
 from figureground.core.protocols import Clusterer, Decomposer
@@ -41,11 +42,11 @@ class _Cluster:
 class ClusterPages(Callback):
     """Write a page per cluster after a test or a validation of its own.
 
-    For methods that sort pictures and take each apart into a background and one object; others are
-    left alone. A page shows the averages of members and reconstructions, the members of least
-    error and some drawn at random. `clusters.json` has their numbers and mean squared errors.
-    Pages of an earlier test that have no part in this one are removed. With several processes,
-    pages show the first one's share.
+    For methods that sort pictures and take each apart into a background and one object. Those that
+    only sort get one sheet, `members.png`, of the largest clusters; others are left alone. A page
+    shows the averages of members and reconstructions, the members of least error and some drawn at
+    random. `clusters.json` has their numbers and mean squared errors. Pages of an earlier test that
+    have no part in this one are removed. With several processes, pages show the first one's share.
 
     Args:
         directory: Where the files go.
@@ -56,10 +57,12 @@ class ClusterPages(Callback):
         self.directory, self.num_members = Path(directory), num_members
         self._clusters: dict[int, _Cluster] = {}
         self._random = random.Random(0)
+        self._sheet = MemberSheet()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start anew."""
         self._clusters, self._random = defaultdict(_Cluster), random.Random(0)
+        self._sheet = MemberSheet()
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch,
@@ -69,6 +72,7 @@ class ClusterPages(Callback):
         if dataloader_idx or not trainer.is_global_zero or not isinstance(pl_module, Clusterer):
             return
         if not isinstance(pl_module, Decomposer):
+            self._sheet.add(batch, pl_module.cluster(batch.image))
             return
         layers = pl_module.decompose(batch.image)
         if layers.color.shape[1] != 2:
@@ -82,6 +86,10 @@ class ClusterPages(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what came together."""
+        if self._sheet:
+            with atomic_write(self.directory / "members.png") as file:
+                save_png(self._sheet.draw(), file)
+            self._write_numbers(self._sheet.counts())
         if not self._clusters:
             return
         for label, cluster in self._clusters.items():
@@ -97,6 +105,9 @@ class ClusterPages(Callback):
             }
             for label, cluster in sorted(self._clusters.items())
         }
+        self._write_numbers(numbers)
+
+    def _write_numbers(self, numbers: dict[int, dict[str, float]]) -> None:
         with atomic_write(self.directory / "clusters.json", "w") as file:
             json.dump(numbers, file, indent=2)
 

@@ -127,6 +127,36 @@ def test_no_pages_for_scenes_and_for_what_sorts_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "clusters").exists()
 
 
+def test_methods_that_only_sort_get_one_sheet(tmp_path: Path) -> None:
+    pages = ClusterPages(str(tmp_path / "clusters"))
+    part = Run(tmp_path, pages, iterations=1, make=lambda: build_tiny("l2ic")).start()
+    part.trainer.test(part.method, part.data, verbose=False)
+    numbers = json.loads((tmp_path / "clusters/clusters.json").read_text())
+    assert sum(each["count"] for each in numbers.values()) == 8
+    assert [path.name for path in (tmp_path / "clusters").glob("*.png")] == ["members.png"]
+
+
+def test_frames_tell_classes_apart_and_all_members_have_a_chance() -> None:
+    import torch
+
+    from figureground.callbacks.member_sheet import MemberSheet
+    from figureground.core.types import Batch
+
+    sheet = MemberSheet(num_rows=2, num_members=4)
+    for number in range(40):
+        image = torch.full((2, 3, 64, 64), number / 20 - 1)
+        label = torch.tensor([0, number % 2])
+        batch = Batch(image, ("a", "b"), label=label)
+        sheet.add(batch, torch.tensor([7, 3]))
+    assert {key: value["count"] for key, value in sheet.counts().items()} == {4: 40, 8: 40}
+    drawn = sheet.draw()
+    colors = {tuple(color) for color in drawn.reshape(-1, 3).tolist()}
+    assert (0, 160, 0) in colors
+    assert (200, 0, 0) in colors
+    shown = [int(member.pixels[0, 0, 0]) for member in sheet._clusters[7].shown]
+    assert max(shown) > 60  # Later pictures, not the first four.
+
+
 def test_page_shows_the_members_of_least_error_and_any_of_all(tmp_path: Path) -> None:
     import torch
 
