@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import DictConfig
+from PIL import Image
 from pytorch_lightning import Trainer
 from torch.testing import assert_close
 from torch.utils.data import DataLoader
@@ -294,8 +295,9 @@ def test_what_takes_masks_is_refused(compose: Compose, tmp_path: Path) -> None:
     given = [f"ckpt={path}", f"output={tmp_path}/out"]
     with pytest.raises(UserError, match="no pairs to write; use format=png"):
         generate(compose(*given, "format=shards", "count=2", config_name="generate"))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     with pytest.raises(UserError, match="generator=checkpoint generator.weights"):
-        predict(compose(*given, f"input={tmp_path}", config_name="predict"))
+        predict(compose(*given, f"input={tmp_path}/a.png", config_name="predict"))
     with pytest.raises(UserError, match="draws pictures without layers; use metrics=generation"):
         InformationScoring().score(make(), None, 0, list)  # type: ignore[arg-type]
 
