@@ -133,9 +133,11 @@ def test_every_network_plays_every_game(network: str, loss: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
-def test_sngan_trains_in_other_precisions(precision: str) -> None:
-    method = make(**SNGAN, augmentation=AugmentPipe("bgc", 0.5), controller=AdaController())
-    train(method, 2, precision=precision)
+@pytest.mark.parametrize("network", ["stylegan2", "sngan"])
+def test_other_precisions_train_with_all_parts(network: str, precision: str) -> None:
+    augmented = {"augmentation": AugmentPipe("bgc", 0.5), "controller": AdaController()}
+    method = make(network=network, **augmented, r1_every=1)
+    train(method, precision=precision)
     assert all(value.isfinite() for value in method.last_losses.values())
 
 
