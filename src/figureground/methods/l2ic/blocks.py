@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -60,9 +61,9 @@ class JoinedConv(nn.Module):
         """Map (B, num_features, H, W) and codes (B,) int64 to (B, num_out, H, W)."""
         sizes = [self.num_codes, self.num_features]
         if self.code_first:
-            of_code, of_maps = self.conv.weight.split(sizes, dim=1)
+            of_code, of_maps = torch.split(self.conv.weight, sizes, dim=1)
         else:
-            of_maps, of_code = self.conv.weight.split(sizes[::-1], dim=1)
+            of_maps, of_code = torch.split(self.conv.weight, sizes[::-1], dim=1)
         joined = F.conv2d(features, of_maps, padding=1)
         taps = of_code.index_select(1, code).transpose(0, 1)  # (B, 2 * num_out, 3, 3)
         height, width = features.shape[2:]

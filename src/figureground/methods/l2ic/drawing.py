@@ -20,7 +20,7 @@ class CompositionDrawing:
 
     Attributes:
         generator: Of `ComposedPicture` from `Codes`.
-        average: Its average, or None.
+        ema: Its average, or None.
         latent_dim: D.
         latent_scale: Standard deviation of z.
         variation_dim: V.
@@ -30,7 +30,7 @@ class CompositionDrawing:
     """
 
     generator: nn.Module
-    average: WeightAverage | None
+    ema: WeightAverage | None
     latent_dim: int
     latent_scale: float
     variation_dim: int
@@ -40,7 +40,7 @@ class CompositionDrawing:
 
     def draw(self, codes: Codes) -> ComposedPicture:
         """The pictures of `codes`."""
-        network = self.generator if self.average is None else self.average
+        network = self.generator if self.ema is None else self.ema
         picture: ComposedPicture = network(codes)
         return picture
 
@@ -103,7 +103,8 @@ class CompositionDrawing:
         sizes = [self.latent_dim, self.num_categories, self.num_backgrounds, self.variation_dim]
         if latent.shape[1] != sum(sizes):
             raise ValueError(f"latent must be (B, {sum(sizes)}), got {tuple(latent.shape)}")
-        z, category, background, variation = latent.to(self.statistics.area_sum).split(sizes, 1)
+        parts = torch.split(latent.to(self.statistics.area_sum), sizes, dim=1)
+        z, category, background, variation = parts
         return Codes(z, category.argmax(dim=1), background.argmax(dim=1), variation)
 
 

@@ -82,6 +82,7 @@ class L2IC(CompositionDrawing, Method):
         metrics: See `Method`.
     """
 
+    ema: WeightAverage | None
     generator: nn.Module
     discriminator: ClusterDiscriminator | Judge
     readers: nn.ModuleDict
@@ -150,11 +151,6 @@ class L2IC(CompositionDrawing, Method):
 
     # -- capabilities ------------------------------------------------------------------------
 
-    @property
-    def average(self) -> WeightAverage | None:
-        """What draws instead of G, if an average is kept."""
-        return self.ema  # type: ignore[return-value]  # nothing else is put there
-
     def cluster(self, image: Tensor) -> Tensor:
         """Category (B,) int64 of each of `image` (B, 3, S, S).
 
@@ -185,8 +181,8 @@ class L2IC(CompositionDrawing, Method):
         if self.fresh_codes:
             codes, picture = self._make(len(image), swaps=False)
         self._update_generator(picture, codes)
-        if self.average is not None:
-            self.average.update()
+        if self.ema is not None:
+            self.ema.update()
         mask = picture.mask.detach()
         self.statistics.update(torch.cat([1 - mask, mask], dim=1))
         self.log("train/area/foreground", mask.mean())
@@ -248,8 +244,8 @@ class L2IC(CompositionDrawing, Method):
         """Build all networks anew and take over their weights; forget what was measured."""
         for name, build in self._networks.items():
             getattr(self, name).load_state_dict(build().state_dict())
-        if self.average is not None:
-            self.average.reset()
+        if self.ema is not None:
+            self.ema.reset()
         self.statistics.reset_parameters()
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:

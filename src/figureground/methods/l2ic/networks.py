@@ -49,8 +49,12 @@ def network_builders(
         `generator`, `discriminator` and `readers`, the latter a `ModuleDict` that is empty but for
         DS-ComGAN; see `L2IC` for the arguments.
     """
-    sizes = {"latent_dim": latent_dim, "width": generator_width, "num_blocks": tuple(num_blocks)}
-    codes = {"num_categories": num_categories, "num_backgrounds": num_backgrounds}
+    sizes: dict[str, Any] = {
+        "latent_dim": latent_dim,
+        "width": generator_width,
+        "num_blocks": tuple(num_blocks),
+    }
+    codes: dict[str, Any] = {"num_categories": num_categories, "num_backgrounds": num_backgrounds}
     generators: dict[Architecture, Callable[[], nn.Module]] = {
         "l2ic": partial(CompositionGenerator, resolution, **sizes, **codes),
         "c3gan": partial(

@@ -77,7 +77,7 @@ def turn_hue(image: Tensor, share: Tensor) -> Tensor:
     """Turn the hue of (B, 3, H, W) in [0, 1] by `share` (B, 1, 1, 1) of the circle (HSV)."""
     value, low = image.amax(dim=1, keepdim=True), image.amin(dim=1, keepdim=True)
     chroma = value - low
-    red, green, blue = image.split(1, dim=1)
+    red, green, blue = torch.split(image, 1, dim=1)
     scale = chroma.clamp(min=1e-8)
     sector = torch.where(
         value == red,
