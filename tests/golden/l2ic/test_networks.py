@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 from torch.testing import assert_close
 
 from figureground.core.errors import CheckpointError
+from figureground.methods.l2ic import L2IC
 from figureground.methods.l2ic.codes import Codes
 from figureground.methods.l2ic.convert import (
     DISCRIMINATOR,
@@ -22,6 +23,7 @@ from figureground.methods.l2ic.convert import (
 )
 from figureground.methods.l2ic.discriminator import ClusterDiscriminator
 from figureground.methods.l2ic.generator import CompositionGenerator
+from figureground.methods.l2ic.weights import Weights
 from figureground.methods.segmenter.convert import name_table
 from figureground.nn.unet import UNet, unet_widths
 
@@ -258,6 +260,26 @@ def test_files_of_a_wrapper_and_their_folder_are_read(golden: Golden, tmp_path: 
     assert found.networks == ["discriminator", "generator"]
     assert found.options["architecture"] == "l2ic"
     assert (found.options["generator_width"], found.options["discriminator_width"]) == (8, 4)
+
+
+@pytest.mark.parametrize(
+    ("paper", "files"),
+    [("l2ic", ("gen_birds", "disc_dcs")), ("l2ic", ("gen_fs100", "disc_fs100")),
+     ("c3gan", ("c3_gen", "c3_disc"))],
+)  # fmt: skip
+def test_converted_networks_are_those_of_the_method(
+    golden: Golden, tmp_path: Path, paper: str, files: tuple[str, str]
+) -> None:
+    generator, judge = (load_file(golden("l2ic") / f"{name}.weights.safetensors") for name in files)
+    torch.save({"netG": generator, "netD": judge}, tmp_path / "model.pth")
+    found = convert_checkpoint(tmp_path / "model.pth")
+    assert found.options["architecture"] == paper
+    weights = Weights(swap=0, cluster_head=0)
+    method = L2IC(batch_size=4, weights=weights, **found.options)
+    missing, unexpected = method.load_state_dict(found.state_dict, strict=False)
+    assert not unexpected
+    assert not [key for key in missing if key.startswith(("generator", "discriminator"))]
+    assert method.eval().sample(2).composite.shape[-1] == found.options["resolution"]
 
 
 def test_files_that_do_not_belong_together_are_refused(golden: Golden, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def check_setup(
             "num_blocks must be three numbers, of foreground, mask and background, got "
             f"{list(num_blocks)}"
         )
-    if num_categories < 2:
+    if num_categories < 2 and architecture != "comgan":
         problems.append(
             f"num_categories must be 2 at least, got {num_categories}; for pictures without "
             "categories set architecture=comgan, which has no codes"
@@ -149,7 +149,8 @@ def _weight_problems(architecture: Architecture, weights: Any) -> list[str]:
 
     def weight(name: str) -> float:
         given = weights if isinstance(weights, Mapping) else vars(weights)
-        return float(given.get(name, getattr(Weights, name)))
+        value = given.get(name, getattr(Weights, name))
+        return value if isinstance(value, int | float) else 0.0  # Said where it is checked.
 
     problems = [
         f"weights.{name}={weight(name):g} needs architecture={' or '.join(able)}; set it to 0"
