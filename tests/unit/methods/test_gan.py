@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from faults import build_tiny
 from figureground.cli.generate import generate
-from figureground.cli.generation_scores import InformationScoring
+from figureground.cli.information_scores import InformationScoring
 from figureground.cli.predict import predict
 from figureground.cli.settings import TrainSettings
 from figureground.core.checkpoint import VerifiedCheckpointIO
