@@ -58,7 +58,7 @@ def test_samples_and_views_are_written_and_repeat(
     generate(compose(*more, config_name="generate"))
     assert [row["index"] for row in listing(tmp_path / "a")] == ["0", "1", "2", "3"]
     assert listing(tmp_path / "a")[:3] == listing(tmp_path / "b")
-    with pytest.raises(UserError, match="samples of another seed"):
+    with pytest.raises(UserError, match="of another seed or checkpoint"):
         generate(compose(*more, "seed=1", config_name="generate"))
     generate(compose(*more, "seed=1", "overwrite=true", config_name="generate"))
 
