@@ -145,7 +145,7 @@ def test_frames_tell_classes_apart_and_all_members_have_a_chance() -> None:
     sheet = MemberSheet(num_rows=2, num_members=4)
     for number in range(40):
         image = torch.full((2, 3, 64, 64), number / 20 - 1)
-        label = torch.tensor([0, number % 2])
+        label = torch.tensor([0, number])  # One class in cluster 7, as many as pictures in 3.
         batch = Batch(image, ("a", "b"), label=label)
         sheet.add(batch, torch.tensor([7, 3]))
     assert {key: value["count"] for key, value in sheet.counts().items()} == {4: 40, 8: 40}
