@@ -20,9 +20,6 @@ from figureground.core.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.slow
 
-#: Terminals and places are the commands' business: one method with an adversary, one without.
-OPPOSITES = ["dti_sprites", "redo"]
-
 
 def run_two(folder: Path, method: str, what: str, rank: int, *overrides: str) -> Result:
     """Train with two processes, one of which does `what` at iteration 3."""
@@ -93,7 +90,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-@pytest.mark.parametrize("method", OPPOSITES)
+@pytest.mark.parametrize("method", METHODS)
 def test_f64_wheel_trains_like_the_checkout_from_anywhere_and_writes_nothing_into_itself(
     tmp_path: Path, site: Path, method: str
 ) -> None:
@@ -123,7 +120,7 @@ def test_f64_wheel_trains_like_the_checkout_from_anywhere_and_writes_nothing_int
     assert all(torch.equal(value, theirs[key]) for key, value in mine.items())
 
 
-@pytest.mark.parametrize("method", OPPOSITES)
+@pytest.mark.parametrize("method", METHODS)
 def test_f63_odd_terminals_change_nothing(tmp_path: Path, method: str) -> None:
     odd = [
         {"LANG": "C", "NO_COLOR": "1"},
