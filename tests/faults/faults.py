@@ -26,7 +26,18 @@ from figureground.core.config import build, flatten
 from figureground.core.method import Method
 
 ROOT = Path(__file__).parents[2]
-METHODS = sorted(path.stem for path in (ROOT / "conf" / "method").glob("*.yaml"))
+
+
+def _find_methods() -> list[str]:
+    """Files of conf/method, one for each class: the shortest name, such as `l2ic`."""
+    found: dict[str, str] = {}
+    for path in (ROOT / "conf" / "method").glob("*.yaml"):
+        target = str(OmegaConf.load(path)["_target_"])
+        found[target] = min(path.stem, found.get(target, path.stem), key=lambda n: (len(n), n))
+    return sorted(found.values())
+
+
+METHODS = _find_methods()
 
 # Wall-clock measurements, the only things that may differ between equal runs.
 _TIMED = ("throughput", "seconds", "images_per_second", "memory", "time")

@@ -26,7 +26,7 @@ NUMBERS = [
 
 
 def over_methods() -> set[str]:
-    """Names of all tests that are repeated for every file in conf/method."""
+    """Names of all tests that are repeated for every method."""
     found = set()
     for path in TESTS.rglob("test_*.py"):
         for node in ast.parse(path.read_text("utf-8")).body:
