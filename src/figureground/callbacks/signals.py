@@ -75,7 +75,7 @@ class SignalGuard(Callback):
             signum = int(trainer.strategy.reduce(shared, reduce_op="max"))
         if not signum:
             return
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, Checkpoints):
-                callback.save_now(trainer)
-        raise StoppedBySignalError(signum)
+        savers = [c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoints)]
+        for saver in savers:
+            saver.save_now(trainer)
+        raise StoppedBySignalError(signum, has_saved=bool(savers))

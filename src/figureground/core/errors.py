@@ -54,14 +54,16 @@ class SweepError(ConfigError):
 
 
 class StoppedBySignalError(FiguregroundError):
-    """The run was asked to stop and has saved its state.
+    """The run was asked to stop.
 
     Args:
         signum: The signal's number; the exit code is 128 + `signum`, as shells have it.
+        has_saved: Whether a checkpoint was written on the way out.
     """
 
-    def __init__(self, signum: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name} after saving")
+    def __init__(self, signum: int, *, has_saved: bool = False) -> None:
+        after = " after saving; ckpt=last goes on" if has_saved else ""
+        super().__init__(f"stopped by {signal.Signals(signum).name}{after}")
         self.signum = signum
 
     @property

@@ -124,8 +124,12 @@ class Latent(TensorRecord):
     label: Tensor | None = None
 
 
-def check_image(image: Tensor) -> None:
-    """Raise `ValueError` unless `image` is a float tensor (B, C, H, W)."""
+def check_image(image: Tensor, resolution: int | None = None) -> None:
+    """Raise `ValueError` unless `image` is a float tensor (B, C, H, W), of one size if given."""
+    if resolution is not None and image.shape[2:] != (resolution, resolution):
+        raise ValueError(
+            f"expected images of {resolution}x{resolution} pixels, got {tuple(image.shape)}"
+        )
     if image.ndim != 4 or not torch.is_floating_point(image):
         raise ValueError(
             f"expected float images (B, C, H, W), got {image.dtype} {tuple(image.shape)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from figureground.core.errors import DataError
+from figureground.core.types import check_image
 from figureground.data.datamodule import to_float
 from figureground.data.reading import read_image, to_rgb
 from figureground.data.samples import Pixels
+
+T = TypeVar("T")
 
 #: What stands for one picture: a file, a Pillow image, or an array (H, W), (H, W, 3) or (H, W, 4).
 Picture = str | Path | Image.Image | npt.NDArray[np.uint8]
@@ -30,9 +34,16 @@ def load_picture(picture: Picture) -> Pixels:
         ValueError: The array is not a picture.
     """
     if isinstance(picture, str | Path):
+        if not Path(picture).is_file():
+            raise DataError(f"{picture} is not a file; give an existing picture")
         return read_image(Path(picture))
     if isinstance(picture, Image.Image):
         return to_rgb(picture)
+    if not isinstance(picture, np.ndarray):
+        raise ValueError(
+            "expected a tensor (B, 3, S, S) or one picture (a file, a Pillow image or an array), "
+            f"got {type(picture).__name__}"
+        )
     if picture.dtype != np.uint8 or picture.ndim not in {2, 3}:
         raise ValueError(f"expected uint8 (H, W[, C]), got {picture.dtype} {picture.shape}")
     return to_rgb(Image.fromarray(picture))
@@ -62,6 +73,24 @@ def accepts_pictures(segment: Callable[[Any, Tensor], Tensor]) -> Callable[[Any,
             square = to_float(stretch(pixels, self.resolution)[None]).to(self.device)
             probabilities = segment(self, square).float()
         return enlarge(probabilities, (pixels.shape[0], pixels.shape[1]))
+
+    return wrapper
+
+
+def stretches_pictures(look: Callable[[Any, Tensor], T]) -> Callable[[Any, Any], T]:
+    """Let a method of a method take one picture of any size instead of a tensor (B, 3, S, S).
+
+    The picture is stretched to the square that the method works at, which is what comes back.
+    """
+
+    @wraps(look)
+    def wrapper(self: Any, image: Tensor | Picture) -> T:
+        if not isinstance(image, Tensor):
+            pixels = stretch(load_picture(image), self.resolution)
+            with torch.inference_mode():
+                return look(self, to_float(pixels[None]).to(self.device))
+        check_image(image, self.resolution)
+        return look(self, image)
 
     return wrapper
 

@@ -16,7 +16,8 @@ def save_gif(frames: Sequence[Path], file: Any) -> None:
     """Encode picture files as a GIF of about ten seconds that starts over at its end.
 
     Of many frames it takes some, evenly, among them the first and the last; the size is the last
-    one's, reduced to 512 pixels.
+    one's, reduced to 512 pixels. All share one palette, so that what stays as it is keeps its
+    colours.
 
     Args:
         frames: Picture files, oldest first.
@@ -36,8 +37,14 @@ def save_gif(frames: Sequence[Path], file: Any) -> None:
     for path in chosen:
         with Image.open(path) as picture:
             pictures.append(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS))
+    strip = Image.new("RGB", (size[0], size[1] * count))
+    for number, frame in enumerate(pictures):
+        strip.paste(frame, (0, size[1] * number))
+    # Median cut keeps few colours exactly; of many, the other way keeps small pure areas better.
+    is_exact = strip.getcolors(256) is not None
+    method = Image.Quantize.MEDIANCUT if is_exact else Image.Quantize.MAXCOVERAGE
+    palette = strip.quantize(method=method)
+    plain = [p.quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures]
     # GIFs count in hundredths of a second, Pillow in thousandths.
     duration = max(round(100 * _SECONDS / count), 2) * 10
-    pictures[0].save(
-        file, "GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0
-    )
+    plain[0].save(file, "GIF", save_all=True, append_images=plain[1:], duration=duration, loop=0)

@@ -143,6 +143,26 @@ def test_gif_is_bounded_and_refuses_one_frame(tmp_path: Path) -> None:
         assert np.abs(np.asarray(gif.convert("RGB"))[0, 0].astype(int) - (149, 106, 0)).max() < 8
 
 
+def test_colours_of_a_gif_stay_as_they_are(tmp_path: Path) -> None:
+    paths = []
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        pixels = rng.integers(0, 255, (40, 40, 3), np.uint8)
+        pixels[:10, :10], pixels[:10, 30:] = (191, 191, 0), (128, 0, 128)
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(pixels).save(paths[-1])
+    file = io.BytesIO()
+    save_gif(paths, file)
+    corners = []
+    with Image.open(file) as gif:
+        for number in range(4):
+            gif.seek(number)
+            frame = np.asarray(gif.convert("RGB")).astype(int)
+            corners.append(np.stack([frame[5, 5], frame[5, 35]]))
+    assert all((corner == corners[0]).all() for corner in corners)
+    assert np.abs(corners[0] - [(191, 191, 0), (128, 0, 128)]).max() <= 16
+
+
 def test_highest_bar_fills_the_chart_and_others_follow() -> None:
     colors = np.array([[255, 0, 0], [0, 0, 255], [0, 255, 0]], np.uint8)
     chart = bar_chart([0.5, 0.25, 0.0], colors, ["a", "b", "c"])

@@ -9,7 +9,7 @@ from figureground.core.errors import UserError
 from figureground.core.method import Method
 from figureground.core.protocols import ObjectFacts, ObjectMaps
 from figureground.core.types import Layers, check_image
-from figureground.data.pictures import accepts_pictures
+from figureground.data.pictures import accepts_pictures, stretches_pictures
 from figureground.methods.dti_sprites.networks import SceneModel
 from figureground.methods.dti_sprites.pictures import (
     describe_scene,
@@ -25,12 +25,14 @@ class SceneExplainer(Method):
 
     Attributes:
         model: The model.
+        resolution: S.
         num_layers: L.
         trained_until: Iterations trained, int64 scalar.
         references: Remembered training pictures (N, 3, S, S), uint8; all zero if there are none.
     """
 
     model: SceneModel
+    resolution: int
     num_layers: int
     trained_until: Tensor
     references: Tensor
@@ -49,13 +51,15 @@ class SceneExplainer(Method):
 
         Also takes one picture of any size (file, Pillow image, array), see `accepts_pictures`.
         """
-        check_image(image)
+        check_image(image, self.resolution)
         return self.analyze(image).shares()
 
+    @stretches_pictures
     def decompose(self, image: Tensor) -> Layers:
         """Background and L layers with what is seen of each."""
         return self.analyze(image).as_layers()
 
+    @stretches_pictures
     def find_objects(self, image: Tensor) -> ObjectMaps:
         """Layers and sprites seen at each pixel of `image` (B, 3, S, S)."""
         scene = self.analyze(image)
@@ -84,6 +88,7 @@ class SceneExplainer(Method):
         """Sprite of the first layer, int64 (B,)."""
         return self.analyze(image).choice[:, 0]
 
+    @torch.no_grad()
     def sample(self, count: int, *, generator: torch.Generator | None = None) -> Layers:
         """Draw new scenes: each layer and the background as in some remembered training picture.
 

@@ -32,7 +32,7 @@ from figureground.core.bounds import (
 )
 from figureground.core.method import Method
 from figureground.core.types import Batch, Layers, check_image
-from figureground.data.pictures import accepts_pictures
+from figureground.data.pictures import accepts_pictures, stretches_pictures
 from figureground.losses.adversarial import hinge_fake, hinge_generator, hinge_real
 from figureground.methods.redo.building import check_options, network_builders
 from figureground.methods.redo.networks import (
@@ -175,16 +175,17 @@ class ReDO(Method):
 
         Also takes one picture of any size (file, Pillow image, array), see `accepts_pictures`.
         """
-        check_image(image)
+        check_image(image, self.resolution)
         return self.masks(image)[:, self.statistics.order]
 
+    @stretches_pictures
     def decompose(self, image: Tensor) -> Layers:
         """Cut `image` (B, 3, S, S) into K layers that show the picture itself."""
         masks = self.segment(image)
-        return Layers(
-            image.unsqueeze(1).expand(-1, self.num_regions, -1, -1, -1), masks.unsqueeze(2)
-        )
+        color = image.unsqueeze(1).expand(-1, self.num_regions, -1, -1, -1)
+        return Layers(color, masks.unsqueeze(2))
 
+    @torch.no_grad()
     def sample(self, count: int, *, generator: torch.Generator | None = None) -> Layers:
         """Redraw the objects of `count` remembered training pictures, keeping their backgrounds."""
         chosen = torch.randint(len(self.references), (count,), generator=generator)
