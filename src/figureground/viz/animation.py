@@ -40,10 +40,8 @@ def save_gif(frames: Sequence[Path], file: Any) -> None:
     strip = Image.new("RGB", (size[0], size[1] * count))
     for number, frame in enumerate(pictures):
         strip.paste(frame, (0, size[1] * number))
-    # Median cut keeps few colours exactly; of many, the other way keeps small pure areas better.
-    is_exact = strip.getcolors(256) is not None
-    method = Image.Quantize.MEDIANCUT if is_exact else Image.Quantize.MAXCOVERAGE
-    palette = strip.quantize(method=method)
+    # Of Pillow's ways the one that keeps small areas of pure colour.
+    palette = strip.quantize(method=Image.Quantize.MAXCOVERAGE)
     plain = [p.quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures]
     # GIFs count in hundredths of a second, Pillow in thousandths.
     duration = max(round(100 * _SECONDS / count), 2) * 10

@@ -129,7 +129,9 @@ def test_gif_is_bounded_and_refuses_one_frame(tmp_path: Path) -> None:
     paths = []
     for number in range(150):
         paths.append(tmp_path / f"{number:03d}.png")
-        Image.new("RGB", (1000, 10), (number, 255 - number, 0)).save(paths[-1])
+        picture = Image.new("RGB", (1000, 10), (number, 255 - number, 0))
+        picture.paste((255, 255, 255), (6 * number + 100, 0, 6 * number + 110, 10))
+        picture.save(paths[-1])
     with pytest.raises(ValueError, match="at least two frames, got 1"):
         save_gif(paths[:1], io.BytesIO())
     file = io.BytesIO()
