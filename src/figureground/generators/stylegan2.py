@@ -19,13 +19,8 @@ from figureground.core.released import collect_module
 from figureground.generators.base import GeneratorCard, select_state
 from figureground.generators.styles import LatentSpace, StyleImageGenerator
 from figureground.nn.modulation import NoiseMode, SynthesisLayer, ToImage
-from figureground.nn.stylegan2 import (
-    LowPrecision,
-    StyleGenerator,
-    SynthesisArchitecture,
-    block_resolutions,
-    convert_released,
-)
+from figureground.nn.style_blocks import LowPrecision, block_resolutions
+from figureground.nn.stylegan2 import StyleGenerator, SynthesisArchitecture, convert_released
 
 _NETWORKS = ("G_ema", "G")  # In a released container, the averaged one first.
 _USUAL_CLAMP = 256.0

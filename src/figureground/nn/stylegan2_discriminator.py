@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from figureground.nn.equalized import EqualizedConv2d, EqualizedLinear
 from figureground.nn.precision import widen
 from figureground.nn.resample import fir_downsample, fir_taps
-from figureground.nn.style_mapping import MappingNetwork
-from figureground.nn.stylegan2 import (
+from figureground.nn.style_blocks import (
     LowPrecision,
     block_dtype,
     block_resolutions,
     feature_maps,
     low_precision_resolutions,
 )
+from figureground.nn.style_mapping import MappingNetwork
 
 DiscriminatorArchitecture = Literal["resnet", "skip", "orig"]
 

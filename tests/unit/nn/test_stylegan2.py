@@ -17,15 +17,17 @@ from figureground.nn import resample
 from figureground.nn.equalized import EqualizedConv2d, EqualizedLinear, activate
 from figureground.nn.modulation import SynthesisLayer, demodulation, modulated_conv2d
 from figureground.nn.resample import fir_kernel, fir_resample, upsample_filtered_conv
+from figureground.nn.style_blocks import (
+    block_resolutions,
+    feature_maps,
+    low_precision_resolutions,
+)
 from figureground.nn.stylegan2 import (
     MappingNetwork,
     StyleGenerator,
     SynthesisNetwork,
-    block_resolutions,
     convert_released,
     draw_mixing_cutoff,
-    feature_maps,
-    low_precision_resolutions,
     mix_styles,
 )
 from figureground.nn.stylegan2_discriminator import StyleDiscriminator, append_batch_deviation
