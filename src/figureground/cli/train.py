@@ -75,8 +75,7 @@ def train(config: DictConfig) -> float | None:
         if plain["channels_last"]:
             method = method.to(memory_format=torch.channels_last)
         if plain["compile"]:
-            for network in method.children():
-                network.compile()  # In place, so that state-dict keys stay.
+            method.compile_networks()
         trainer = _build_trainer(config)
         _log_hyperparameters(trainer, method, plain)
         ckpt = _resolve_ckpt(plain["ckpt"], folder)

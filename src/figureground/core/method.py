@@ -161,6 +161,7 @@ class Method(LightningModule, ABC):
         plugin = self.trainer.precision_plugin
         is_scaled = getattr(plugin, "scaler", None) is not None
         if gradients and not is_scaled:
+            self.mend_gradients(gradients)
             total = total + get_total_norm(gradients)
         if not self._agree(total):
             self._skip(player, optimizers)
@@ -178,6 +179,23 @@ class Method(LightningModule, ABC):
             for optimizer in optimizers:
                 optimizer.step()
         return True
+
+    def compile_networks(self, **options: Any) -> None:
+        """Compile networks in place, so that state-dict keys stay.
+
+        What is differentiated twice cannot be compiled: methods that do so name what can.
+
+        Args:
+            options: Of `torch.compile`.
+        """
+        for network in self.children():
+            network.compile(**options)
+
+    def mend_gradients(self, gradients: Sequence[Tensor]) -> None:
+        """Change the gradients of a step in place before `descend` looks at them.
+
+        Not asked where losses are scaled: what overflows there tells the scaler to lower its scale.
+        """
 
     def _agree(self, value: Tensor) -> bool:
         """Whether `value` is finite on all processes."""

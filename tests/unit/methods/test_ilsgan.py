@@ -138,9 +138,10 @@ def test_learned_densities_belong_to_the_second_optimiser() -> None:
 
 def test_gradients_are_mended_and_counted() -> None:
     weight = nn.Parameter(torch.ones(4))
-    cleaner = GradientCleaner([weight])
+    cleaner = GradientCleaner()
     (weight * torch.tensor([1.0, torch.nan, torch.inf, -torch.inf])).sum().backward()
     assert weight.grad is not None
+    cleaner([weight.grad])
     assert weight.grad.tolist() == [1.0, 0.0, 1e5, -1e5]
     assert cleaner.count == 3
 

@@ -5,30 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 _LARGE = 1e5
 
 
 class GradientCleaner:
-    """Replace what is not finite in gradients as they are computed: NaN by 0, infinity by 1e5.
+    """Replace what is not finite in gradients: NaN by 0, infinity by 1e5.
 
     Without it `Method.descend` skips a step with any such entry.
-
-    Args:
-        parameters: Those to watch.
 
     Attributes:
         count: Entries replaced since it was last set to zero.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+    def __init__(self) -> None:
         self.count = torch.zeros(())
-        for parameter in parameters:
-            parameter.register_post_accumulate_grad_hook(self)  # type: ignore[no-untyped-call]  # torch's
 
-    def __call__(self, parameter: Tensor) -> None:
-        """Mend the gradient of `parameter`."""
-        if parameter.grad is not None:
-            self.count = self.count.to(parameter.device) + (~parameter.grad.isfinite()).sum()
-            torch.nan_to_num_(parameter.grad, nan=0.0, posinf=_LARGE, neginf=-_LARGE)
+    def __call__(self, gradients: Iterable[Tensor]) -> None:
+        """Mend `gradients` of any shapes in place."""
+        for gradient in gradients:
+            self.count = self.count.to(gradient.device) + (~gradient.isfinite()).sum()
+            torch.nan_to_num_(gradient, nan=0.0, posinf=_LARGE, neginf=-_LARGE)

@@ -46,10 +46,14 @@ class LayerDensity(nn.Module):
         return self.mean(x), self.log_scale(x).tanh()
 
 
-def make_densities(options: Independence | None, width: int) -> nn.ModuleList:
-    """Make the densities that `options` asks for, of `width` channels at full size."""
+def make_densities(options: Independence | None, width: int | None) -> nn.ModuleList:
+    """Make the densities that `options` asks for, of `width` channels at full size.
+
+    Without a width they have the authors', 64, and 80 of those that draw pixel by pixel.
+    """
     kind = PixelDensity if options is not None and options.is_autoregressive else LayerDensity
-    return nn.ModuleList(kind(width) for _ in range(options.num_densities if options else 0))
+    count = options.num_densities if options else 0
+    return nn.ModuleList(kind() if width is None else kind(width) for _ in range(count))
 
 
 class ConvolutionPair(nn.Module):

@@ -14,7 +14,7 @@ p being one shuffle of the batch per pair and q a fixed (`club_bound`) or learne
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
@@ -41,6 +41,17 @@ Reduction = Literal["mean", "sum"]
 Density = Callable[[Tensor], tuple[Tensor, Tensor]] | PixelDensity
 
 _LOG_TWO_PI = 1.8378770664093453
+_FIXED = ("laplace", "normal")
+_DENSE = (*_FIXED, "learned_laplace", "learned_normal", "learned_pixelcnn")
+#: Switches that do not count with every kind: their values that are off, and the kinds they count
+#: with.
+_SWITCHES: dict[str, tuple[object, tuple[str, ...]]] = {
+    "detach_condition": (False, _DENSE),
+    "detach_mask": (False, (*_DENSE, "free_distance")),
+    "negative_weight": (1.0, _FIXED),
+    "reduction": ("mean", _FIXED),
+    "negatives": ("permutation", _DENSE),
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,7 @@ class Independence:
         pairs: `both` directions on hidden and visible parts, `whole` layers with one pair, or one
             direction the other way about: a visible layer given the other one.
         mask_condition: In these one-sided forms, whether the given layer is its visible part only.
+            This and the switches below are refused where they do not count.
         detach_condition: Cut the gradients of y.
         detach_mask: Cut the gradients of m.
         negative_weight: Factor of the shuffled term of the fixed densities.
@@ -73,15 +85,31 @@ class Independence:
     negatives: Negatives = "permutation"
 
     def __post_init__(self) -> None:
-        if problems := self.check_options(kind=self.kind, pairs=self.pairs):
+        if problems := self.check_options(**asdict(self)):
             raise ValueError("; ".join(problems))
 
     @staticmethod
-    def check_options(*, kind: str, pairs: str, **_: Any) -> list[str]:
+    def check_options(
+        *, kind: str, pairs: str, mask_condition: bool = True, **switches: Any
+    ) -> list[str]:
         """Problems of options that are fine one by one but not together."""
+        problems = []
         if kind.endswith("distance") and pairs != "both":
-            return [f"pairs={pairs} is for densities; kind={kind} knows no pairs"]
-        return []
+            problems.append(f"pairs={pairs} is for densities; kind={kind} knows no pairs")
+        if not mask_condition and not pairs.endswith("ground"):
+            problems.append(
+                "mask_condition=false counts with pairs=foreground_given_background and "
+                f"background_given_foreground only, got pairs={pairs}"
+            )
+        for name, (off, kinds) in _SWITCHES.items():
+            if switches.get(name, off) != off and kind not in kinds:
+                value = str(switches[name]).lower()
+                problems.append(
+                    f"{name}={value} counts with kind={', '.join(kinds)} only, got kind={kind}"
+                )
+        if switches.get("detach_mask") and pairs == "whole":
+            problems.append("detach_mask=true does nothing with pairs=whole, which has no mask")
+        return problems
 
     @property
     def family(self) -> Family:

@@ -7,6 +7,7 @@ move (f', m') of the foreground, and augmentation T:
 - composite         x' = (1 - m') b + m' f'                          `LayeredPicture.composite`
 - G minimises       softplus(-D(T x')) + 2 L_bin(m') + 2 L_size(m')
                     + sigma L_ILS(b, f, m)                           `generator_loss`
+                    (+ path length of x, if asked for)               `_regularise_generator`
 - D minimises       softplus(D(T x')) + softplus(-D(T x))            `_update_discriminator`
                     + gamma / 2 |grad_x D(T x)|^2, every 16th time   `_regularise_discriminator`
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,43 +34,39 @@ from figureground.core.bounds import (
 )
 from figureground.core.types import Batch
 from figureground.losses.adversarial import (
+    PathLengthPenalty,
     logistic_discriminator_losses,
     logistic_generator_loss,
     r1_penalty,
 )
 from figureground.methods.ilsgan.cleaning import GradientCleaner
-from figureground.methods.ilsgan.densities import make_densities
 from figureground.methods.ilsgan.drawing import LayerDrawing
 from figureground.methods.ilsgan.independence import (
     Independence,
     independence_loss,
     likelihood_loss,
 )
+from figureground.methods.ilsgan.judging import Judging
 from figureground.methods.ilsgan.losses import mask_binarity, mask_shortage
 from figureground.methods.ilsgan.mixing import StyleMixing
-from figureground.methods.ilsgan.networks import (
-    LayeredGenerator,
-    check_setup,
-    network_builders,
-)
+from figureground.methods.ilsgan.networks import check_setup, network_builders
+from figureground.methods.ilsgan.optimizers import LazyAdam
+from figureground.methods.ilsgan.painting import Painting
 from figureground.methods.ilsgan.perturbation import LayeredPicture, Perturbation
 from figureground.methods.ilsgan.pictures import TITLES, layer_grids
 from figureground.methods.ilsgan.schedules import Sigma
-from figureground.methods.ilsgan.statistics import LayerScoring
 from figureground.nn.ada import AdaController, AugmentPipe
 from figureground.nn.ema import WeightAverage, average_decay
-from figureground.nn.optimizers import OptimizerFactory, lazy_adam
-from figureground.nn.precision import widen
-from figureground.nn.stylegan2_discriminator import StyleDiscriminator, score_in_groups
+from figureground.nn.optimizers import OptimizerFactory
+from figureground.nn.style_blocks import LowPrecision
+from figureground.nn.stylegan2_discriminator import DiscriminatorArchitecture
 
-_INDEPENDENCE, _SIGMA, _PERTURBATION = Independence(), Sigma(), Perturbation()
-_MIXING = StyleMixing()
-
-# A penalty of G is gone, but the authors kept the slower steps that came with it.
-_PATH_EVERY, _R1_EVERY = 4, 16
+_INDEPENDENCE, _SIGMA, _PERTURBATION, _MIXING = (
+    Independence(), Sigma(), Perturbation(), StyleMixing()
+)  # fmt: skip
 
 
-class ILSGAN(LayerDrawing, LayerScoring):
+class ILSGAN(LayerDrawing, Painting, Judging):
     """Draw pictures as a masked foreground before a background that know nothing of each other.
 
     Defaults are those of the paper at 64 pixels. It cannot segment given pictures: train a
@@ -82,21 +80,28 @@ class ILSGAN(LayerDrawing, LayerScoring):
         mapping_depth: Layers of each mapping network.
         channel_base: Channels at resolution r are `channel_base` / r,
         max_width: and this at most.
-        conv_clamp: Bound of activations, or None.
-        low_precision_blocks: Blocks of the highest resolutions computed in half precision.
+        conv_clamp: Bound of activations, or None; float16 needs one.
+        low_precision_blocks: Blocks of the highest resolutions computed in half precision,
+        low_precision: of this kind; never on a CPU.
+        discriminator_architecture: See `StyleDiscriminator`.
+        group_size: Pictures that D compares with each other.
         independence: The loss between layers; None leaves it out.
         sigma: Its weight over time.
-        density_width: Base width of learned densities; 80 as published for `learned_pixelcnn`.
+        density_width: Base width of learned densities; None as published: 64, or 80 for
+            `learned_pixelcnn`.
         likelihood_weight: Weight of their loss.
         binarity_weight: Weight of L_bin, against grey masks.
         size_weight: Weight of L_size, against small masks.
         size_floor: Share of the picture that masks should cover,
-        ground_floor: and leave uncovered; None asks for that only where foregrounds do not move,
-            as published.
+        ground_floor: and leave uncovered; None asks for that only without a perturbation, as
+            published.
         perturbation: How foregrounds move before D looks; None does without.
         style_mixing: Which styles come from a second latent in training, and how often.
         r1_gamma: Weight of the gradient penalty; None is 0.0002 S^2 / pictures in a step.
         r1_every: Iterations between two penalties, 0 does without.
+        path_length_weight: Weight of the path length penalty of G; published: 0, as layers did not
+            part with StyleGAN2's weight of 2.
+        path_length_every: Iterations between two such penalties.
         ema_kimg: Half-life of the average of G in thousands of pictures; None: 10 per 32 in a step.
         ema_ramp: At most this share of the pictures seen; None does without.
         augmentation: What changes pictures before D sees them; None shows them as they are.
@@ -109,8 +114,6 @@ class ILSGAN(LayerDrawing, LayerScoring):
         metrics: See `Method`.
     """
 
-    generator: LayeredGenerator
-    discriminator: StyleDiscriminator
     densities: nn.ModuleList
     ema: WeightAverage
 
@@ -126,9 +129,12 @@ class ILSGAN(LayerDrawing, LayerScoring):
         max_width: Width = 256,
         conv_clamp: PositiveFloat | None = 256.0,
         low_precision_blocks: Count = 0,
+        low_precision: LowPrecision = "float16",
+        discriminator_architecture: DiscriminatorArchitecture = "resnet",
+        group_size: PositiveInt = 4,
         independence: Independence | None = _INDEPENDENCE,
         sigma: Sigma = _SIGMA,
-        density_width: Width = 64,
+        density_width: Width | None = None,
         likelihood_weight: NonNegativeFloat = 0.1,
         binarity_weight: NonNegativeFloat = 2.0,
         size_weight: NonNegativeFloat = 2.0,
@@ -138,6 +144,8 @@ class ILSGAN(LayerDrawing, LayerScoring):
         style_mixing: StyleMixing = _MIXING,
         r1_gamma: NonNegativeFloat | None = None,
         r1_every: Count = 16,
+        path_length_weight: NonNegativeFloat = 0.0,
+        path_length_every: PositiveInt = 4,
         ema_kimg: PositiveFloat | None = None,
         ema_ramp: Fraction | None = 0.05,
         augmentation: AugmentPipe | None = None,
@@ -158,56 +166,48 @@ class ILSGAN(LayerDrawing, LayerScoring):
         self.likelihood_weight, self.binarity_weight = likelihood_weight, binarity_weight
         self.size_weight, self.size_floor = size_weight, size_floor
         self.independence, self.sigma, self.style_mixing = independence, sigma, style_mixing
+        if independence is not None and independence.is_learned:
+            self.sigma = sigma.for_learned()
         self.perturbation = perturbation or Perturbation(shift=0)
-        # Without moves nothing else says which layer is the background.
-        self.ground_floor = 0.0 if self.perturbation.moves else size_floor
+        # Otherwise nothing else says which layer is the background.
+        self.ground_floor = 0.0 if self.perturbation.acts else size_floor
         if ground_floor is not None:
             self.ground_floor = ground_floor
-        self._networks = network_builders(
-            resolution,
-            latent_dim=latent_dim,
-            style_width=style_width,
-            mapping_depth=mapping_depth,
-            densities=partial(make_densities, independence, density_width),
-            channel_base=channel_base,
-            channel_max=max_width,
-            conv_clamp=conv_clamp,
-            low_precision_blocks=low_precision_blocks,
-        )
+        self._networks = network_builders(**given)
         for name, build in self._networks.items():
             self.add_module(name, build())
         self.ema = WeightAverage(self.generator, 0.0)
-        self.augmentation, self.controller = augmentation, controller
-        self._first_strength = 0.0 if augmentation is None else float(augmentation.p)
+        self.group_size = group_size
+        self.set_augmentation(augmentation, controller)
+        self.path_length = PathLengthPenalty() if path_length_weight else None
+        self.path_length_weight, self.path_length_every = path_length_weight, path_length_every
         self._optimizers = (
-            generator_optimizer or lazy_adam(_PATH_EVERY),
-            discriminator_optimizer or lazy_adam(_R1_EVERY),
+            generator_optimizer or partial(LazyAdam, every=path_length_every),
+            discriminator_optimizer or partial(LazyAdam, every=r1_every),
         )
-        trained = [p for name in self._networks for p in getattr(self, name).parameters()]
-        self.cleaner = GradientCleaner(trained) if clean_gradients else None
+        self.cleaner = GradientCleaner() if clean_gradients else None
 
     check_options = staticmethod(check_setup)
 
     # -- training ----------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Update G, then D, each on latents of its own; D also by its penalty every 16th time."""
+        """Update G, then D, each on latents of its own, and now and then by their penalties."""
         image, iteration = batch.image, self.iteration
         batch_size = len(image) * self.trainer.world_size
         num_seen = (iteration - 1) * batch_size
         sigma = self.sigma.at(num_seen)
         self.log("train/sigma", sigma)
         self._update_generator(len(image), sigma)
+        if self.path_length is not None and (iteration - 1) % self.path_length_every == 0:
+            self._regularise_generator(len(image), self.path_length)
         self._update_discriminator(image)
         if self.r1_every and (iteration - 1) % self.r1_every == 0:
             self._regularise_discriminator(image, batch_size)
         half_life = 1000 * (self.ema_kimg or 10 * batch_size / 32)
         self.ema.decay = average_decay(num_seen, batch_size, half_life, self.ema_ramp)
         self.ema.update()
-        if self.augmentation is not None:
-            if self.controller is not None:
-                self.controller.update(self.augmentation, iteration, batch_size)
-            self.log("train/augment", self.augmentation.p)
+        self.steer_augmentation(batch_size)
         if self.cleaner is not None:
             self.log("train/cleaned_gradients", self.cleaner.count)
             self.cleaner.count = torch.zeros(())
@@ -221,26 +221,22 @@ class ILSGAN(LayerDrawing, LayerScoring):
         loss, terms = self.generator_loss(picture, moved, moved.composite, sigma)
         self.log_losses(terms | {"generator": loss})
         self.log_masks(picture.mask.detach())
-        optimizers: list[Optimizer] = self.optimizers()  # type: ignore[assignment]  # two
-        self.descend(loss, optimizers[0], player="generator")
+        self._step(loss, "generator")
         for network in judges:
             network.requires_grad_(True)
 
-    def _draw_pair(self, count: int) -> tuple[LayeredPicture, LayeredPicture]:
-        """Draw `count` pictures, and the same perturbed."""
-        latent, draws = self._draw_inputs(count)
-        styles = self.generator.map(latent, update_average=True)
-        if self.style_mixing.probability > 0:
-            others = self.generator.map(torch.randn_like(latent))
-            styles = self.style_mixing(styles, others)
-        picture = self.generator.synthesize(*styles)
-        return picture, self.perturbation(picture, draws)
-
-    def _draw_inputs(self, count: int) -> tuple[Tensor, Tensor]:
-        """Latents (B, D), and uniform numbers in [-1, 1] for the perturbation."""
-        like = self.statistics.area_sum
-        draws = torch.rand(count, self.perturbation.num_draws) * 2 - 1
-        return torch.randn(count, self.latent_dim).to(like), draws.to(like)
+    def _regularise_generator(self, count: int, path_length: PathLengthPenalty) -> None:
+        """Step G towards equal path lengths, as far as `path_length_every` steps would."""
+        # Half of a batch, which is StyleGAN2's economy.
+        background, foreground = self._draw_styles(self._draw_inputs(max(1, count // 2))[0])
+        styles = torch.cat([background, foreground], dim=1)
+        parts = styles.split([background.shape[1], foreground.shape[1]], dim=1)
+        image = self.generator.synthesize(*parts, twice=True).composite
+        penalty = path_length(image, styles)
+        self.log("train/path_length_penalty", penalty.detach())
+        # Nought times the picture gives every weight a gradient, so Adam's averages all move on.
+        weight = self.path_length_every * self.path_length_weight
+        self._step(weight * penalty + 0 * image.mean(), "generator")
 
     def generator_loss(
         self, picture: LayeredPicture, moved: LayeredPicture, composite: Tensor, sigma: float
@@ -254,7 +250,7 @@ class ILSGAN(LayerDrawing, LayerScoring):
             sigma: Weight of the independence.
         """
         terms = {
-            "adversarial": logistic_generator_loss(self._judge(composite)),
+            "adversarial": logistic_generator_loss(self.judge(composite)),
             "binarity": mask_binarity(moved.mask).mean(),
             "size": mask_shortage(moved.mask, self.size_floor).mean(),
         }
@@ -276,7 +272,7 @@ class ILSGAN(LayerDrawing, LayerScoring):
         """Step D by real and new pictures, and learned densities by the new ones' layers."""
         with torch.no_grad():
             picture, moved = self._draw_pair(len(real))
-        score_fake, score_real = self._judge(moved.composite), self._judge(real)
+        score_fake, score_real = self.judge(moved.composite), self.judge(real)
         loss_real, loss_fake = logistic_discriminator_losses(score_real, score_fake)
         terms, loss = {"real": loss_real, "fake": loss_fake}, loss_real + loss_fake
         if self.independence is not None and self.independence.is_learned:
@@ -286,8 +282,8 @@ class ILSGAN(LayerDrawing, LayerScoring):
         for name, score in {"real": score_real.detach(), "fake": score_fake.detach()}.items():
             self.log(f"train/score/{name}", score.mean())
             self.log(f"train/sign/{name}", score.sign().mean())
-        self._observe(score_real)
-        self._step_discriminator(loss)
+        self.observe(score_real)
+        self._step(loss, "discriminator")
 
     def _regularise_discriminator(self, real: Tensor, batch_size: int) -> None:
         """Step D down its gradient at real pictures, as far as `r1_every` steps would."""
@@ -295,33 +291,38 @@ class ILSGAN(LayerDrawing, LayerScoring):
         if gamma is None:
             gamma = 0.0002 * self.resolution**2 / batch_size
         real = real.detach().requires_grad_()
-        score = self._judge(real)
+        score = self.judge(real, twice=True)
         penalty = r1_penalty(score, real).mean()
         self.log("train/r1_penalty", penalty.detach())
-        self._observe(score)
+        self.observe(score)
         # Nought times the score gives every weight a gradient, so Adam's averages all move on.
-        self._step_discriminator(self.r1_every * gamma / 2 * penalty + 0 * score.mean())
+        self._step(self.r1_every * gamma / 2 * penalty + 0 * score.mean(), "discriminator")
 
-    def _judge(self, image: Tensor) -> Tensor:
-        """Scores (B,) of pictures (B, 3, S, S) after augmentation."""
-        return self.score(image if self.augmentation is None else self.augmentation(image))
-
-    def score(self, image: Tensor) -> Tensor:
-        """How real D finds pictures (B, 3, S, S): (B,), larger for more real."""
-        return widen(score_in_groups(self.discriminator, image))
-
-    def _observe(self, score_real: Tensor) -> None:
-        if self.controller is not None:
-            self.controller.observe(score_real.detach())
-
-    def _step_discriminator(self, loss: Tensor) -> None:
+    def _step(self, loss: Tensor, player: str) -> None:
         optimizers: list[Optimizer] = self.optimizers()  # type: ignore[assignment]  # two
-        self.descend(loss, optimizers[1], player="discriminator")
+        self.descend(loss, optimizers[player == "discriminator"], player=player)
+
+    def mend_gradients(self, gradients: Sequence[Tensor]) -> None:
+        """Clean them as released, if that is asked for."""
+        if self.cleaner is not None:
+            self.cleaner(gradients)
 
     def configure_optimizers(self) -> list[Optimizer]:
         """G's, then the one of D and learned densities."""
         judges = [*self.discriminator.parameters(), *self.densities.parameters()]
         return [self._optimizers[0](self.generator.parameters()), self._optimizers[1](judges)]
+
+    def compile_networks(self, **options: Any) -> None:
+        """Compile what is differentiated once a pass; penalties run the same networks as they are.
+
+        The average that predictions come from stays as it is, too.
+        """
+        generator = self.generator
+        generator.synthesis_background.compile(**options)
+        generator.synthesis_foreground.compile(**options)
+        self.discriminator.compile(**options)
+        for density in self.densities:
+            density.compile(**options)
 
     # -- bookkeeping ----------------------------------------------------------
 
@@ -330,11 +331,9 @@ class ILSGAN(LayerDrawing, LayerScoring):
         for name, build in self._networks.items():
             getattr(self, name).load_state_dict(build().state_dict())
         self.ema.reset()
-        if self.augmentation is not None:
-            self.augmentation.p.fill_(self._first_strength)
-        if self.controller is not None:
-            self.controller.sign_sum.zero_()
-            self.controller.count.zero_()
+        self.reset_augmentation()
+        if self.path_length is not None:
+            self.path_length.mean_length.zero_()
         self.statistics.reset_parameters()
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:

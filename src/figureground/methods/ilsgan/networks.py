@@ -9,11 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from figureground.methods.ilsgan.densities import make_densities
+from figureground.methods.ilsgan.independence import Independence
 from figureground.methods.ilsgan.perturbation import LayeredPicture
 from figureground.nn.modulation import NoiseMode
 from figureground.nn.precision import widen
+from figureground.nn.style_blocks import LowPrecision
 from figureground.nn.stylegan2 import MappingNetwork, SynthesisNetwork
-from figureground.nn.stylegan2_discriminator import GROUP_SIZE, StyleDiscriminator
+from figureground.nn.stylegan2_discriminator import DiscriminatorArchitecture, StyleDiscriminator
 
 
 class LayeredGenerator(nn.Module):
@@ -30,7 +33,8 @@ class LayeredGenerator(nn.Module):
         channel_base: Channels at resolution r are `channel_base` / r,
         channel_max: and this at most.
         conv_clamp: Bound of activations, or None.
-        low_precision_blocks: Last blocks computed in half precision.
+        low_precision_blocks: Last blocks computed in half precision,
+        low_precision: of this kind.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class LayeredGenerator(nn.Module):
         channel_max: int = 256,
         conv_clamp: float | None = 256.0,
         low_precision_blocks: int = 0,
+        low_precision: LowPrecision = "float16",
     ) -> None:
         super().__init__()
 
@@ -56,6 +61,7 @@ class LayeredGenerator(nn.Module):
                 channel_max=channel_max,
                 conv_clamp=conv_clamp,
                 low_precision_blocks=low_precision_blocks,
+                low_precision=low_precision,
             )
 
         def make_mapping(num_styles: int) -> MappingNetwork:
@@ -115,23 +121,46 @@ class LayeredGenerator(nn.Module):
         *,
         noise: NoiseMode = "random",
         generator: torch.Generator | None = None,
+        twice: bool = False,
     ) -> LayeredPicture:
-        """Draw the layers of given styles, each (B, num_styles, W); see `forward`."""
-        color = widen(self.synthesis_background(background, noise=noise, generator=generator))
-        layer = widen(self.synthesis_foreground(foreground, noise=noise, generator=generator))
+        """Draw the layers of given styles, each (B, num_styles, W); see `forward`.
+
+        `twice` says that they will be differentiated twice, which compiled networks cannot be.
+        """
+        paint_background, paint_foreground = (
+            network.forward if twice else network
+            for network in (self.synthesis_background, self.synthesis_foreground)
+        )
+        color = widen(paint_background(background, noise=noise, generator=generator))
+        layer = widen(paint_foreground(foreground, noise=noise, generator=generator))
         return LayeredPicture(color, layer[:, :3], layer[:, 3:].sigmoid())
 
 
 def network_builders(
-    resolution: int,
     *,
+    resolution: int,
     latent_dim: int,
     style_width: int,
     mapping_depth: int,
-    densities: Callable[[], nn.ModuleList],
-    **sizes: Any,
+    channel_base: int,
+    max_width: int,
+    conv_clamp: float | None,
+    low_precision_blocks: int,
+    low_precision: LowPrecision,
+    discriminator_architecture: DiscriminatorArchitecture,
+    group_size: int,
+    independence: Independence | None,
+    density_width: int | None,
+    **_: Any,
 ) -> dict[str, Callable[[], nn.Module]]:
-    """Functions that make ILSGAN's networks anew; `sizes` are those that G and D have in common."""
+    """Functions that make ILSGAN's networks anew, by name; arguments are those of `ILSGAN`."""
+    common: dict[str, Any] = {
+        "channel_base": channel_base,
+        "channel_max": max_width,
+        "conv_clamp": conv_clamp,
+        "low_precision_blocks": low_precision_blocks,
+        "low_precision": low_precision,
+    }
     return {
         "generator": partial(
             LayeredGenerator,
@@ -139,20 +168,34 @@ def network_builders(
             latent_dim=latent_dim,
             style_width=style_width,
             mapping_depth=mapping_depth,
-            **sizes,
+            **common,
         ),
-        "discriminator": partial(StyleDiscriminator, resolution, **sizes),
-        "densities": densities,
+        "discriminator": partial(
+            StyleDiscriminator,
+            resolution,
+            architecture=discriminator_architecture,
+            group_size=group_size,
+            **common,
+        ),
+        "densities": partial(make_densities, independence, density_width),
     }
 
 
-def check_setup(*, resolution: int, batch_size: int, channel_base: int, **others: Any) -> list[str]:
+def check_setup(
+    *, resolution: int, batch_size: int, channel_base: int, group_size: int = 4, **others: Any
+) -> list[str]:
     """Problems of options that are fine one by one but not together."""
     problems = []
-    if batch_size % min(GROUP_SIZE, batch_size):
+    if batch_size % min(group_size, batch_size):
         problems.append(
-            "the discriminator compares pictures by fours, so data.batch_size must be a "
-            f"multiple of {GROUP_SIZE}, got {batch_size}"
+            f"the discriminator compares pictures in groups of {group_size}, so data.batch_size "
+            f"must be a multiple of {group_size}, got {batch_size}"
+        )
+    is_half = others["low_precision_blocks"] > 0 and others["low_precision"] == "float16"
+    if is_half and others["conv_clamp"] is None:
+        problems.append(
+            "float16 overflows without a limit of activations: set conv_clamp (256 as published), "
+            "low_precision=bfloat16, or low_precision_blocks=0"
         )
     if batch_size < 2 and others.get("independence") is not None:
         problems.append(

@@ -99,6 +99,11 @@ class Perturbation:
         return self.is_affine or self.shift > 0
 
     @property
+    def acts(self) -> bool:
+        """Whether anything changes at all."""
+        return self.moves or self.contrast > 0
+
+    @property
     def num_draws(self) -> int:
         """Random numbers per picture: x, y, angle, scale, contrast; later ones only if used."""
         if self.contrast > 0:
