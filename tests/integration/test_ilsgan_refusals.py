@@ -32,6 +32,19 @@ _AUGMENTED = ["method=ilsgan", "~recipe"]
         ([*_AUGMENTED, "method.augmentation.operations=[bgc,blot]"], "expected any of bg, bgc"),
         ([*_AUGMENTED, "method.augmentation.p=1.5"], "expected a number from 0 to 1"),
         ([*_AUGMENTED, "method.augmentation=null"], "set controller=null"),
+        (
+            ["method=ilsgan", "method.low_precision_blocks=2", "method.conv_clamp=null"],
+            "float16 overflows without a limit of activations",
+        ),
+        (
+            [
+                "method=ilsgan",
+                "method.independence.kind=learned_normal",
+                "method.independence.negative_weight=2",
+            ],
+            "negative_weight=2 counts with kind=laplace, normal only, got kind=learned_normal",
+        ),
+        (["method=ilsgan", "method.independence.mask_condition=false"], "got pairs=both"),
         (["method=segmenter", "pairs=live"], "pairs.ckpt is not set"),
         (["method=segmenter", "pairs=saved"], "pairs.root is not set"),
     ],

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from figureground.core.errors import CheckpointError
@@ -20,7 +20,13 @@ from figureground.core.protocols import Decomposer, LayerGenerator, Segmenter
 from figureground.methods.ilsgan import ILSGAN
 from figureground.methods.ilsgan.cleaning import GradientCleaner
 from figureground.methods.ilsgan.convert import convert_checkpoint
-from figureground.methods.ilsgan.independence import Independence, draw_negatives
+from figureground.methods.ilsgan.densities import make_densities
+from figureground.methods.ilsgan.independence import (
+    Independence,
+    draw_negatives,
+    independence_loss,
+)
+from figureground.methods.ilsgan.optimizers import LazyAdam
 from figureground.methods.ilsgan.perturbation import (
     LayeredPicture,
     Perturbation,
@@ -98,7 +104,9 @@ def test_sigma_over_time() -> None:
     ("options", "fragment"),
     [
         ({"batch_size": 18}, "multiple of 4, got 18"),
+        ({"batch_size": 12, "group_size": 8}, "multiple of 8, got 12"),
         ({"channel_base": 8}, "channel_base must be the resolution"),
+        ({"low_precision_blocks": 1, "conv_clamp": None}, "float16 overflows without a limit"),
         ({"controller": AdaController()}, "set controller=null"),
     ],
 )
@@ -112,6 +120,100 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         Perturbation(rotate=3)
     with pytest.raises(ValueError, match="knows no pairs"):
         Independence("distance", pairs="whole")
+
+
+@pytest.mark.parametrize(
+    ("options", "fragment"),
+    [
+        ({"kind": "distance", "detach_mask": True}, "detach_mask=true counts with kind=laplace, "),
+        ({"kind": "distance", "negatives": "derangement"}, "negatives=derangement counts with"),
+        ({"kind": "free_distance", "detach_condition": True}, "got kind=free_distance"),
+        ({"kind": "free_distance", "detach_mask": True}, "got kind=free_distance"),
+        ({"kind": "learned_laplace", "negative_weight": 0.5}, "negative_weight=0.5 counts with"),
+        ({"kind": "learned_pixelcnn", "reduction": "sum"}, "reduction=sum counts with"),
+        ({"mask_condition": False}, "mask_condition=false counts with pairs=foreground_given_"),
+        ({"pairs": "whole", "detach_mask": True}, "detach_mask=true does nothing with"),
+    ],
+)
+def test_switches_that_would_do_nothing_are_refused(options: dict[str, Any], fragment: str) -> None:
+    with pytest.raises(ValueError, match=fragment):
+        Independence(**options)
+
+
+@pytest.mark.parametrize("kind", ["laplace", "normal", "learned_normal"])
+def test_switches_that_are_accepted_change_the_loss(kind: Any) -> None:
+    method = ILSGAN(**TINY, independence=Independence(kind)).eval()
+    switches: list[dict[str, Any]] = [
+        {"detach_mask": True}, {"detach_condition": True}, {"negatives": "derangement"}
+    ]  # fmt: skip
+    if kind in {"laplace", "normal"}:
+        switches += [{"negative_weight": 0.5}, {"reduction": "sum"}]
+
+    def outcome(options: Independence) -> list[Tensor]:
+        torch.manual_seed(3)
+        layers = [torch.rand(4, count, 16, 16).requires_grad_() for count in (3, 3, 1)]
+        loss = independence_loss(LayeredPicture(*layers), options, list(method.densities))
+        grads = torch.autograd.grad(loss, layers, allow_unused=True, materialize_grads=True)
+        return [loss.detach(), *grads]
+
+    plain = outcome(Independence(kind))
+    for switch in switches:
+        changed = outcome(Independence(kind, **switch))
+        assert any(not torch.equal(a, b) for a, b in zip(plain, changed, strict=True)), switch
+
+
+def test_floors_are_as_published() -> None:
+    floors = {
+        shake: ILSGAN(**TINY, perturbation=perturbation).ground_floor
+        for shake, perturbation in {
+            "shift": Perturbation(), "none": None, "still": Perturbation(shift=0),
+            "contrast": Perturbation(shift=0, contrast=0.3),
+        }.items()
+    }  # fmt: skip
+    assert floors == {"shift": 0, "none": 0.25, "still": 0.25, "contrast": 0}
+
+
+@pytest.mark.parametrize("kind", ["laplace", "learned_normal"])
+def test_kind_alone_brings_its_published_weights(kind: Any) -> None:
+    method = ILSGAN(**TINY, independence=Independence(kind))
+    learned = kind.startswith("learned")
+    assert method.sigma.weights == ((1e-3, 1e-3) if learned else (0.2, 1.0))
+    given = ILSGAN(**TINY, independence=Independence(kind), sigma=Sigma(last=0.5))
+    assert given.sigma.weights == (1e-3 if learned else 0.2, 0.5)
+
+
+def test_learned_densities_are_as_wide_as_published() -> None:
+    with torch.device("meta"):  # They are large.
+        widths = {
+            kind: make_densities(Independence(kind), None)[0].state_dict()
+            for kind in ("learned_laplace", "learned_pixelcnn")
+        }
+    assert len(widths["learned_laplace"]["stem.conv_a.weight"]) == 64
+    assert sum(each.numel() for each in widths["learned_laplace"].values()) > 6_323_014
+    # Two streams of 80 channels, doubled by their gates.
+    assert any(len(each) == 160 for each in widths["learned_pixelcnn"].values() if each.dim() == 4)
+
+
+def test_adam_keeps_its_pace_whatever_the_interval() -> None:
+    for every, pace in ((0, 1.0), (4, 0.8), (16, 16 / 17)):
+        (group,) = LazyAdam([nn.Parameter(torch.ones(1))], every=every).param_groups
+        assert group["lr"] == pytest.approx(0.0025 * pace, rel=1e-12)
+        assert group["betas"] == pytest.approx((0.0**pace, 0.99**pace), rel=1e-12)
+    method = ILSGAN(**TINY, r1_every=4)
+    assert method.configure_optimizers()[1].defaults["lr"] == pytest.approx(0.002)
+
+
+def test_discriminator_takes_its_form_and_groups() -> None:
+    method = ILSGAN(**TINY, discriminator_architecture="orig", group_size=2)
+    assert method.discriminator.b16.skip is None
+    assert method.discriminator.b4.group_size == 2
+    assert method.score(torch.rand(5, 3, 16, 16)).shape == (5,)
+
+
+def test_half_precision_is_of_the_kind_asked_for() -> None:
+    method = ILSGAN(**TINY, low_precision_blocks=1, low_precision="bfloat16", conv_clamp=None)
+    for network in (method.generator.synthesis_background, method.discriminator):
+        assert (network.low_precision, network.low_resolutions) == ("bfloat16", {16})
 
 
 def test_it_draws_layers_and_cannot_segment() -> None:

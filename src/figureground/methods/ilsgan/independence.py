@@ -47,7 +47,8 @@ _DENSE = (*_FIXED, "learned_laplace", "learned_normal", "learned_pixelcnn")
 #: with.
 _SWITCHES: dict[str, tuple[object, tuple[str, ...]]] = {
     "detach_condition": (False, _DENSE),
-    "detach_mask": (False, (*_DENSE, "free_distance")),
+    # With `free_distance` the mask cancels out, with `distance` it is cut anyway.
+    "detach_mask": (False, _DENSE),
     "negative_weight": (1.0, _FIXED),
     "reduction": ("mean", _FIXED),
     "negatives": ("permutation", _DENSE),

@@ -230,8 +230,8 @@ class ILSGAN(LayerDrawing, Painting, Judging):
         # Half of a batch, which is StyleGAN2's economy.
         background, foreground = self._draw_styles(self._draw_inputs(max(1, count // 2))[0])
         styles = torch.cat([background, foreground], dim=1)
-        parts = styles.split([background.shape[1], foreground.shape[1]], dim=1)
-        image = self.generator.synthesize(*parts, twice=True).composite
+        background, foreground = styles.chunk(2, dim=1)
+        image = self.generator.synthesize(background, foreground, twice=True).composite
         penalty = path_length(image, styles)
         self.log("train/path_length_penalty", penalty.detach())
         # Nought times the picture gives every weight a gradient, so Adam's averages all move on.
