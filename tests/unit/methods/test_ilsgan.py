@@ -259,9 +259,10 @@ class Stored:
         buffers = dict(module._buffers)
         if "resample_filter" in buffers:
             buffers["resample_filter"] = fir_kernel()  # Ours has one dimension in some places.
+        own = {"conv_clamp": module.clamp} if hasattr(module, "clamp") else {}
         self.meta = {
             "type": "class", "version": 6, "module_src": "raise SystemExit", "class_name": "X",
-            "state": {
+            "state": own | {
                 "_parameters": dict(module._parameters),
                 "_buffers": buffers,
                 "_modules": {k: Stored(m) for k, m in module._modules.items() if m is not None},
@@ -298,12 +299,21 @@ def test_snapshot_is_read_and_nothing_in_it_run(
     write_snapshot(tmp_path / "s.pkl", monkeypatch, training_set_kwargs=options, **theirs(method))
     found = convert_checkpoint(tmp_path / "s.pkl")
     for name, value in found.options.items():
-        assert TINY[name] == value
+        assert {**TINY, "conv_clamp": 256.0}[name] == value
     assert found.networks == ["discriminator", "generator", "ema"]
     state = method.state_dict()
     assert len(found.state_dict) > 100
     for key, tensor in found.state_dict.items():
         assert torch.equal(state[key], tensor), key
+
+
+@pytest.mark.parametrize("clamp", [None, 64.0])
+def test_limit_of_activations_is_that_of_the_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clamp: float | None
+) -> None:
+    method = ILSGAN(**TINY, conv_clamp=clamp)
+    write_snapshot(tmp_path / "s.pkl", monkeypatch, **theirs(method))
+    assert convert_checkpoint(tmp_path / "s.pkl").options["conv_clamp"] == clamp
 
 
 class Payload:

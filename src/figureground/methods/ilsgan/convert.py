@@ -61,6 +61,7 @@ def convert_checkpoint(path: Path) -> ConvertedWeights:
         raise CheckpointError(
             f"{path} has no layered generator ({error.args[0]} is missing)"
         ) from error
+    options |= _read_clamp(content.get("G") or content.get("G_ema"))
     networks = sorted({key.partition(".")[0] for key in state} & {"generator", "discriminator"})
     return ConvertedWeights(options, state, [*networks, *(["ema"] if "G_ema" in content else [])])
 
@@ -92,6 +93,26 @@ def _collect(module: Any, path: Path, name: str) -> dict[str, Tensor]:
         return collect_module(module)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {name} is {error}") from error
+
+
+def _read_clamp(network: Any) -> dict[str, Any]:
+    """Limit of activations, which no weight tells: all layers of their G have it as an attribute.
+
+    Nothing if none has; the usual limit holds then.
+    """
+    waiting = [network]
+    while waiting:
+        module = waiting.pop()
+        state = module.get("state") if isinstance(module, Mapping) else None
+        if not isinstance(state, Mapping):
+            continue
+        if "conv_clamp" in state:
+            clamp = state["conv_clamp"]
+            is_plain = clamp is None or (isinstance(clamp, int | float) and clamp is not True)
+            return {"conv_clamp": clamp if clamp is None else float(clamp)} if is_plain else {}
+        children = state.get("_modules")
+        waiting += children.values() if isinstance(children, Mapping) else []
+    return {}
 
 
 def _infer_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
