@@ -22,8 +22,8 @@ RESOLVED = "config.json"  # The resolved options of a run, in its directory.
 
 #: Options that may differ between a run and its continuation.
 _MAY_DIFFER = (
-    "iterations", "ckpt", "logger", "paths", "callbacks", "tags", "test", "resume", "name", "extra",
-    "objective", "overwrite", "task", "compile", "debug",
+    "iterations", "ckpt", "init", "logger", "paths", "callbacks", "tags", "test", "resume", "name",
+    "extra", "objective", "overwrite", "task", "compile", "debug",
     "data.num_workers", "data.cache", "data.cache_dir", "data.fallback_cache_dir",
     "data.eval_batch_size", "data.on_error", "data.allow_unannotated", "data.train.root",
     "data.val.root", "data.test.root", "data.predict",

@@ -44,10 +44,21 @@ class TrainSettings(Settings):
     iterations: PositiveInt = 1
     objective: str | None = None
     ckpt: str | None = None
+    init: str | None = None
     compile: bool = False
     channels_last: bool = False
     test: bool = True
     resume: Mapping[Literal["force"], bool] = field(default_factory=dict)
+
+    @staticmethod
+    def check_options(*, ckpt: str | None, init: str | None = None, **_: object) -> list[str]:
+        """Check that one file says what a new run starts from; `ckpt=last` goes on with one."""
+        if init is None or ckpt in {None, "last"}:
+            return []
+        return [
+            f"ckpt={ckpt} and init={init} both say what to start from; leave out init to go on "
+            "with everything in that checkpoint, or ckpt to start anew from weights alone"
+        ]
 
 
 @dataclass

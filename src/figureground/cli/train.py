@@ -72,6 +72,8 @@ def train(config: DictConfig) -> float | None:
         if config.get("pairs") is not None:
             build(config.pairs).attach(datamodule)
         method = build_method(config)
+        if plain["init"] is not None and plain["ckpt"] is None:
+            _start_from(method, plain["init"])
         if plain["channels_last"]:
             method = method.to(memory_format=torch.channels_last)
         if plain["compile"]:
@@ -96,6 +98,20 @@ def build_method(config: DictConfig) -> Method:
     data = {key: plain["data"].get(key) for key in ("name", "resolution")}
     method.origin = {"method": plain["method"], "data": data}
     return method
+
+
+def _start_from(method: Method, path: str) -> None:
+    """Take over the weights of a checkpoint, and nothing else of it.
+
+    Raises:
+        CheckpointError: It cannot be read, or its weights do not fit.
+    """
+    from figureground.core.checkpoint import check_fits, read_checkpoint
+
+    state = read_checkpoint(path)["state_dict"]
+    check_fits(method, state, path)
+    method.load_state_dict(state)
+    logger.info("starting from the weights of %s", path)
 
 
 def quieten() -> None:

@@ -20,7 +20,7 @@ from figureground.core.errors import NumericalError
 from figureground.methods.ilsgan import ILSGAN
 
 SMALL = (
-    "data.resolution=8", "method.channel_base=64", "method.mapping_depth=1",
+    "data.resolution=16", "method.channel_base=64", "method.mapping_depth=1",
     "method.augmentation=null", "method.controller=null", "data.val.count=4",
 )  # fmt: skip
 
@@ -141,8 +141,8 @@ def test_without_scaler_it_is_cleaned_and_the_step_taken(tmp_path: Path) -> None
     part.start()
     assert all(value.isfinite().all() for value in weights(part).values())
     assert not torch.equal(
-        weights(part)["generator.synthesis_background.b8.conv1.weight"],
-        before["generator.synthesis_background.b8.conv1.weight"],
+        weights(part)["generator.synthesis_background.b16.conv1.weight"],
+        before["generator.synthesis_background.b16.conv1.weight"],
     )
     (count,) = (
         row[name] for _, row in part.rows.rows if (name := "train/cleaned_gradients") in row
@@ -158,5 +158,5 @@ def test_loss_that_is_not_finite_is_never_cleaned_away(tmp_path: Path) -> None:
     before = weights(part)
     with pytest.raises(NumericalError, match="the generator's loss or gradient was not finite 3"):
         part.start()
-    name = "generator.synthesis_background.b8.conv1.weight"
+    name = "generator.synthesis_background.b16.conv1.weight"
     assert torch.equal(weights(part)[name], before[name])
