@@ -327,7 +327,7 @@ def test_missing_weights_are_missed_before_training(
 
 
 def test_published_numbers_of_the_chains() -> None:
-    for name in ("cub64", "cub128", "dogs64", "cars64"):
+    for name in ("cub64", "cub128", "dogs64", "dogs128", "cars64", "cars128"):
         steps = load(f"experiment=ilsgan-{name}")["steps"]
         assert list(steps) == ["train", "choose", "sample", "segment", "test", "information"]
         assert steps["sample"]["options"]["ckpt"] == "{choose:least fid*}"
