@@ -166,7 +166,7 @@ def _build_trainer(config: DictConfig) -> Trainer:
         config.trainer,
         callbacks=callbacks,
         logger=loggers or False,
-        plugins=[VerifiedCheckpointIO()],
+        plugins=[VerifiedCheckpointIO(resumes=True)],
         default_root_dir=str(config.paths.output_dir),
     )
     return trainer

@@ -53,7 +53,14 @@ class ConvertedWeights:
 
 
 class VerifiedCheckpointIO(CheckpointIO):
-    """Lightning plug-in that writes and reads checkpoints by the rules of this module."""
+    """Lightning plug-in that writes and reads checkpoints by the rules of this module.
+
+    Args:
+        resumes: Whether it reads only what runs go on with, so that weights alone are refused.
+    """
+
+    def __init__(self, *, resumes: bool = False) -> None:
+        self.resumes = resumes
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
@@ -77,8 +84,19 @@ class VerifiedCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read and check the checkpoint at `path`; never opened with `weights_only=False`."""
-        return read_checkpoint(path, map_location or "cpu")
+        """Read and check the checkpoint at `path`; never opened with `weights_only=False`.
+
+        Raises:
+            CheckpointError: See `read_checkpoint`; also if runs cannot go on with it but should.
+        """
+        checkpoint = read_checkpoint(path, map_location or "cpu")
+        if self.resumes and "optimizer_states" not in checkpoint:
+            raise CheckpointError(
+                f"{path} has weights but no state of optimisers, as what convert writes and "
+                "snapshots that are kept, so no run can go on with it; to start a new run from "
+                f"these weights, give init={path} instead of ckpt"
+            )
+        return checkpoint
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete the checkpoint at `path` and its manifest."""

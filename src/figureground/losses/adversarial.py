@@ -105,6 +105,11 @@ def r1_penalty(logits: Tensor, image: Tensor) -> Tensor:
     return gradient.square().sum(dim=(1, 2, 3))
 
 
+def usual_r1_gamma(resolution: int, batch_size: int) -> float:
+    """Weight of R1 that StyleGAN2-ADA found for pictures of a side and pictures in a step."""
+    return 0.0002 * resolution**2 / batch_size
+
+
 class PathLengthPenalty(nn.Module):
     """Keep steps of equal length in style space equally visible (Karras et al. 2020, section 3.2).
 
@@ -122,6 +127,15 @@ class PathLengthPenalty(nn.Module):
         super().__init__()
         self.decay = decay
         self.register_buffer("mean_length", torch.zeros(()))
+
+    @staticmethod
+    def num_pictures(batch_size: int) -> int:
+        """Pictures to take for a batch of `batch_size`: half, which is StyleGAN2's economy."""
+        return max(1, batch_size // 2)
+
+    def reset_parameters(self) -> None:
+        """Forget the running mean."""
+        self.mean_length.zero_()
 
     def forward(
         self, image: Tensor, styles: Tensor, generator: torch.Generator | None = None

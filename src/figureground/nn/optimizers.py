@@ -1,27 +1,43 @@
-"""Optimisers of adversarial training with penalties that take steps of their own."""
+"""Optimisers for players whose loss has a lazy penalty, one that steps by itself now and then."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from figureground.core.bounds import Count, Fraction, PositiveFloat
+
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
-def lazy_adam(every: int, lr: float = 0.0025, beta: float = 0.99) -> OptimizerFactory:
-    """Adam of StyleGAN2 for a player who takes a further step, down a penalty, now and then.
+class LazyAdam(torch.optim.Adam):
+    """Adam that keeps its pace although a penalty adds a step after every k of the others.
 
-    Of n + 1 steps n are down the loss, so with c = n / (n + 1) the learning rate is c lr and the
-    memory beta^c (Karras et al. 2020, appendix B).
+    With c = k / (k + 1) the learning rate becomes c lr, and each beta is raised to the power of c
+    (Karras et al. 2020, appendix B).
 
     Args:
-        every: n, iterations between two penalties; 0 for none.
-        lr: Learning rate without them.
-        beta: Memory of squared gradients without them.
+        params: What it moves.
+        every: k; 0 for a player without such a penalty.
+        lr: Learning rate without penalty.
+        betas: Decays of both averages without penalty.
+        eps: See Adam.
+        fused: See Adam.
     """
-    share = every / (every + 1) if every else 1.0
-    return partial(torch.optim.Adam, lr=share * lr, betas=(0.0, beta**share))
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        *,
+        every: Count,
+        lr: PositiveFloat = 0.0025,
+        betas: tuple[Fraction, Fraction] = (0.0, 0.99),
+        eps: PositiveFloat = 1e-8,
+        fused: bool | None = None,
+    ) -> None:
+        pace = every / (every + 1) if every else 1.0
+        slowed = (betas[0] ** pace, betas[1] ** pace)
+        super().__init__(params, lr=lr * pace, betas=slowed, eps=eps, fused=fused)

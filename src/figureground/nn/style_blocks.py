@@ -51,6 +51,29 @@ def block_dtype(is_low: bool, low_precision: LowPrecision, reference: Tensor) ->
     return widen(reference).dtype
 
 
+def check_blocks(
+    resolution: int,
+    *,
+    channel_base: int,
+    conv_clamp: float | None,
+    low_precision_blocks: int,
+    low_precision: LowPrecision,
+) -> list[str]:
+    """Problems of options that the networks of both players have in common."""
+    problems = []
+    if channel_base < resolution:
+        problems.append(
+            f"channel_base must be the resolution ({resolution}) at least, or the largest "
+            f"maps have no channels; got {channel_base}"
+        )
+    if low_precision_blocks and low_precision == "float16" and conv_clamp is None:
+        problems.append(
+            "float16 overflows without a limit of activations: set conv_clamp (256 as published), "
+            "low_precision=bfloat16, or low_precision_blocks=0"
+        )
+    return problems
+
+
 class SynthesisBlock(nn.Module):
     """All layers of one resolution.
 

@@ -8,6 +8,7 @@ penalty R1 can differentiate twice. Submodules are named as in the released chec
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -280,12 +281,24 @@ class StyleDiscriminator(nn.Module):
         return features, remaining
 
 
-def score_in_groups(discriminator: nn.Module, image: Tensor) -> Tensor:
-    """Scores (B,) of any number of pictures (B, 3, S, S).
+def score_in_groups(
+    judge: Callable[[Tensor], Tensor], image: Tensor, size: int = GROUP_SIZE
+) -> Tensor:
+    """Scores (B,) of any number of pictures (B, 3, S, S) by `judge`.
 
-    Pictures are compared by fours; the last group is filled up with pictures from the start.
+    Pictures are compared in groups of `size`; the last one is filled up with pictures from the
+    start.
     """
-    rest = len(image) % GROUP_SIZE if len(image) > GROUP_SIZE else 0
-    filled = torch.cat([image, image[: GROUP_SIZE - rest]]) if rest else image
-    scores: Tensor = discriminator(filled)
-    return scores[: len(image)]
+    rest = len(image) % size if len(image) > size else 0
+    filled = torch.cat([image, image[: size - rest]]) if rest else image
+    return judge(filled)[: len(image)]
+
+
+def check_groups(batch_size: int, group_size: int) -> list[str]:
+    """Say so if batches of `batch_size` cannot be cut into groups of `group_size`."""
+    if not batch_size % min(group_size, batch_size):
+        return []
+    return [
+        f"the discriminator compares pictures in groups of {group_size}, so data.batch_size must "
+        f"be a multiple of {group_size}, got {batch_size}"
+    ]

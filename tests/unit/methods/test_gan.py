@@ -160,7 +160,7 @@ def steps(method: GAN, iterations: int) -> list[str]:
 
 
 def test_players_and_penalties_take_turns() -> None:
-    found = "".join(steps(make(r1_every=3, path_every=2), 4))
+    found = "".join(steps(make(r1_every=3, path_length_every=2), 4))
     assert found == "gpdr" + "gd" + "gpd" + "gdr"
 
 
@@ -170,7 +170,7 @@ def test_the_discriminator_can_step_more_often() -> None:
 
 
 def test_path_penalty_moves_only_where_it_is_asked_for() -> None:
-    with_paths, without = make(), make(path_weight=0.0)
+    with_paths, without = make(), make(path_length_weight=0.0)
     assert without.path_length is None
     train(with_paths)
     assert with_paths.path_length is not None
@@ -183,7 +183,7 @@ def test_optimisers_are_the_published_ones() -> None:
     style, judge = make().configure_optimizers()
     assert style.defaults["lr"] == pytest.approx(0.0025 * 4 / 5)
     assert judge.defaults["lr"] == pytest.approx(0.0025 * 16 / 17)
-    assert make(path_weight=0.0).configure_optimizers()[0].defaults["lr"] == 0.0025
+    assert make(path_length_weight=0.0).configure_optimizers()[0].defaults["lr"] == 0.0025
     for optimizer in make(**SNGAN).configure_optimizers():
         assert (optimizer.defaults["lr"], optimizer.defaults["betas"]) == (2e-4, (0.5, 0.999))
 
@@ -198,7 +198,7 @@ def test_styles_are_mixed_at_the_asked_rate() -> None:
 def test_controller_goes_by_the_boundary_of_the_game() -> None:
     controller = AdaController()
     method = make(loss="least_squares", augmentation=AugmentPipe(), controller=controller)
-    method._observe(torch.tensor([0.4, 0.6, 0.7]))
+    method.observe(torch.tensor([0.4, 0.6, 0.7]))
     assert controller.sign_sum == 1
 
 

@@ -13,6 +13,7 @@ w = M(z), pictures G(z), augmentation T and a game of `losses.adversarial.GAMES`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,13 @@ from figureground.core.bounds import (
     Width,
 )
 from figureground.core.types import Batch
-from figureground.losses.adversarial import GAMES, Game, PathLengthPenalty, r1_penalty
+from figureground.losses.adversarial import (
+    GAMES,
+    Game,
+    PathLengthPenalty,
+    r1_penalty,
+    usual_r1_gamma,
+)
 from figureground.methods.gan.drawing import PictureDrawing
 from figureground.methods.gan.networks import (
     PUBLISHED,
@@ -42,16 +49,16 @@ from figureground.methods.gan.pictures import TITLES, picture_grids
 from figureground.methods.gan.statistics import PictureScoring
 from figureground.nn.ada import AdaController, AugmentPipe
 from figureground.nn.ema import WeightAverage, average_decay
+from figureground.nn.judging import Judging
 from figureground.nn.optimizers import OptimizerFactory
 from figureground.nn.precision import widen
+from figureground.nn.style_blocks import LowPrecision
 from figureground.nn.style_mapping import draw_mixing_cutoff, mix_styles
 from figureground.nn.stylegan2 import StyleGenerator
-from figureground.nn.stylegan2_discriminator import score_in_groups
-
-_PATH_SHRINK = 2  # The path penalty sees this fraction of a batch, as published.
+from figureground.nn.stylegan2_discriminator import GROUP_SIZE, DiscriminatorArchitecture
 
 
-class GAN(PictureDrawing, PictureScoring):
+class GAN(PictureDrawing, Judging, PictureScoring):
     """Learn to draw pictures like those of a set; it knows neither layers nor masks.
 
     What is None is as published for the network. Options of the other network are not looked at.
@@ -66,12 +73,15 @@ class GAN(PictureDrawing, PictureScoring):
         mapping_depth: Of `stylegan2`: layers of the mapping network.
         channel_base: Of `stylegan2`: channels at resolution r are `channel_base` / r,
         max_width: and this at most.
-        conv_clamp: Of `stylegan2`: bound of activations, or None.
+        conv_clamp: Of `stylegan2`: bound of activations, or None; float16 needs one.
         low_precision_blocks: Of `stylegan2`: blocks of the highest resolutions computed in half
-            precision.
+            precision,
+        low_precision: of this kind; never on a CPU.
+        discriminator_architecture: Of `stylegan2`: see `StyleDiscriminator`.
+        group_size: Of `stylegan2`: pictures that D compares with each other.
         style_mixing: Of `stylegan2`: chance that late styles come from a second latent.
-        path_weight: Of `stylegan2`: weight of the path length penalty, 0 does without.
-        path_every: Of `stylegan2`: iterations between two such penalties.
+        path_length_weight: Of `stylegan2`: weight of the path length penalty, 0 does without.
+        path_length_every: Of `stylegan2`: iterations between two such penalties.
         width: Of `sngan`: the generator's channels at full resolution.
         discriminator_width: Of `sngan`: those of the discriminator.
         spectral_norm: Of `sngan`: whether the discriminator's weights are normalised.
@@ -110,9 +120,12 @@ class GAN(PictureDrawing, PictureScoring):
         max_width: Width = 512,
         conv_clamp: PositiveFloat | None = 256.0,
         low_precision_blocks: Count = 0,
+        low_precision: LowPrecision = "float16",
+        discriminator_architecture: DiscriminatorArchitecture = "resnet",
+        group_size: PositiveInt = GROUP_SIZE,
         style_mixing: Fraction = 0.9,
-        path_weight: NonNegativeFloat = 2.0,
-        path_every: PositiveInt = 4,
+        path_length_weight: NonNegativeFloat = 2.0,
+        path_length_every: PositiveInt = 4,
         width: Width = 64,
         discriminator_width: Width = 64,
         spectral_norm: bool = True,
@@ -141,31 +154,19 @@ class GAN(PictureDrawing, PictureScoring):
         self.r1_gamma, self.weight_clip, self.generator_every = (
             r1_gamma, weight_clip, generator_every,
         )  # fmt: skip
-        self.style_mixing, self.path_weight, self.path_every = style_mixing, path_weight, path_every
+        self.style_mixing = style_mixing
+        self.path_length_weight, self.path_length_every = path_length_weight, path_length_every
         self.ema_kimg, self.ema_ramp = ema_kimg, ema_ramp
-        self._networks = network_builders(
-            network,
-            resolution,
-            self.latent_dim,
-            width=width,
-            discriminator_width=discriminator_width,
-            use_spectral_norm=spectral_norm,
-            style_width=style_width,
-            mapping_depth=mapping_depth,
-            channel_base=channel_base,
-            channel_max=max_width,
-            conv_clamp=conv_clamp,
-            low_precision_blocks=low_precision_blocks,
-        )
+        self._networks = network_builders(**(given | {"latent_dim": self.latent_dim}))
         for name, build in self._networks.items():
             self.add_module(name, build())
         self.ema = WeightAverage(self.generator, 0.0)
-        has_paths = isinstance(self.generator, StyleGenerator) and path_weight > 0
+        has_paths = isinstance(self.generator, StyleGenerator) and path_length_weight > 0
         self.path_length = PathLengthPenalty() if has_paths else None
-        self.augmentation, self.controller = augmentation, controller
-        self._first_strength = 0.0 if augmentation is None else float(augmentation.p)
+        self.group_size, self.boundary = group_size, self.game.boundary or 0.0
+        self.set_augmentation(augmentation, controller)
         self._optimizers = (
-            generator_optimizer or usual_optimizer(network, path_every if has_paths else 0),
+            generator_optimizer or usual_optimizer(network, path_length_every if has_paths else 0),
             discriminator_optimizer or usual_optimizer(network, self.r1_every),
         )
 
@@ -179,38 +180,39 @@ class GAN(PictureDrawing, PictureScoring):
         batch_size = len(image) * self.trainer.world_size
         if done % self.generator_every == 0:
             self._update_generator(len(image))
-            if done // self.generator_every % self.path_every == 0:
-                self._regularise_generator(max(1, len(image) // _PATH_SHRINK))
+            if done // self.generator_every % self.path_length_every == 0:
+                self._regularise_generator(len(image))
         self._update_discriminator(image)
         if self.r1_every and done % self.r1_every == 0:
             self._regularise_discriminator(image, batch_size)
         half_life = 1000 * (self.ema_kimg or 10 * batch_size / 32)
         self.ema.decay = average_decay(done * batch_size, batch_size, half_life, self.ema_ramp)
         self.ema.update()
-        if self.augmentation is not None:
-            if self.controller is not None:
-                self.controller.update(self.augmentation, self.iteration, batch_size)
-            self.log("train/augment", self.augmentation.p)
+        if (strength := self.steer_augmentation(self.iteration, batch_size)) is not None:
+            self.log("train/augment", strength)
 
     def _update_generator(self, count: int) -> None:
         """Step G by `count` new pictures."""
         self.discriminator.requires_grad_(False)  # It only passes gradients on.
-        loss = self.game.generator(self._judge(self._draw_new(count)))
+        loss = self.game.generator(self.judge(self._draw_new(count)))
         self.log_losses({"generator": loss})
         self._step(loss, "generator")
         self.discriminator.requires_grad_(True)
 
     def _regularise_generator(self, count: int) -> None:
-        """Step G so that styles change pictures evenly, as far as `path_every` steps would."""
+        """Step G so that styles change pictures evenly, worth `path_length_every` steps."""
         if self.path_length is None or not isinstance(self.generator, StyleGenerator):
             return
-        styles = self._map(self.generator, torch.randn(count, self.latent_dim))
-        image = widen(self.generator.synthesis(styles))
+        latent = torch.randn(self.path_length.num_pictures(count), self.latent_dim)
+        styles = self._map(self.generator, latent)
+        # Past what may be compiled, as this is differentiated twice.
+        image = widen(self.generator.synthesis.forward(styles))
         penalty = self.path_length(image, styles)
-        self.log("train/path_penalty", penalty.detach())
+        self.log("train/path_length_penalty", penalty.detach())
         self.log("train/path_length", self.path_length.mean_length)
         # Nought times the picture gives every weight a gradient, so Adam's averages all move on.
-        self._step(self.path_every * self.path_weight * penalty + 0 * image.mean(), "generator")
+        weight = self.path_length_every * self.path_length_weight
+        self._step(weight * penalty + 0 * image.mean(), "generator")
 
     def _draw_new(self, count: int) -> Tensor:
         """Draw `count` pictures (B, 3, S, S) as in training, with noise of their own."""
@@ -235,37 +237,25 @@ class GAN(PictureDrawing, PictureScoring):
         """Step D by real and new pictures."""
         with torch.no_grad():
             drawn = self._draw_new(len(real))
-        score_drawn, score_real = self._judge(drawn), self._judge(real)
+        score_drawn, score_real = self.judge(drawn), self.judge(real)
         loss_real, loss_fake = self.game.discriminator(score_real, score_drawn)
         self.log_losses({"real": loss_real, "fake": loss_fake})
         for name, score in {"real": score_real.detach(), "drawn": score_drawn.detach()}.items():
             self.log(f"train/score/{name}", score.mean())
-        self._observe(score_real)
+        self.observe(score_real)
         self._step(loss_real + loss_fake, "discriminator")
 
     def _regularise_discriminator(self, real: Tensor, batch_size: int) -> None:
         """Step D down its gradient at real pictures, as far as `r1_every` steps would."""
         gamma = self.r1_gamma
         if gamma is None:
-            gamma = 0.0002 * self.resolution**2 / batch_size
+            gamma = usual_r1_gamma(self.resolution, batch_size)
         real = real.detach().requires_grad_()
-        score = self._judge(real)
+        score = self.judge(real, twice=True)
         penalty = r1_penalty(score, real).mean()
         self.log("train/r1_penalty", penalty.detach())
-        self._observe(score)
+        self.observe(score)
         self._step(self.r1_every * gamma / 2 * penalty + 0 * score.mean(), "discriminator")
-
-    def _judge(self, image: Tensor) -> Tensor:
-        """Scores (B,) of pictures (B, 3, S, S) after augmentation."""
-        return self.score(image if self.augmentation is None else self.augmentation(image))
-
-    def score(self, image: Tensor) -> Tensor:
-        """How real D finds pictures (B, 3, S, S): (B,), larger for more real."""
-        return widen(score_in_groups(self.discriminator, image))
-
-    def _observe(self, score_real: Tensor) -> None:
-        if self.controller is not None:
-            self.controller.observe(score_real.detach() - (self.game.boundary or 0.0))
 
     def _step(self, loss: Tensor, player: str) -> None:
         """Step `player` down `loss`, and keep D's weights within their bound."""
@@ -284,6 +274,15 @@ class GAN(PictureDrawing, PictureScoring):
             for make, network in zip(self._optimizers, networks, strict=True)
         ]
 
+    def compile_networks(self, **options: Any) -> None:
+        """Compile what is differentiated once a pass; penalties run the same networks as they are.
+
+        The average that predictions come from stays as it is, too.
+        """
+        network = self.generator
+        (network.synthesis if isinstance(network, StyleGenerator) else network).compile(**options)
+        self.discriminator.compile(**options)
+
     # -- bookkeeping ----------------------------------------------------------
 
     def reset_parameters(self) -> None:
@@ -292,12 +291,8 @@ class GAN(PictureDrawing, PictureScoring):
             getattr(self, name).load_state_dict(build().state_dict())
         self.ema.reset()
         if self.path_length is not None:
-            self.path_length.mean_length.zero_()
-        if self.augmentation is not None:
-            self.augmentation.p.fill_(self._first_strength)
-        if self.controller is not None:
-            self.controller.sign_sum.zero_()
-            self.controller.count.zero_()
+            self.path_length.reset_parameters()
+        self.reset_augmentation()
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Grids of drawn pictures, see `picture_grids`."""

@@ -12,9 +12,12 @@ from torch import nn
 
 from figureground.losses.adversarial import GAMES, Game
 from figureground.methods.gan.sngan import ConvDiscriminator, ConvGenerator
-from figureground.nn.optimizers import OptimizerFactory, lazy_adam
+from figureground.nn.ada import AdaController, AugmentPipe
+from figureground.nn.judging import check_augmentation
+from figureground.nn.optimizers import LazyAdam, OptimizerFactory
+from figureground.nn.style_blocks import LowPrecision, check_blocks
 from figureground.nn.stylegan2 import StyleGenerator
-from figureground.nn.stylegan2_discriminator import GROUP_SIZE, StyleDiscriminator
+from figureground.nn.stylegan2_discriminator import GROUP_SIZE, StyleDiscriminator, check_groups
 
 Network = Literal["stylegan2", "sngan"]
 Builders = dict[str, Callable[[], nn.Module]]
@@ -42,38 +45,39 @@ PUBLISHED: dict[Network, Published] = {
 
 
 def network_builders(
-    network: Network,
-    resolution: int,
-    latent_dim: int,
-    *,
-    width: int,
-    discriminator_width: int,
-    use_spectral_norm: bool,
-    style_width: int,
-    mapping_depth: int,
-    **sizes: Any,
+    *, network: Network, resolution: int, latent_dim: int, **options: Any
 ) -> Builders:
-    """Functions that make both networks anew; `sizes` are those that StyleGAN2's have in common."""
+    """Functions that make both networks anew, by name; arguments are those of `GAN`."""
     if network == "sngan":
         return {
-            "generator": partial(ConvGenerator, resolution, latent_dim=latent_dim, width=width),
+            "generator": partial(
+                ConvGenerator, resolution, latent_dim=latent_dim, width=options["width"]
+            ),
             "discriminator": partial(
                 ConvDiscriminator,
                 resolution,
-                width=discriminator_width,
-                use_spectral_norm=use_spectral_norm,
+                width=options["discriminator_width"],
+                use_spectral_norm=options["spectral_norm"],
             ),
         }
+    shared = ("channel_base", "conv_clamp", "low_precision_blocks", "low_precision")
+    sizes = {name: options[name] for name in shared} | {"channel_max": options["max_width"]}
     return {
         "generator": partial(
             StyleGenerator,
             resolution,
             latent_dim=latent_dim,
-            style_dim=style_width,
-            mapping_depth=mapping_depth,
+            style_dim=options["style_width"],
+            mapping_depth=options["mapping_depth"],
             **sizes,
         ),
-        "discriminator": partial(StyleDiscriminator, resolution, **sizes),
+        "discriminator": partial(
+            StyleDiscriminator,
+            resolution,
+            architecture=options["discriminator_architecture"],
+            group_size=options["group_size"],
+            **sizes,
+        ),
     }
 
 
@@ -81,7 +85,7 @@ def usual_optimizer(network: Network, every: int) -> OptimizerFactory:
     """Adam as published for a player with a penalty each `every` iterations, 0 for none."""
     if network == "sngan":
         return partial(torch.optim.Adam, lr=2e-4, betas=(0.5, 0.999))
-    return lazy_adam(every)
+    return partial(LazyAdam, every=every)
 
 
 def check_setup(
@@ -91,25 +95,29 @@ def check_setup(
     network: Network = "stylegan2",
     loss: Game | None = None,
     channel_base: int = 16384,
+    conv_clamp: float | None = 256.0,
+    low_precision_blocks: int = 0,
+    low_precision: LowPrecision = "float16",
+    group_size: int = GROUP_SIZE,
     spectral_norm: bool = True,
     weight_clip: float | None = None,
-    **others: Any,
+    augmentation: AugmentPipe | None = None,
+    controller: AdaController | None = None,
+    **_: Any,
 ) -> list[str]:
     """Problems of options that are fine one by one but not together."""
     problems = []
     loss = loss or PUBLISHED[network].loss
     is_normed = network == "sngan" and spectral_norm
     if network == "stylegan2":
-        if batch_size % min(GROUP_SIZE, batch_size):
-            problems.append(
-                "the discriminator compares pictures by fours, so data.batch_size must be a "
-                f"multiple of {GROUP_SIZE}, got {batch_size}"
-            )
-        if channel_base < resolution:
-            problems.append(
-                f"channel_base must be the resolution ({resolution}) at least, or the largest "
-                f"maps have no channels; got {channel_base}"
-            )
+        problems += check_groups(batch_size, group_size)
+        problems += check_blocks(
+            resolution,
+            channel_base=channel_base,
+            conv_clamp=conv_clamp,
+            low_precision_blocks=low_precision_blocks,
+            low_precision=low_precision,
+        )
     if loss == "wasserstein" and not is_normed and weight_clip is None:
         problems.append(
             "loss=wasserstein needs a discriminator whose slope is bounded; set weight_clip=0.01, "
@@ -120,12 +128,10 @@ def check_setup(
             "weight_clip does nothing to weights under spectral norm; set weight_clip=null or "
             "spectral_norm=false"
         )
-    if others.get("controller") is not None:
-        if others.get("augmentation") is None:
-            problems.append("a controller needs an augmentation to steer; set controller=null")
-        elif GAMES[loss].boundary is None:
-            problems.append(
-                f"loss={loss} has no score between real and drawn that a controller could go by; "
-                "set controller=null"
-            )
+    problems += check_augmentation(augmentation, controller)
+    if controller is not None and augmentation is not None and GAMES[loss].boundary is None:
+        problems.append(
+            f"loss={loss} has no score between real and drawn that a controller could go by; "
+            "set controller=null"
+        )
     return problems

@@ -38,6 +38,7 @@ from figureground.losses.adversarial import (
     logistic_discriminator_losses,
     logistic_generator_loss,
     r1_penalty,
+    usual_r1_gamma,
 )
 from figureground.methods.ilsgan.cleaning import GradientCleaner
 from figureground.methods.ilsgan.drawing import LayerDrawing
@@ -46,27 +47,31 @@ from figureground.methods.ilsgan.independence import (
     independence_loss,
     likelihood_loss,
 )
-from figureground.methods.ilsgan.judging import Judging
 from figureground.methods.ilsgan.losses import mask_binarity, mask_shortage
 from figureground.methods.ilsgan.mixing import StyleMixing
 from figureground.methods.ilsgan.networks import check_setup, network_builders
-from figureground.methods.ilsgan.optimizers import LazyAdam
 from figureground.methods.ilsgan.painting import Painting
 from figureground.methods.ilsgan.perturbation import LayeredPicture, Perturbation
 from figureground.methods.ilsgan.pictures import TITLES, layer_grids
 from figureground.methods.ilsgan.schedules import Sigma
+from figureground.methods.ilsgan.statistics import LayerScoring
 from figureground.nn.ada import AdaController, AugmentPipe
 from figureground.nn.ema import WeightAverage, average_decay
-from figureground.nn.optimizers import OptimizerFactory
+from figureground.nn.judging import Judging
+from figureground.nn.optimizers import LazyAdam, OptimizerFactory
 from figureground.nn.style_blocks import LowPrecision
-from figureground.nn.stylegan2_discriminator import DiscriminatorArchitecture
+from figureground.nn.stylegan2_discriminator import (
+    GROUP_SIZE,
+    DiscriminatorArchitecture,
+    StyleDiscriminator,
+)
 
 _INDEPENDENCE, _SIGMA, _PERTURBATION, _MIXING = (
     Independence(), Sigma(), Perturbation(), StyleMixing()
 )  # fmt: skip
 
 
-class ILSGAN(LayerDrawing, Painting, Judging):
+class ILSGAN(LayerDrawing, Painting, Judging, LayerScoring):
     """Draw pictures as a masked foreground before a background that know nothing of each other.
 
     Defaults are those of the paper at 64 pixels. It cannot segment given pictures: train a
@@ -114,6 +119,7 @@ class ILSGAN(LayerDrawing, Painting, Judging):
         metrics: See `Method`.
     """
 
+    discriminator: StyleDiscriminator
     densities: nn.ModuleList
     ema: WeightAverage
 
@@ -131,7 +137,7 @@ class ILSGAN(LayerDrawing, Painting, Judging):
         low_precision_blocks: Count = 0,
         low_precision: LowPrecision = "float16",
         discriminator_architecture: DiscriminatorArchitecture = "resnet",
-        group_size: PositiveInt = 4,
+        group_size: PositiveInt = GROUP_SIZE,
         independence: Independence | None = _INDEPENDENCE,
         sigma: Sigma = _SIGMA,
         density_width: Width | None = None,
@@ -207,7 +213,8 @@ class ILSGAN(LayerDrawing, Painting, Judging):
         half_life = 1000 * (self.ema_kimg or 10 * batch_size / 32)
         self.ema.decay = average_decay(num_seen, batch_size, half_life, self.ema_ramp)
         self.ema.update()
-        self.steer_augmentation(batch_size)
+        if (strength := self.steer_augmentation(iteration, batch_size)) is not None:
+            self.log("train/augment", strength)
         if self.cleaner is not None:
             self.log("train/cleaned_gradients", self.cleaner.count)
             self.cleaner.count = torch.zeros(())
@@ -227,13 +234,14 @@ class ILSGAN(LayerDrawing, Painting, Judging):
 
     def _regularise_generator(self, count: int, path_length: PathLengthPenalty) -> None:
         """Step G towards equal path lengths, as far as `path_length_every` steps would."""
-        # Half of a batch, which is StyleGAN2's economy.
-        background, foreground = self._draw_styles(self._draw_inputs(max(1, count // 2))[0])
+        latent, _ = self._draw_inputs(path_length.num_pictures(count))
+        background, foreground = self._draw_styles(latent)
         styles = torch.cat([background, foreground], dim=1)
         background, foreground = styles.chunk(2, dim=1)
         image = self.generator.synthesize(background, foreground, twice=True).composite
         penalty = path_length(image, styles)
         self.log("train/path_length_penalty", penalty.detach())
+        self.log("train/path_length", path_length.mean_length)
         # Nought times the picture gives every weight a gradient, so Adam's averages all move on.
         weight = self.path_length_every * self.path_length_weight
         self._step(weight * penalty + 0 * image.mean(), "generator")
@@ -289,7 +297,7 @@ class ILSGAN(LayerDrawing, Painting, Judging):
         """Step D down its gradient at real pictures, as far as `r1_every` steps would."""
         gamma = self.r1_gamma
         if gamma is None:
-            gamma = 0.0002 * self.resolution**2 / batch_size
+            gamma = usual_r1_gamma(self.resolution, batch_size)
         real = real.detach().requires_grad_()
         score = self.judge(real, twice=True)
         penalty = r1_penalty(score, real).mean()
@@ -333,7 +341,7 @@ class ILSGAN(LayerDrawing, Painting, Judging):
         self.ema.reset()
         self.reset_augmentation()
         if self.path_length is not None:
-            self.path_length.mean_length.zero_()
+            self.path_length.reset_parameters()
         self.statistics.reset_parameters()
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:

@@ -12,11 +12,18 @@ from torch import Tensor, nn
 from figureground.methods.ilsgan.densities import make_densities
 from figureground.methods.ilsgan.independence import Independence
 from figureground.methods.ilsgan.perturbation import LayeredPicture
+from figureground.nn.ada import AdaController, AugmentPipe
+from figureground.nn.judging import check_augmentation
 from figureground.nn.modulation import NoiseMode
 from figureground.nn.precision import widen
-from figureground.nn.style_blocks import LowPrecision
+from figureground.nn.style_blocks import LowPrecision, check_blocks
 from figureground.nn.stylegan2 import MappingNetwork, SynthesisNetwork
-from figureground.nn.stylegan2_discriminator import DiscriminatorArchitecture, StyleDiscriminator
+from figureground.nn.stylegan2_discriminator import (
+    GROUP_SIZE,
+    DiscriminatorArchitecture,
+    StyleDiscriminator,
+    check_groups,
+)
 
 
 class LayeredGenerator(nn.Module):
@@ -182,31 +189,31 @@ def network_builders(
 
 
 def check_setup(
-    *, resolution: int, batch_size: int, channel_base: int, group_size: int = 4, **others: Any
+    *,
+    resolution: int,
+    batch_size: int,
+    channel_base: int,
+    conv_clamp: float | None,
+    low_precision_blocks: int,
+    low_precision: LowPrecision,
+    group_size: int = GROUP_SIZE,
+    independence: Independence | None = None,
+    augmentation: AugmentPipe | None = None,
+    controller: AdaController | None = None,
+    **_: Any,
 ) -> list[str]:
     """Problems of options that are fine one by one but not together."""
-    problems = []
-    if batch_size % min(group_size, batch_size):
-        problems.append(
-            f"the discriminator compares pictures in groups of {group_size}, so data.batch_size "
-            f"must be a multiple of {group_size}, got {batch_size}"
-        )
-    is_half = others["low_precision_blocks"] > 0 and others["low_precision"] == "float16"
-    if is_half and others["conv_clamp"] is None:
-        problems.append(
-            "float16 overflows without a limit of activations: set conv_clamp (256 as published), "
-            "low_precision=bfloat16, or low_precision_blocks=0"
-        )
-    if batch_size < 2 and others.get("independence") is not None:
+    problems = check_groups(batch_size, group_size)
+    problems += check_blocks(
+        resolution,
+        channel_base=channel_base,
+        conv_clamp=conv_clamp,
+        low_precision_blocks=low_precision_blocks,
+        low_precision=low_precision,
+    )
+    if batch_size < 2 and independence is not None:
         problems.append(
             "the loss between layers takes layers of other pictures of a batch as negatives, so "
             f"data.batch_size must be 2 at least, got {batch_size}; or set independence=null"
         )
-    if channel_base < resolution:
-        problems.append(
-            f"channel_base must be the resolution ({resolution}) at least, or the largest "
-            f"maps have no channels; got {channel_base}"
-        )
-    if others.get("controller") is not None and others.get("augmentation") is None:
-        problems.append("a controller needs an augmentation to steer; set controller=null")
-    return problems
+    return problems + check_augmentation(augmentation, controller)

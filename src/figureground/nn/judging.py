@@ -1,30 +1,28 @@
-"""What the discriminator sees: pictures after adaptive augmentation, in groups."""
+"""What a discriminator sees: pictures after adaptive augmentation, in groups."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from torch import Tensor, nn
 
-import torch
-from torch import Tensor
-
-from figureground.methods.ilsgan.statistics import LayerScoring
 from figureground.nn.ada import AdaController, AugmentPipe
 from figureground.nn.precision import widen
-from figureground.nn.stylegan2_discriminator import StyleDiscriminator
+from figureground.nn.stylegan2_discriminator import score_in_groups
 
 
-class Judging(LayerScoring):
-    """A method whose discriminator sees pictures after augmentation.
+class Judging:
+    """Part of a module whose discriminator sees pictures after augmentation.
 
     Attributes:
         discriminator: D.
         group_size: Pictures that D compares with each other.
+        boundary: Score between "looks made" and "looks real".
         augmentation: What changes pictures before D sees them, if anything does.
         controller: Steers its strength, or None.
     """
 
-    discriminator: StyleDiscriminator
+    discriminator: nn.Module
     group_size: int
+    boundary: float = 0.0
     augmentation: AugmentPipe | None
     controller: AdaController | None
 
@@ -53,15 +51,23 @@ class Judging(LayerScoring):
     def observe(self, score_real: Tensor) -> None:
         """Let the controller know scores (B,) of real pictures."""
         if self.controller is not None:
-            self.controller.observe(score_real.detach())
+            self.controller.observe(score_real.detach() - self.boundary)
 
-    def steer_augmentation(self, batch_size: int) -> None:
-        """Move the strength if it is time, and log it; `batch_size` is that of all processes."""
+    def steer_augmentation(self, iteration: int, batch_size: int) -> Tensor | None:
+        """Move the strength if it is time.
+
+        Args:
+            iteration: Counted from 1.
+            batch_size: Pictures in a batch of all processes.
+
+        Returns:
+            The strength, a scalar in [0, 1]; None without augmentation.
+        """
         if self.augmentation is None:
-            return
+            return None
         if self.controller is not None:
-            self.controller.update(self.augmentation, self.iteration, batch_size)
-        self.log("train/augment", self.augmentation.p)
+            self.controller.update(self.augmentation, iteration, batch_size)
+        return self.augmentation.p
 
     def reset_augmentation(self) -> None:
         """Start from the first strength, and forget the scores."""
@@ -72,13 +78,10 @@ class Judging(LayerScoring):
             self.controller.count.zero_()
 
 
-def score_in_groups(judge: Callable[[Tensor], Tensor], image: Tensor, size: int = 4) -> Tensor:
-    """Scores (B,) of any number of pictures (B, 3, S, S).
-
-    Pictures are compared in groups of `size`; the last one is filled up with pictures from the
-    start.
-    """
-    rest = len(image) % size if len(image) > size else 0
-    missing = image[: size - rest]  # There are more than `size`.
-    filled = torch.cat([image, missing]) if rest else image
-    return judge(filled)[: len(image)]
+def check_augmentation(
+    augmentation: AugmentPipe | None, controller: AdaController | None
+) -> list[str]:
+    """Say so if there is nothing for a controller to steer."""
+    if controller is None or augmentation is not None:
+        return []
+    return ["a controller needs an augmentation to steer; set controller=null"]
