@@ -78,3 +78,13 @@ def test_it_does_not_go_with_another_checkpoint(compose: Compose) -> None:
     (problem,) = check(compose("ckpt=a.ckpt", "init=b.ckpt"), TrainSettings)
     assert "ckpt=a.ckpt and init=b.ckpt both say what to start from" in problem
     assert check(compose("ckpt=last", "init=b.ckpt"), TrainSettings) == []
+
+
+def test_weights_alone_are_no_run_to_go_on_with(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch, saved: tuple[Method, Path]
+) -> None:
+    monkeypatch.chdir(compose().paths.output_dir.rpartition("/")[0])
+    small = (*tiny_overrides("ilsgan"), *SMALL, "test=false", "objective=null")
+    with pytest.raises(CheckpointError, match=r"first.ckpt has weights but no .* init=") as caught:
+        train(compose(*small, f"ckpt={saved[1]}"))
+    assert "\n" not in str(caught.value)

@@ -38,6 +38,7 @@ from figureground.methods.gan.pictures import TITLES
 from figureground.methods.gan.sngan import ConvDiscriminator, ConvGenerator
 from figureground.methods.gan.statistics import DrawnScores
 from figureground.nn.ada import AdaController, AugmentPipe
+from figureground.nn.stylegan2_discriminator import StyleDiscriminator
 
 Compose = Callable[..., DictConfig]
 TINY: dict[str, Any] = {
@@ -177,6 +178,47 @@ def test_path_penalty_moves_only_where_it_is_asked_for() -> None:
     assert with_paths.path_length.mean_length > 0
     train(without)  # Its turn comes, and nothing happens.
     assert make(**SNGAN).path_length is None
+
+
+@pytest.mark.parametrize("network", ["stylegan2", "sngan"])
+def test_compiled_networks_run_in_all_steps_but_penalties(
+    network: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def watch(run: Any, **_: Any) -> Callable[..., Any]:
+        def compiled(*args: Any, **kwargs: Any) -> Any:
+            calls.append(type(run.__self__).__name__)
+            return run(*args, **kwargs)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", watch)
+    options: dict[str, Any] = {"network": network, "r1_every": 1, "style_mixing": 0.0}
+    plain, method = make(**options), make(**options)
+    method.compile_networks()
+    for each in (plain, method):
+        torch.manual_seed(1)
+        train(each)
+    painter, judge = {
+        "stylegan2": ("SynthesisNetwork", "StyleDiscriminator"),
+        "sngan": ("ConvGenerator", "ConvDiscriminator"),
+    }[network]
+    # D sees pictures of G's step, new ones and real ones.
+    assert calls == [painter, judge, painter, judge, judge]
+    assert_close(method.state_dict(), plain.state_dict(), rtol=0, atol=0)
+
+
+def test_discriminator_takes_its_form_groups_and_precision() -> None:
+    method = make(
+        discriminator_architecture="orig", group_size=2, low_precision_blocks=1,
+        low_precision="bfloat16", conv_clamp=None,
+    )  # fmt: skip
+    assert isinstance(method.discriminator, StyleDiscriminator)
+    assert method.discriminator.b16.skip is None
+    assert method.discriminator.b4.group_size == method.group_size == 2
+    assert method.discriminator.low_precision == "bfloat16"
+    assert method.score(torch.rand(5, 3, 16, 16)).shape == (5,)
 
 
 def test_optimisers_are_the_published_ones() -> None:

@@ -60,11 +60,7 @@ from figureground.nn.ema import WeightAverage, average_decay
 from figureground.nn.judging import Judging
 from figureground.nn.optimizers import LazyAdam, OptimizerFactory
 from figureground.nn.style_blocks import LowPrecision
-from figureground.nn.stylegan2_discriminator import (
-    GROUP_SIZE,
-    DiscriminatorArchitecture,
-    StyleDiscriminator,
-)
+from figureground.nn.stylegan2_discriminator import GROUP_SIZE, DiscriminatorArchitecture
 
 _INDEPENDENCE, _SIGMA, _PERTURBATION, _MIXING = (
     Independence(), Sigma(), Perturbation(), StyleMixing()
@@ -119,7 +115,6 @@ class ILSGAN(LayerDrawing, Painting, Judging, LayerScoring):
         metrics: See `Method`.
     """
 
-    discriminator: StyleDiscriminator
     densities: nn.ModuleList
     ema: WeightAverage
 
@@ -235,8 +230,7 @@ class ILSGAN(LayerDrawing, Painting, Judging, LayerScoring):
     def _regularise_generator(self, count: int, path_length: PathLengthPenalty) -> None:
         """Step G towards equal path lengths, as far as `path_length_every` steps would."""
         latent, _ = self._draw_inputs(path_length.num_pictures(count))
-        background, foreground = self._draw_styles(latent)
-        styles = torch.cat([background, foreground], dim=1)
+        styles = torch.cat(self._draw_styles(latent), dim=1)
         background, foreground = styles.chunk(2, dim=1)
         image = self.generator.synthesize(background, foreground, twice=True).composite
         penalty = path_length(image, styles)
