@@ -40,6 +40,7 @@ from figureground.core.errors import (
     exit_code_of,
 )
 from figureground.core.types import Batch
+from figureground.data.datamodule import ImageDataModule
 from figureground.methods.redo import ReDO
 from figureground.methods.redo.convert import NETWORKS
 
@@ -210,12 +211,21 @@ def test_evaluate_one_and_several(compose: Compose, trained: Path, tmp_path: Pat
         evaluate(compose(f"ckpt={file}", "data.resolution=64", *small, config_name="evaluate"))
 
 
-def test_evaluate_takes_the_resolution_from_the_checkpoint(compose: Compose, trained: Path) -> None:
+def test_evaluate_takes_the_resolution_from_the_checkpoint(
+    compose: Compose, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, store = [], ImageDataModule.store
+
+    def watch(self: ImageDataModule, split: str) -> object:
+        sizes.append((self.resolution, self.datasets[split].resolution))
+        return store(self, split)
+
+    monkeypatch.setattr(ImageDataModule, "store", watch)
     small = ["data=rooms", "data.test.count=4", "trainer.accelerator=cpu"]
     config = compose(ckpt(trained), *small, config_name="evaluate")
     assert config.data.resolution == 64
     assert evaluate(config)["test/images"] == 4
-    assert config.data.test.resolution == 32
+    assert set(sizes) == {(32, 32)}
 
 
 def test_evaluate_scores_by_other_options_of_the_metrics(compose: Compose, trained: Path) -> None:

@@ -31,6 +31,7 @@ class FailOnRank(Callback):
         if self.what == "poison":
             first = batch[0] if isinstance(batch, tuple | list) else batch
             first.image.fill_(torch.nan)
+            _spoil_losses(trainer, pl_module)  # Some methods learn without pictures.
         if self.what == "signal":
             os.kill(os.getpid(), signal.SIGTERM)
         if self.what == "interrupt twice":
@@ -41,3 +42,14 @@ class FailOnRank(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         torch.save(pl_module.state_dict(), self.folder / f"rank{trainer.global_rank}.pt")
+
+
+def _spoil_losses(trainer: Trainer, method: Any) -> None:
+    """Make every loss of the batch that comes next NaN."""
+    descend, spoilt = method.descend, trainer.fit_loop.total_batch_idx
+
+    def descend_from_nan(loss: torch.Tensor, *rest: Any, **more: Any) -> bool:
+        factor = torch.nan if trainer.fit_loop.total_batch_idx == spoilt else 1.0
+        return bool(descend(loss * factor, *rest, **more))
+
+    method.descend = descend_from_nan

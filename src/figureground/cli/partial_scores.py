@@ -30,11 +30,12 @@ class PartialScores:
         options = {key: value for key, value in plain.items() if key not in _IMMATERIAL}
         text = json.dumps([__version__, options], sort_keys=True, default=str)
         self.options = hashlib.sha256(text.encode()).hexdigest()[:16]
-        self.found = self._read()
+        self._earlier = self._read()
+        self.found = dict(self._earlier)
 
     def get(self, ckpt: str) -> dict[str, float] | None:
-        """Scores of a checkpoint, if it has been scored and has not changed."""
-        return self.found.get(_identify(ckpt))
+        """Scores of a checkpoint, if an earlier run has scored it and it has not changed."""
+        return self._earlier.get(_identify(ckpt))
 
     def put(self, ckpt: str, scores: dict[str, float]) -> None:
         """Keep the scores of a checkpoint."""
