@@ -150,7 +150,8 @@ class GANSegmenter(PairDrawing, Method):
         optimizer: Optimizer = self.optimizers()  # type: ignore[assignment]  # there is one
         if self.descend(loss.sum(), optimizer, player="directions"):
             self.directions.project()
-            self.directions.observe(loss.detach())
+            # All processes must come to the same best direction.
+            self.directions.observe(self.trainer.strategy.reduce(loss.detach(), reduce_op="mean"))
             for row, side in enumerate(sides):
                 self.log(f"train/best/{side}", self.directions.loss[row].min())
 
