@@ -96,7 +96,7 @@ def test_a_finished_run_does_nothing_and_shows_its_table_again(whole: Path) -> N
 
 
 def test_scores_over_training_are_drawn(whole: Path) -> None:
-    left_out = [f"steps.{name}=null" for name in ("sample", "segment", "test", "quality")]
+    left_out = [f"steps.{name}=null" for name in ("segment", "test", "quality")]
     done = reproduce(whole, "analysis=training", "snapshots.every=1", *left_out)
     assert done.code == 0, done.err
     points = json.loads((whole / "analysis.json").read_text())
