@@ -59,7 +59,8 @@ def test_stopped_evaluation_scores_the_rest(
     asked: list[str] = []
     broken = {str(files[1])}
 
-    def score(config: DictConfig, path: str, *_: object) -> dict[str, float]:
+    def score(config: DictConfig, paths: list[str], *_: object) -> dict[str, float]:
+        (path,) = paths
         asked.append(path)
         if path in broken:
             raise KeyboardInterrupt
