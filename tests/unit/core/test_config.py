@@ -130,7 +130,8 @@ def test_f48_unset_and_circular_options_of_every_method_are_named(
     compose: Compose, method: str
 ) -> None:
     options = yaml.safe_load((Path(config_dir()) / f"method/{method}.yaml").read_text())
-    unset, missing, circular = [key for key, value in options.items() if type(value) is int][:3]
+    numbers = [key for key, value in options.items() if type(value) in {int, float}]
+    unset, missing, circular = numbers[:3]
     config = compose(f"method={method}")
     config.method[unset] = "???"
     found = "\n".join(check(config, TrainSettings))
