@@ -248,3 +248,8 @@ def test_f29_bf16_follows_fp32(tmp_path: Path, method: str) -> None:
     # bf16 keeps 8 bits; the first losses come from equal weights and noise, later ones drift.
     for key, value in rows[0][0].items():
         assert rows[1][0][key] == pytest.approx(value, rel=0.03, abs=0.03), key
+
+
+@pytest.mark.parametrize("method", ["c3gan", "comgan"])
+def test_other_objectives_of_a_class_follow_fp32_too(tmp_path: Path, method: str) -> None:
+    test_f29_bf16_follows_fp32(tmp_path, method)

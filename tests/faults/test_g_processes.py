@@ -110,9 +110,9 @@ def test_f64_wheel_trains_like_the_checkout_from_anywhere_and_writes_nothing_int
     mine, theirs = (
         json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "run", other)
     )
-    # Not all methods can be scored on pictures, but all are asked.
-    scores = [key for key in theirs if key.startswith("test/")]
-    assert scores
+    scores = [key for key in theirs if key.startswith("test/") and "images" not in key]
+    # A search of directions has nothing to score on real pictures.
+    assert bool(scores) == (method != "gan_segmenter")
     assert {key: mine[key] for key in scores} == {key: theirs[key] for key in scores}
     mine, theirs = (
         read_checkpoint(folder / "checkpoints/last.ckpt")["state_dict"]

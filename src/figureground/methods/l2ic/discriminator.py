@@ -93,7 +93,9 @@ class ClusterDiscriminator(nn.Module):
         """Look at (B, 3, S, S)."""
         features = self.base(image)
         score = widen(self.realness(features)).flatten()
-        info = widen(self.info(features))
+        # Cosines are divided by a small temperature, which half precision does not survive.
+        with torch.autocast(features.device.type, enabled=False):
+            info = widen(self.info(features.to(self.embedding.weight.dtype)))
         cluster: Tensor = info[:, :0] if self.cluster is None else self.cluster(features)
         return Judgement(score, info, cluster)
 
