@@ -27,7 +27,7 @@ from figureground.data.index import (
     require_annotated,
     verify_unchanged,
 )
-from figureground.data.sampler import Draw, EndlessBatchSampler, EndlessLoader
+from figureground.data.sampler import Draw, EndlessBatchSampler, EndlessLoader, WatchfulLoader
 from figureground.data.samples import MAX_OBJECTS, ImageDataset, Sample, refuse_uniform
 from figureground.data.transforms import Augment
 
@@ -224,7 +224,7 @@ class ImageDataModule(LightningDataModule):
         length = 1 if alone else self.eval_batch_size
         count = min(-(-len(indices) // (size * length)), len(indices) // size)
         batches = [list(part) for part in np.array_split(np.asarray(indices)[rank::size], count)]
-        return self._loader(DataLoader, _EvaluationReader(store), batch_sampler=batches)
+        return self._loader(WatchfulLoader, _EvaluationReader(store), batch_sampler=batches)
 
     def _find_scored(self, split: str, store: PixelStore | LazyStore) -> Sequence[int]:
         """Numbers of the pictures that can be scored: all, unless some lack the masks of others."""

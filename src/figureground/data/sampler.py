@@ -90,7 +90,24 @@ class EndlessBatchSampler(Sampler[list[Draw]]):
         return known[1]
 
 
-class EndlessLoader(DataLoader[Any]):
+class WatchfulLoader(DataLoader[Any]):
+    """Loader that names a worker's death also where it dies while it hands over a batch."""
+
+    def __iter__(self) -> Any:
+        """Start an iterator over the batches, which raises RuntimeError when a worker has died."""
+        return _name_lost_worker(super().__iter__())
+
+
+def _name_lost_worker(batches: Iterator[Any]) -> Iterator[Any]:
+    try:
+        yield from batches
+    # torch looks for dead workers when a hand-over fails, but a killed process closes its
+    # connections a moment before it counts as dead.
+    except (ConnectionError, EOFError) as error:
+        raise RuntimeError("DataLoader worker died while it handed over a batch") from error
+
+
+class EndlessLoader(WatchfulLoader):
     """Loader that Lightning takes for resumable: its sampler starts at the trainer's counter."""
 
     def state_dict(self) -> dict[str, Any]:

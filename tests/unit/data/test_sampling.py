@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from figureground.data.cache import LazyStore, PixelStore, open_store
 from figureground.data.datamodule import ImageDataModule, collate
 from figureground.data.datasets.folder import Folder
 from figureground.data.datasets.toy import Toy
-from figureground.data.sampler import EndlessBatchSampler
+from figureground.data.sampler import EndlessBatchSampler, WatchfulLoader
 from figureground.data.samples import Sample
 from figureground.data.transforms import Augment, ResizeCrop
 
@@ -272,3 +273,20 @@ def test_records_move_and_measure() -> None:
     assert torch.all(layers.foreground == 0.75)
     with pytest.raises(ValueError, match="expected float images"):
         check_image(torch.zeros(3, 4, 4))
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), EOFError()])
+def test_a_hand_over_cut_short_names_the_worker(error: Exception) -> None:
+    class CutShort(list[int]):
+        def __getitem__(self, index: Any) -> Any:
+            raise error
+
+    loader = WatchfulLoader(CutShort([1, 2]), batch_size=None)
+    with pytest.raises(RuntimeError, match="DataLoader worker died"):
+        list(loader)
+
+
+def test_a_watched_loader_yields_all_and_passes_other_errors_on() -> None:
+    assert list(WatchfulLoader([1, 2, 3], batch_size=None)) == [1, 2, 3]
+    with pytest.raises(KeyError):
+        list(WatchfulLoader([{}, {}], batch_size=None, collate_fn=lambda row: row["missing"]))
