@@ -59,9 +59,14 @@ def with_data(data_dir: Path, data: str) -> list[str]:
     return [f"data={data}", f"paths.data_dir={data_dir}", *extra]
 
 
-@pytest.mark.parametrize(
-    ("method", "data"), list(itertools.product(names("method"), names("data")))
-)
+PAIRS = [
+    # The matrix whole takes minutes, so most of it is left to the slow set.
+    pytest.param(method, data, marks=() if method == "redo" or data == "toy" else pytest.mark.slow)
+    for method, data in itertools.product(names("method"), names("data"))
+]
+
+
+@pytest.mark.parametrize(("method", "data"), PAIRS)
 def test_every_pair_composes_and_is_valid(
     compose: Compose, data_dir: Path, method: str, data: str
 ) -> None:
