@@ -72,18 +72,20 @@ class ImageGrid(Callback):
             found = re.fullmatch(r"(.+)_(\d{6,})", path.stem)
             if found and int(found[2]) <= until:
                 drawings.setdefault(found[1], {})[int(found[2])] = path
-        written = []
+        written, single = [], []
         for name, frames in sorted(drawings.items()):
             target = self.directory / f"{name}.gif"
             if len(frames) < 2:
-                logger.info(
-                    "%s was not written: it needs two drawings, there is one; train longer or "
-                    "lower callbacks.image_grid.every", target,
-                )  # fmt: skip
+                single.append(str(target))
                 continue
             with atomic_write(target) as file:
                 save_gif([frames[number] for number in sorted(frames)], file)
             written.append(target)
+        if single:
+            logger.info(
+                "%s was not written: it needs two drawings, there is one; train longer or lower "
+                "callbacks.image_grid.every", ", ".join(single),
+            )  # fmt: skip
         return written
 
     def state_dict(self) -> dict[str, Any]:

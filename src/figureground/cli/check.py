@@ -126,8 +126,8 @@ def check_run_directory(folder: Path, plain: dict[str, Any]) -> None:
             f"{folder} already holds a run; add ckpt=last to go on with it, or choose another "
             "paths.output_dir=..."
         )
-    if plain["resume"].get("force"):
-        return
+    if plain["resume"].get("force") or not list(folder.glob("checkpoints/*.ckpt")):
+        return  # What ended before it had saved anything keeps nobody out.
     before, now = flatten(json.loads(stored.read_text("utf-8"))), flatten(plain)
     differing = [
         f"{key} ({before.get(key)} -> {now.get(key)})"
