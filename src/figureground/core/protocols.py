@@ -139,6 +139,19 @@ class LatentDecoder(Protocol):
 
 
 @runtime_checkable
+class StyleDecoder(Protocol):
+    """Draws from styles that a mapping network makes of latents, see `LatentDecoder`."""
+
+    def styles(self, latent: Tensor) -> Tensor:
+        """Styles (B, N, W) of `latent` (B, D)."""
+        ...
+
+    def decode_styles(self, styles: Tensor) -> Layers:
+        """The pictures of `styles` (B, N, W); those of a latent's styles are the latent's."""
+        ...
+
+
+@runtime_checkable
 class TruncatedDecoder(Protocol):
     """Trades variety for likeliness: draws nearer to the mean picture."""
 
