@@ -126,6 +126,15 @@ class NoisyGenerator(Protocol):
 
 
 @runtime_checkable
+class Critic(Protocol):
+    """Tells how real pictures look to it."""
+
+    def score(self, image: Tensor) -> Tensor:
+        """Scores (B,) of `image` (B, 3, H, W), larger for more real."""
+        ...
+
+
+@runtime_checkable
 class LatentDecoder(Protocol):
     """Draws from latents that are at hand, so that paths between pictures can be walked."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,10 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from figureground.core.errors import CheckpointError
+from figureground.cli.convert import convert
+from figureground.cli.picking import require_critic
+from figureground.core.checkpoint import load_method
+from figureground.core.errors import CheckpointError, UserError
 from figureground.core.protocols import Decomposer, LayerGenerator, Segmenter
 from figureground.methods.ilsgan import ILSGAN
 from figureground.methods.ilsgan.cleaning import GradientCleaner
@@ -300,6 +305,18 @@ def test_snapshot_is_read_and_nothing_in_it_run(
     assert len(found.state_dict) > 100
     for key, tensor in found.state_dict.items():
         assert torch.equal(state[key], tensor), key
+
+
+def test_snapshot_without_discriminator_has_no_critic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compose: Callable[..., DictConfig]
+) -> None:
+    networks = theirs(ILSGAN(**TINY))
+    write_snapshot(tmp_path / "s.pkl", monkeypatch, G=networks["G"], G_ema=networks["G_ema"])
+    file = tmp_path / "s.ckpt"
+    options = ("method=ilsgan", f"weights={tmp_path}/s.pkl", f"output={file}")
+    convert(compose(*options, config_name="convert"))
+    with pytest.raises(UserError, match="from a file without the discriminator"):
+        require_critic(load_method(file), str(file))
 
 
 @pytest.mark.parametrize("clamp", [None, 64.0])
