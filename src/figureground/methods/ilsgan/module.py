@@ -199,6 +199,7 @@ class ILSGAN(LayerDrawing, Painting, Judging, LayerScoring):
         num_seen = (iteration - 1) * batch_size
         sigma = self.sigma.at(num_seen)
         self.log("train/sigma", sigma)
+        self.origin["sigma"] = sigma  # Snapshots can be chosen by it.
         self._update_generator(len(image), sigma)
         if self.path_length is not None and (iteration - 1) % self.path_length_every == 0:
             self._regularise_generator(len(image), self.path_length)
