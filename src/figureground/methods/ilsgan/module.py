@@ -70,8 +70,9 @@ _INDEPENDENCE, _SIGMA, _PERTURBATION, _MIXING = (
 class ILSGAN(LayerDrawing, Painting, Judging, LayerScoring):
     """Draw pictures as a masked foreground before a background that know nothing of each other.
 
-    Defaults are those of the paper at 64 pixels. It cannot segment given pictures: train a
-    `segmenter` on its samples for that.
+    Defaults are the paper's at 64 pixels, but for half precision (4 `low_precision_blocks`, with
+    `clean_gradients`), which the recipes of its datasets turn on, and augmentation, which
+    `conf/method/ilsgan.yaml` does. It segments no given pictures: train a `segmenter` for that.
 
     Args:
         resolution: Side S of the pictures.
