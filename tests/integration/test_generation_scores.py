@@ -211,8 +211,7 @@ def test_information_of_written_pictures(tmp_path: Path, compose: Compose, kind:
     small = {"count": 4, "held_out": 2, "iterations": 1, "num_hidden": 2}
     scores = InformationScoring(pairs=f"{tmp_path}/out", **small).score(method, module, 0, list)
     assert math.isfinite(scores["mine/whole/held_out"])
-    with pytest.raises(UserError, match=r"has 5 pictures, metrics\.information\.count=6 asks"):
-        list(read_layers(str(tmp_path / "out"), 6, 2, list))
+    assert sum(len(part) for part in read_layers(str(tmp_path / "out"), 6, 2, list)) == 5
 
 
 def test_path_length_of_a_method_that_tells_its_latents(weights: str) -> None:

@@ -73,8 +73,20 @@ def check_options(config: DictConfig) -> None:
         ConfigError: An option is wrong.
     """
     require_valid(config, SETTINGS[str(config.task)])
-    if config.task == "train" and config.get("pairs") is not None:
-        _check_pairs(config)
+    if config.task == "train":
+        _check_snapshots(config)
+        if config.get("pairs") is not None:
+            _check_pairs(config)
+
+
+def _check_snapshots(config: DictConfig) -> None:
+    """Refuse to promise snapshots that training would end before."""
+    every = config.callbacks.checkpoints.keep_every
+    if every is not None and every > config.iterations:
+        raise ConfigError(
+            f"callbacks.checkpoints.keep_every={every} is more than iterations="
+            f"{config.iterations}, so no snapshot would be kept; lower it"
+        )
 
 
 def _check_pairs(config: DictConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import sys
@@ -19,7 +20,7 @@ from torch.testing import assert_close
 
 from figureground.cli.convert import convert
 from figureground.cli.picking import require_critic
-from figureground.core.checkpoint import load_method
+from figureground.core.checkpoint import load_method, read_checkpoint
 from figureground.core.errors import CheckpointError, UserError
 from figureground.core.protocols import Decomposer, LayerGenerator, Segmenter
 from figureground.methods.ilsgan import ILSGAN
@@ -30,6 +31,7 @@ from figureground.methods.ilsgan.independence import (
     Independence,
     draw_negatives,
     independence_loss,
+    make_pairs,
 )
 from figureground.methods.ilsgan.perturbation import (
     LayeredPicture,
@@ -39,7 +41,7 @@ from figureground.methods.ilsgan.perturbation import (
     shift_pixels,
 )
 from figureground.methods.ilsgan.schedules import Sigma
-from figureground.nn.ada import AdaController
+from figureground.nn.ada import AdaController, AugmentPipe
 from figureground.nn.resample import fir_kernel
 from figureground.nn.stylegan2_discriminator import DiscriminatorArchitecture
 
@@ -167,6 +169,21 @@ def test_switches_that_are_accepted_change_the_loss(kind: Any) -> None:
         assert any(not torch.equal(a, b) for a, b in zip(plain, changed, strict=True)), switch
 
 
+@pytest.mark.parametrize("masked", [True, False])
+def test_one_sided_pairs_give_what_is_seen_of_a_layer_or_all_of_it(masked: bool) -> None:
+    background, foreground, mask = (torch.rand(2, c, 4, 4) for c in (3, 3, 1))
+    picture = LayeredPicture(background, foreground, mask)
+    seen = foreground * mask, background * (1 - mask)
+    options = Independence(pairs="foreground_given_background", mask_condition=masked)
+    (found,) = make_pairs(picture, options)
+    for ours, expected in zip(found, (seen[0], seen[1] if masked else background), strict=True):
+        assert torch.equal(ours, expected)
+    options = Independence(pairs="background_given_foreground", mask_condition=masked)
+    (found,) = make_pairs(picture, options)
+    for ours, expected in zip(found, (seen[1], seen[0] if masked else foreground), strict=True):
+        assert torch.equal(ours, expected)
+
+
 def test_floors_are_as_published() -> None:
     floors = {
         shake: ILSGAN(**TINY, perturbation=perturbation).ground_floor
@@ -290,7 +307,10 @@ def theirs(method: ILSGAN) -> dict[str, Any]:
     layered = nn.Module()
     for name, module in method.generator.named_children():
         layered.add_module(name.replace("background", "bg").replace("foreground", "fg"), module)
-    return {"G": Stored(layered), "D": Stored(method.discriminator), "G_ema": Stored(layered)}
+    networks = {"G": Stored(layered), "D": Stored(method.discriminator), "G_ema": Stored(layered)}
+    if method.augmentation is not None:
+        networks["augment_pipe"] = Stored(method.augmentation)
+    return networks
 
 
 def test_snapshot_is_read_and_nothing_in_it_run(
@@ -320,6 +340,23 @@ def test_snapshot_without_discriminator_has_no_critic(
     convert(compose(*options, config_name="convert"))
     with pytest.raises(UserError, match="from a file without the discriminator"):
         require_critic(load_method(file), str(file))
+
+
+@pytest.mark.parametrize("augmented", [True, False])
+def test_strength_of_augmentation_is_left_where_there_is_none(
+    compose: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture, augmented: bool,
+) -> None:  # fmt: skip
+    method = ILSGAN(**TINY, augmentation=AugmentPipe("bgc", 0.25), controller=AdaController())
+    write_snapshot(tmp_path / "s.pkl", monkeypatch, **theirs(method))
+    caplog.set_level(logging.INFO)
+    data = "cub_drc" if augmented else "toy"  # Whose recipe has none.
+    arguments = ["method=ilsgan", f"data={data}", "data.resolution=16",
+                 f"weights={tmp_path}/s.pkl", f"output={tmp_path}/c.ckpt"]  # fmt: skip
+    convert(compose(*arguments, config_name="convert"))
+    state = read_checkpoint(tmp_path / "c.ckpt")["state_dict"]
+    assert ("augmentation.p" in state) == augmented
+    assert ("left out, as the method is built without: augmentation" in caplog.text) != augmented
 
 
 @pytest.mark.parametrize("clamp", [None, 64.0])

@@ -68,7 +68,8 @@ def convert_checkpoint(path: Path) -> ConvertedWeights:
     if content.get("D") is not None:
         options |= _read_discriminator(content["D"], state, path)
     networks = sorted({key.partition(".")[0] for key in state} & {"generator", "discriminator"})
-    return ConvertedWeights(options, state, [*networks, *(["ema"] if "G_ema" in content else [])])
+    networks += ["ema"] if "G_ema" in content else []
+    return ConvertedWeights(options, state, networks, optional=frozenset({"augmentation"}))
 
 
 def convert_network(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
