@@ -70,10 +70,12 @@ def convert(config: DictConfig) -> Path:
         "epoch": 0,
         "global_step": 0,
     }
+    missing = [name for name in absent if name in dict(method.named_children())]
+    if missing:  # Commands that need one of them can say so.
+        method.origin["missing"] = missing
     method.on_save_checkpoint(checkpoint)
     output = Path(config.output or Path(config.weights).with_suffix(".ckpt").name)
     VerifiedCheckpointIO().save_checkpoint(checkpoint, output)
-    missing = [name for name in absent if name in dict(method.named_children())]
     logger.info("wrote %s with %s", output, ", ".join(found.networks))
     if left := sorted(unused & {key.partition(".")[0] for key in found.state_dict}):
         logger.info("left out, as the method is built without: %s", ", ".join(left))

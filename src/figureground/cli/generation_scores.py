@@ -15,12 +15,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from figureground.cli.drawn import DRAWN, WALKED, Check, NoiseMode, draw_batches
+from figureground.cli.path_length import PathSampling, PathScoring, PathSpace
 from figureground.core.bounds import Count, PositiveInt
 from figureground.core.config import build
 from figureground.core.errors import UserError, WriteError
 from figureground.core.io import atomic_write
 from figureground.core.method import Method
-from figureground.core.protocols import LatentDecoder, LayerGenerator
+from figureground.core.protocols import LayerGenerator
 from figureground.core.seeds import mix_seed
 from figureground.core.signals import watching
 from figureground.data.cache import first_writable
@@ -34,16 +35,12 @@ from figureground.metrics.features import (
 )
 from figureground.metrics.generation import (
     GenerationScores,
-    PathLength,
     SubsetSize,
-    squared_distance,
 )
-from figureground.nn.paths import slerp
 
 logger = logging.getLogger(__name__)
 
 _FORMAT = 1  # Of the files with features of real pictures.
-_STEP = 1e-4  # Between two pictures of a path; the published one.
 
 
 class Scoring(Protocol):
@@ -75,6 +72,9 @@ class GenerationScoring:
         num_splits: Of the Inception score.
         num_neighbors: Of precision and recall.
         num_paths: Steps that the path length is measured by, where a method tells its latents.
+        path_space: Where paths run, see `PathScoring`,
+        path_sampling: where on them steps are taken,
+        path_crop: and whether only the middle of pictures is compared.
 
     Raises:
         UserError: A file of weights is another one, or there is none.
@@ -93,9 +93,11 @@ class GenerationScoring:
         num_splits: PositiveInt = 10,
         num_neighbors: PositiveInt = 3,
         num_paths: Count = 0,
+        path_space: PathSpace = "z",
+        path_sampling: PathSampling = "full",
+        path_crop: bool = False,
     ) -> None:
-        self.count, self.split, self.batch_size = count, split, batch_size
-        self.noise, self.num_paths = noise, num_paths
+        self.count, self.split, self.batch_size, self.noise = count, split, batch_size, noise
         self.options = {
             "num_subsets": num_subsets,
             "subset_size": subset_size,
@@ -107,19 +109,28 @@ class GenerationScoring:
             self.extractor = EfficientNetFeatures(efficientnet)
         else:
             self.extractor = InceptionFeatures(inception)
-        self.paths: EfficientNetFeatures | None = None
+        self.paths: PathScoring | None = None
         if num_paths:
             own = self.extractor
-            self.paths = (
-                own if isinstance(own, EfficientNetFeatures) else EfficientNetFeatures(efficientnet)
+            if not isinstance(own, EfficientNetFeatures):
+                own = EfficientNetFeatures(efficientnet)
+            self.paths = PathScoring(
+                own, num_paths, path_space, path_sampling, path_crop, batch_size
             )
 
     @staticmethod
     def check_options(
-        *, inception: str | None, efficientnet: str | None, num_paths: int = 0, **_: object
-    ) -> list[str]:
+        *, inception: str | None, efficientnet: str | None, num_paths: int = 0,
+        path_space: PathSpace = "z", path_sampling: PathSampling = "full", path_crop: bool = False,
+        **_: object,
+    ) -> list[str]:  # fmt: skip
         """Miss weights, or find others, before hours of training rather than after them."""
         problems = [find_wrong_weights(inception, efficientnet)]
+        if not num_paths and (path_space, path_sampling, path_crop) != ("z", "full", False):
+            problems.append(
+                "path_space, path_sampling and path_crop do nothing without paths; add "
+                "metrics.generation.num_paths=50000, or leave them out"
+            )
         if inception is not None and num_paths:
             problems.append(find_wrong_weights(None, efficientnet))
         return [problem for problem in problems if problem is not None]
@@ -128,9 +139,10 @@ class GenerationScoring:
         self, method: Any, datamodule: ImageDataModule, seed: int, check: Check
     ) -> dict[str, float]:
         """All scores by id, `num_real`, `num_drawn`, and those of real halves as `.../floor`."""
-        self.extractor.to(method.device)
         if self.paths is not None:
-            self.paths.to(method.device)
+            self.paths.require_paths(method)
+            self.paths.network.to(method.device)
+        self.extractor.to(method.device)
         real = self._describe_real(datamodule, method.device, check)
         scores = self._new_scores(seed)
         scores.update(real, real=True)
@@ -142,8 +154,8 @@ class GenerationScoring:
             scores.update(_to_cpu(features), real=False)
         found = {name: float(value) for name, value in scores.compute().items()}
         found |= self._find_floor(real, seed)
-        if self.num_paths and isinstance(method, LatentDecoder):
-            found |= self._walk(method, mix_seed(seed, WALKED), check)
+        if self.paths is not None:
+            found |= self.paths.measure(method, mix_seed(seed, WALKED), check)
         return {**found, "num_real": float(len(real.pooled)), "num_drawn": float(self.count)}
 
     def _new_scores(self, seed: int) -> GenerationScores:
@@ -208,25 +220,6 @@ class GenerationScoring:
             f"{name}/floor": float(frechet.compute()),
             f"kid{suffix}/floor": float(halves.kernel.compute()),
         }
-
-    def _walk(self, method: LatentDecoder, seed: int, check: Check) -> dict[str, float]:
-        """Path length between latents of normal distribution, along great circles."""
-        network = self.paths
-        if network is None:
-            return {}
-        metric = PathLength(_STEP)
-        generator = torch.Generator().manual_seed(seed)
-        for start in range(0, self.num_paths, self.batch_size):
-            check()
-            count = min(self.batch_size, self.num_paths - start)
-            one, other = (method.latent(count, generator=generator) for _ in range(2))
-            place = torch.rand(count, 1, generator=generator).to(one)
-            maps = [
-                network.extract_maps(method.decode(slerp(one, other, place + step)).composite)
-                for step in (0, _STEP)
-            ]
-            metric.update(squared_distance(*maps).cpu())
-        return {f"ppl_{network.suffix}": float(metric.compute())}
 
 
 def build_scorings(options: Mapping[str, Mapping[str, Any]]) -> list[Scoring]:

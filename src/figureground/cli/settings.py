@@ -112,6 +112,7 @@ class GenerateSettings(Settings):
     generator: Mapping[str, Any] | None = None
     output: str = ""
     count: Count = 0
+    top: PositiveInt | None = None
     input: str | Sequence[str] | None = None
     swap: Sequence[str] | None = None
     columns: PositiveInt = 1
@@ -129,9 +130,19 @@ class GenerateSettings(Settings):
     @staticmethod
     def check_options(
         *, ckpt: str | None, generator: object = None, input: object, swap: object, format: str,  # noqa: A002 - names of options
-        truncation: object = None, noise: str = "const", **_: object,
+        truncation: object = None, noise: str = "const", count: int = 0, top: int | None = None,
+        **_: object,
     ) -> list[str]:  # fmt: skip
         """Check what draws, and that it can."""
+        if top is not None and top > count:
+            return [
+                f"top={top} keeps the best of the count={count} samples that are drawn; draw more, "
+                f"such as count={5 * top}, or leave out top"
+            ]
+        if top is not None and format != "png":
+            return [
+                "top=... keeps single files; leave out format=shards (pairs=saved reads both kinds)"
+            ]
         if generator is None:
             return [] if ckpt else ["ckpt is not set; add ckpt=... or generator=..."]
         if ckpt:
@@ -141,10 +152,10 @@ class GenerateSettings(Settings):
                 "truncation and noise are those of a checkpoint's samples; with generator=... use "
                 "generator.truncation=..."
             ]
-        if input is not None or swap is not None or format != "png":
+        if input is not None or swap is not None or format != "png" or top is not None:
             return [
-                "generator takes count=... and explore=[...] only: its pictures have no layers; "
-                "leave out input, swap and format=shards"
+                "generator takes count=... and explore=[...] only: its pictures have no layers and "
+                "no critic; leave out input, swap, top and format=shards"
             ]
         return []
 

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from figureground.cli.convert import convert
-from figureground.core.checkpoint import read_checkpoint
-from figureground.core.errors import CheckpointError
+from figureground.cli.picking import require_critic
+from figureground.core.checkpoint import load_method, read_checkpoint
+from figureground.core.errors import CheckpointError, UserError
 from figureground.core.protocols import Decomposer, LayerGenerator, Segmenter
 from figureground.methods.ilsgan import ILSGAN
 from figureground.methods.ilsgan.cleaning import GradientCleaner
@@ -42,6 +43,7 @@ from figureground.methods.ilsgan.perturbation import (
 from figureground.methods.ilsgan.schedules import Sigma
 from figureground.nn.ada import AdaController, AugmentPipe
 from figureground.nn.resample import fir_kernel
+from figureground.nn.stylegan2_discriminator import DiscriminatorArchitecture
 
 TINY: dict[str, Any] = {
     "resolution": 16, "batch_size": 4, "latent_dim": 8, "style_width": 8, "mapping_depth": 2,
@@ -276,6 +278,7 @@ class Stored:
         if "resample_filter" in buffers:
             buffers["resample_filter"] = fir_kernel()  # Ours has one dimension in some places.
         own = {"conv_clamp": module.clamp} if hasattr(module, "clamp") else {}
+        own |= {"group_size": module.group_size} if hasattr(module, "group_size") else {}
         self.meta = {
             "type": "class", "version": 6, "module_src": "raise SystemExit", "class_name": "X",
             "state": own | {
@@ -317,13 +320,26 @@ def test_snapshot_is_read_and_nothing_in_it_run(
     options = {"share": np.float64(0.5)}  # Snapshots have such numbers beside the networks.
     write_snapshot(tmp_path / "s.pkl", monkeypatch, training_set_kwargs=options, **theirs(method))
     found = convert_checkpoint(tmp_path / "s.pkl")
+    usual = {"conv_clamp": 256.0, "discriminator_architecture": "resnet", "group_size": 4}
     for name, value in found.options.items():
-        assert {**TINY, "conv_clamp": 256.0}[name] == value
+        assert {**TINY, **usual}[name] == value
     assert found.networks == ["discriminator", "generator", "ema"]
     state = method.state_dict()
     assert len(found.state_dict) > 100
     for key, tensor in found.state_dict.items():
         assert torch.equal(state[key], tensor), key
+
+
+def test_snapshot_without_discriminator_has_no_critic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compose: Callable[..., DictConfig]
+) -> None:
+    networks = theirs(ILSGAN(**TINY))
+    write_snapshot(tmp_path / "s.pkl", monkeypatch, G=networks["G"], G_ema=networks["G_ema"])
+    file = tmp_path / "s.ckpt"
+    options = ("method=ilsgan", f"weights={tmp_path}/s.pkl", f"output={file}")
+    convert(compose(*options, config_name="convert"))
+    with pytest.raises(UserError, match="from a file without the discriminator"):
+        require_critic(load_method(file), str(file))
 
 
 @pytest.mark.parametrize("augmented", [True, False])
@@ -350,6 +366,25 @@ def test_limit_of_activations_is_that_of_the_snapshot(
     method = ILSGAN(**TINY, conv_clamp=clamp)
     write_snapshot(tmp_path / "s.pkl", monkeypatch, **theirs(method))
     assert convert_checkpoint(tmp_path / "s.pkl").options["conv_clamp"] == clamp
+
+
+@pytest.mark.parametrize("architecture", ["resnet", "skip", "orig"])
+def test_discriminator_is_that_of_the_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    architecture: DiscriminatorArchitecture,
+) -> None:  # fmt: skip
+    method = ILSGAN(**TINY, discriminator_architecture=architecture, group_size=2)
+    write_snapshot(tmp_path / "s.pkl", monkeypatch, **theirs(method))
+    options = convert_checkpoint(tmp_path / "s.pkl").options
+    assert options["discriminator_architecture"] == architecture
+    assert options["group_size"] == 2
+    assert not caplog.records
+    assert type(method)(**{**TINY, **options}).state_dict().keys() == method.state_dict().keys()
+    # Where it is not told, one has to know it.
+    del method.discriminator.b4.group_size
+    write_snapshot(tmp_path / "s.pkl", monkeypatch, **theirs(method))
+    assert "group_size" not in convert_checkpoint(tmp_path / "s.pkl").options
+    assert "Type method.group_size=..." in caplog.text
 
 
 class Payload:
