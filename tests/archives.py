@@ -142,6 +142,27 @@ def write_horses(root: Path, count: int = 20, same_names: bool = True) -> Path:
     return root
 
 
+#: Folders of pictures and masks of saliency sets.
+SALIENCY = {
+    "duts": ("DUTS", "DUTS-TE/DUTS-TE-Image", "DUTS-TE/DUTS-TE-Mask"),
+    "ecssd": ("ECSSD", "images", "ground_truth_mask"),
+    "dut_omron": ("DUT_OMRON", "DUT-OMRON-image", "pixelwiseGT-new-PNG"),
+}
+
+
+def write_saliency(data_dir: Path, name: str, count: int = 4) -> Path:
+    """A saliency set in its published layout below `data_dir`."""
+    root, images, masks = (data_dir / SALIENCY[name][0], *SALIENCY[name][1:])
+    for index in range(count):
+        size = (40 + index % 7, 30 + index % 5)
+        for folder, ending in ((images, "jpg"), (masks, "png")):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            mask = Image.fromarray(np.where(disc(size), 255, 0).astype(np.uint8))
+            each = picture(index, size) if ending == "jpg" else mask
+            each.save(root / folder / f"{index:04d}.{ending}")
+    return root
+
+
 def write_instagram(root: Path, tag: str = "santaphoto", val: int = 3) -> Path:
     """A hashtag's pictures: <tag>/train/ and <tag>/val/."""
     for split, count in (("train", 6), ("val", val)):

@@ -75,6 +75,11 @@ def check_options(config: DictConfig) -> None:
     require_valid(config, SETTINGS[str(config.task)])
     if config.task == "train" and config.get("pairs") is not None:
         _check_pairs(config)
+    elif config.task == "train" and config.data.get("train") is None:
+        raise ConfigError(
+            f"data={config.data.name} is for evaluation alone and has no training pictures; train "
+            "method=segmenter with pairs=saved or pairs=live, or on other data, and evaluate"
+        )
 
 
 def _check_pairs(config: DictConfig) -> None:
