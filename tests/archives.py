@@ -163,6 +163,25 @@ def write_saliency(data_dir: Path, name: str, count: int = 4) -> Path:
     return root
 
 
+def write_voc(root: Path, count: int = 8, num_classes: int = 20) -> Path:
+    """PASCAL VOC's layout: a disc of one class in each picture; the first row is not scored."""
+    lists = root / "ImageSets/Segmentation"
+    for folder in (lists, root / "JPEGImages", root / "SegmentationClass"):
+        folder.mkdir(parents=True)
+    names = [f"2007_{index:06d}" for index in range(count)]
+    for index, name in enumerate(names):
+        picture(index).save(root / f"JPEGImages/{name}.jpg")
+        classes = np.where(disc(), index % num_classes + 1, 0).astype(np.uint8)
+        classes[0] = 255
+        indices = Image.fromarray(classes)
+        if index % 2:
+            indices.putpalette([(37 * value) % 256 for value in range(768)])
+        indices.save(root / f"SegmentationClass/{name}.png")
+    (lists / "train.txt").write_text("\n".join(names[: count // 2]) + "\n")
+    (lists / "val.txt").write_text("\n".join(names[count // 2 :]) + "\n")
+    return root
+
+
 def write_instagram(root: Path, tag: str = "santaphoto", val: int = 3) -> Path:
     """A hashtag's pictures: <tag>/train/ and <tag>/val/."""
     for split, count in (("train", 6), ("val", val)):

@@ -24,6 +24,7 @@ from archives import (
     write_lfw,
     write_saliency,
     write_svhn,
+    write_voc,
 )
 from figureground.cli.settings import TrainSettings
 from figureground.core.config import build, check
@@ -58,6 +59,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     checksums = write_svhn(root / "svhn")
     write_horses(root / "weizmann_horse")
     write_instagram(root / "instagram")
+    write_voc(root / "VOC2012")
     for name in SALIENCY:
         write_saliency(root, name)
     with pytest.MonkeyPatch.context() as patch:

@@ -117,8 +117,8 @@ def _pair_by_position(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     if len(pictures) != len(truths):
         alone = sorted(_by_stem(images).keys() ^ _by_stem(masks).keys())
         raise DataError(
-            f"{images} has {len(pictures)} pictures but {masks} {len(truths)} masks, which position "
-            f"cannot pair; without partner of the same name are {', '.join(alone[:_SHOWN])}"
+            f"{images} has {len(pictures)} pictures but {masks} {len(truths)} masks; "
+            f"without partner of the same name are {', '.join(alone[:_SHOWN])}"
         )
     return list(zip(pictures, truths, strict=True))
 
