@@ -65,9 +65,9 @@ class SemanticScoring:
     def check_options(*, weights: str | None, **_: object) -> list[str]:
         """Miss the file before anything is scored; nothing is downloaded."""
         if weights is None:
-            return [f"metrics.semantic.weights=<file> is not set; {EXPECTED}"]
+            return [f"weights=<file> is not set; {EXPECTED}"]
         if not Path(weights).is_file():
-            return [f"metrics.semantic.weights={weights} is not a file; {EXPECTED}"]
+            return [f"weights={weights} is not a file; {EXPECTED}"]
         return []
 
     def score(
