@@ -356,7 +356,7 @@ def test_broken_and_mute_methods_are_refused(tmp_path: Path, weights: str) -> No
         scoring(weights).score(Broken(), toys(tmp_path), 0, list)
     one = SimpleNamespace(world_size=1)
     with pytest.raises(UserError, match="cannot draw pictures; leave metrics"):
-        score_drawn([], torch.nn.Linear(1, 1), toys(None), one, 0)
+        score_drawn([scoring(weights)], torch.nn.Linear(1, 1), toys(None), one, 0)
     built, module = build_tiny("redo")
     with pytest.raises(UserError, match=r"add trainer\.devices=1"):
         score_drawn([], built, module, SimpleNamespace(world_size=2), 0)

@@ -73,10 +73,16 @@ def check_options(config: DictConfig) -> None:
         ConfigError: An option is wrong.
     """
     require_valid(config, SETTINGS[str(config.task)])
-    if config.task == "train":
-        _check_snapshots(config)
-        if config.get("pairs") is not None:
-            _check_pairs(config)
+    if config.task != "train":
+        return
+    _check_snapshots(config)
+    if config.get("pairs") is not None:
+        _check_pairs(config)
+    elif config.data.get("train") is None:
+        raise ConfigError(
+            f"data={config.data.name} is for evaluation alone and has no training pictures; train "
+            "method=segmenter with pairs=saved or pairs=live, or on other data, and evaluate"
+        )
 
 
 def _check_snapshots(config: DictConfig) -> None:

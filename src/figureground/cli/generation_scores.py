@@ -44,7 +44,16 @@ _FORMAT = 1  # Of the files with features of real pictures.
 
 
 class Scoring(Protocol):
-    """Scores a method by what it draws."""
+    """Scores a method by what it draws, or by what else its metrics have no place for.
+
+    Attributes:
+        capability: What the method must be able to do, a protocol of `core.protocols`.
+    """
+
+    @property
+    def capability(self) -> type[Any]:
+        """See above."""
+        ...
 
     def score(
         self, method: Any, datamodule: ImageDataModule, seed: int, check: Check
@@ -79,6 +88,8 @@ class GenerationScoring:
     Raises:
         UserError: A file of weights is another one, or there is none.
     """
+
+    capability = LayerGenerator
 
     def __init__(
         self,
@@ -238,17 +249,20 @@ def score_drawn(
     trainer: Any,
     seed: int,
 ) -> dict[str, float]:
-    """Score what `method` draws, on the device of `trainer`.
+    """Score `method` by all of `scorings`, on the device of `trainer`.
 
     Raises:
-        UserError: It draws nothing, or there are several processes.
+        UserError: It cannot do what is scored, or there are several processes.
     """
-    if not isinstance(method, LayerGenerator):
+    for capability in {scoring.capability for scoring in scorings}:
+        if isinstance(method, capability):
+            continue
+        what = "draw pictures" if capability is LayerGenerator else "segment"
         raise UserError(
-            f"{type(method).__name__} cannot draw pictures; leave metrics=... out to score masks"
+            f"{type(method).__name__} cannot {what}; leave metrics=... out to score what it can"
         )
     if trainer.world_size > 1:
-        raise UserError("drawn pictures are scored by one process; add trainer.devices=1")
+        raise UserError("these scores are taken by one process; add trainer.devices=1")
     method.to(trainer.strategy.root_device).eval()
     found: dict[str, float] = {}
     with watching() as stop:

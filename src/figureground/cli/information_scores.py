@@ -14,6 +14,7 @@ from torch import Tensor
 from figureground.cli.drawn import DRAWN, HELD_OUT, Check, draw_batches
 from figureground.core.bounds import Count, LearningRate, PositiveInt
 from figureground.core.errors import UserError
+from figureground.core.protocols import LayerGenerator
 from figureground.core.seeds import mix_seed
 from figureground.core.types import Layers
 from figureground.data.datamodule import ImageDataModule
@@ -45,6 +46,8 @@ class InformationScoring:
         lr: Learning rate.
         evaluate_every: Iterations between evaluations; the mean of the last 20 is reported.
     """
+
+    capability = LayerGenerator
 
     def __init__(
         self,

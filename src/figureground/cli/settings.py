@@ -71,6 +71,7 @@ class EvaluateSettings(Settings):
     split: Literal["val", "test"] = "test"
     metrics: Mapping[str, Mapping[str, Any]] | None = None
     ensemble: bool = False
+    refine: Literal["none", "bilateral"] | None = None
 
     @staticmethod
     def check_options(
@@ -98,6 +99,7 @@ class PredictSettings(Settings):
     device: str = "auto"
     layers: bool = True
     objects: bool = True
+    refine: Literal["none", "bilateral"] | None = None
     steps: Count = 0
     distance: Literal["pixels", "features"] = "pixels"
     efficientnet: str | None = None

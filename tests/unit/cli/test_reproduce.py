@@ -20,6 +20,7 @@ from figureground.cli import reproduce as module
 from figureground.cli.records import RECORD, Record, read_scores
 from figureground.cli.references import fill, find_references
 from figureground.cli.reproduce import reproduce
+from figureground.cli.semantic_scores import SemanticScoring
 from figureground.cli.steps import followers, read_steps, split_steps
 from figureground.core.checkpoint import VerifiedCheckpointIO
 from figureground.core.config import config_dir
@@ -305,9 +306,21 @@ def load(*overrides: str) -> dict[str, Any]:
 )
 def test_every_experiment_composes(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "find_spec", lambda name: object())  # Not installed everywhere.
+    monkeypatch.setattr(SemanticScoring, "check_options", lambda **_: [])  # Whose file is no one's.
     plain = load(*overrides)
     nodes = (plain[key] for key in ("steps", "snapshots", "curves", "paths"))
     assert plans.find_problems(*nodes) == []
+
+
+def test_whole_pictures_are_tested_at_full_resolution() -> None:
+    plan = load("experiment=gan-segmenter-bigbigan", "chain.data=duts", "chain.crop=false")
+    assert plans.find_problems(*(plan[k] for k in ("steps", "snapshots", "curves", "paths"))) == []
+
+
+def test_network_for_classes_is_asked_for_before_anything_runs() -> None:
+    plan = load("experiment=voc-semantic")
+    (problem,) = plans.find_problems(*(plan[k] for k in ("steps", "snapshots", "curves", "paths")))
+    assert "step 'semantic': metrics.semantic: weights=<file> is not set" in problem
 
 
 def test_missing_weights_are_missed_before_training(
