@@ -13,6 +13,7 @@ from torchvision.datasets import SVHN
 
 from archives import (
     write_cars,
+    write_clevr,
     write_cub,
     write_dogs,
     write_flowers,
@@ -21,6 +22,9 @@ from archives import (
     write_horses,
     write_instagram,
     write_lfw,
+    write_people,
+    write_stanford_cars,
+    write_stanford_dogs,
     write_svhn,
 )
 from figureground.cli.settings import TrainSettings
@@ -47,6 +51,10 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     write_gtsrb8(root / "GTSRB")
     checksums = write_svhn(root / "svhn")
     write_horses(root / "weizmann_horse")
+    write_stanford_dogs(root / "stanford_dogs")
+    write_stanford_cars(root / "stanford_cars")
+    write_people(root / "fs100")
+    write_clevr(root / "clevr")
     write_instagram(root / "instagram")
     with pytest.MonkeyPatch.context() as patch:
         published = {part: ["", f"{part}_32x32.mat", sum_] for part, sum_ in checksums.items()}
