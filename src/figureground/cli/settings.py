@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from figureground.core.bounds import Bounds, Count, Fraction, PositiveInt
 from figureground.core.edits import find_problems
 
+Code = Literal["z", "c", "b"]
 Seed = Annotated[int, Bounds(0, 2**32 - 1)]
 
 
@@ -116,6 +117,11 @@ class GenerateSettings(Settings):
     swap: Sequence[str] | None = None
     columns: PositiveInt = 1
     explore: Sequence[Literal["walk", "interpolation", "truncation", "mixing"]] = ()
+    vary: Code | None = None
+    fixed: Sequence[Code] | None = None
+    transfer: str | Sequence[str] | None = None
+    categories: Sequence[PositiveInt] = ()
+    backgrounds: Sequence[PositiveInt] = ()
     rows: PositiveInt = 1
     frames: Annotated[int, Bounds(2, 10_000)] = 2
     format: Literal["png", "shards"] = "png"
@@ -129,9 +135,14 @@ class GenerateSettings(Settings):
     @staticmethod
     def check_options(
         *, ckpt: str | None, generator: object = None, input: object, swap: object, format: str,  # noqa: A002 - names of options
-        truncation: object = None, noise: str = "const", **_: object,
+        truncation: object = None, noise: str = "const", vary: str | None = None,
+        fixed: Sequence[str] | None = None, transfer: object = None, **_: object,
     ) -> list[str]:  # fmt: skip
         """Check what draws, and that it can."""
+        if vary is not None and vary in (fixed or ()):
+            return [f"vary={vary} and fixed={list(fixed or ())} want {vary} to change and to stay"]
+        if fixed is not None and vary is None:
+            return ["fixed=... says what stays while another code changes; add vary=c, or z or b"]
         if generator is None:
             return [] if ckpt else ["ckpt is not set; add ckpt=... or generator=..."]
         if ckpt:
@@ -141,10 +152,11 @@ class GenerateSettings(Settings):
                 "truncation and noise are those of a checkpoint's samples; with generator=... use "
                 "generator.truncation=..."
             ]
-        if input is not None or swap is not None or format != "png":
+        named = (input, swap, vary, transfer)
+        if any(each is not None for each in named) or format != "png":
             return [
                 "generator takes count=... and explore=[...] only: its pictures have no layers; "
-                "leave out input, swap and format=shards"
+                "leave out input, swap, vary, transfer and format=shards"
             ]
         return []
 
