@@ -178,6 +178,16 @@ class EditSettings(Settings):
 
 
 @dataclass
+class DemoSettings(Settings):
+    """Options of `demo`."""
+
+    ckpt: str = ""
+    host: str = "127.0.0.1"
+    port: Annotated[int, Bounds(1, 65535)] = 7860
+    device: str = "auto"
+
+
+@dataclass
 class ConvertSettings(Settings):
     """Options of `convert`."""
 
@@ -233,6 +243,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "predict": PredictSettings,
     "generate": GenerateSettings,
     "edit": EditSettings,
+    "demo": DemoSettings,
     "convert": ConvertSettings,
     "prepare": PrepareSettings,
     "reproduce": ReproduceSettings,
