@@ -79,12 +79,15 @@ class Interleave(ratios.Interleave):
 
     def check(self, number: int, method: Any) -> None:
         """Compare the losses of the first two iterations."""
-        # Adam's first step has the length of the learning rate, whatever is only rounding.
-        tolerance = {"rtol": 1e-4, "atol": 1e-5} if number == 0 else {"rtol": 1e-3, "atol": 1e-3}
-        if self.exact and number < 2:
-            for name, value in self.losses.items():
-                found = method.last_losses[name]
-                assert_close(found, found.new_tensor(value), **tolerance, msg=partial(_say, name))
+        if not self.exact or number > 1:
+            return
+        for name, value in self.losses.items():
+            # Adam's first step has the length of the learning rate, whatever is only rounding; and
+            # the generator's terms come after that of the discriminator.
+            is_first = number == 0 and name.startswith("discriminator")
+            close = {"rtol": 1e-4, "atol": 1e-5} if is_first else {"rtol": 1e-2, "atol": 1e-2}
+            found = method.last_losses[name]
+            assert_close(found, found.new_tensor(value), **close, msg=partial(_say, name))
 
 
 def _say(name: str, message: str) -> str:

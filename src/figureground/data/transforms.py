@@ -38,19 +38,32 @@ class ResizeCrop:
     Args:
         resolution: Side R of the result.
         interpolation: Filter for images; `nearest` is what ReDO used, the others are anti-aliased.
+        shorter: What the shorter side becomes; None is R, more cuts away a margin on all sides.
     """
 
     def __init__(
         self,
         resolution: PositiveInt,
         interpolation: Interpolation = "lanczos",
+        shorter: PositiveInt | None = None,
     ) -> None:
         self.resolution, self.interpolation = resolution, interpolation
+        self.shorter = shorter or resolution
+        if problems := self.check_options(resolution=resolution, shorter=shorter):
+            raise ValueError("; ".join(problems))
+
+    @staticmethod
+    def check_options(*, resolution: int, shorter: int | None = None, **_: object) -> list[str]:
+        """The square must fit into the picture."""
+        if shorter is None or resolution <= shorter:
+            return []
+        return [f"a square of {resolution} is cut out of a shorter side of {shorter}; raise that"]
 
     @property
     def fingerprint(self) -> str:
         """What the result depends on, as text."""
-        return f"resize-crop-{self.resolution}-{self.interpolation}"
+        text = f"resize-crop-{self.resolution}-{self.interpolation}"
+        return text if self.shorter == self.resolution else f"{text}-{self.shorter}"
 
     def __call__(self, sample: Sample) -> Sample:
         """Return `sample` at R x R."""
@@ -62,12 +75,12 @@ class ResizeCrop:
 
     def _apply(self, pixels: Pixels, resampling: Image.Resampling) -> Pixels:
         height, width = pixels.shape[:2]
-        short, side = min(height, width), self.resolution
-        if (height, width) != (side, side):
-            size = int(side * width / short), int(side * height / short)
+        short, side, target = min(height, width), self.resolution, self.shorter
+        if (height, width) != (side, side) or target != side:
+            size = int(target * width / short), int(target * height / short)
             picture = Image.fromarray(pixels)
             # Nothing is resized when the shorter side already fits; nearest would be the identity.
-            pixels = np.asarray(picture if short == side else picture.resize(size, resampling))
+            pixels = np.asarray(picture if short == target else picture.resize(size, resampling))
         top, left = (round((length - side) / 2) for length in pixels.shape[:2])
         return np.ascontiguousarray(pixels[top : top + side, left : left + side])
 

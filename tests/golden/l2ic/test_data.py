@@ -14,8 +14,9 @@ from safetensors.numpy import load_file
 from figureground.data.crops import cut_box
 from figureground.data.datasets.clevr import CLEVR
 from figureground.data.datasets.drc import Dogs
+from figureground.data.datasets.flowers import mask_of_segmentation
 from figureground.data.samples import Pixels, Sample
-from figureground.data.transforms import Stretch
+from figureground.data.transforms import ResizeCrop, Stretch
 from records import encode, write_records
 
 Golden = Callable[[str], Path]
@@ -50,6 +51,19 @@ def test_cars_come_in_blue_green_red_with_masks_of_one_bit(golden: Golden, tmp_p
     assert_allclose(as_float(found.image), stored["car.img"], atol=1e-6)
     assert found.mask is not None
     assert_allclose(found.mask, stored["car.seg"][0])
+
+
+def test_flowers_lose_a_margin(golden: Golden) -> None:
+    stored = load_file(golden("l2ic") / "data.safetensors")
+    shorter, side = stored["flower.resize_crop"].tolist()
+    mask = 255 * mask_of_segmentation(stored["flower.segmim"])
+    found = ResizeCrop(side, "bilinear", shorter)(Sample(stored["img"], "a", mask, is_soft=True))
+    assert_allclose(as_float(found.image), stored["flower.img"], atol=1e-6)
+    assert found.mask is not None
+    # Theirs stay soft; ours are cut at the half.
+    truth = stored["flower.seg"][0]
+    clear = np.abs(truth - 0.5) > 0.01
+    assert_allclose(found.mask[clear], (truth > 0.5)[clear])
 
 
 def test_scenes_are_cut_out_and_told_from_their_background(golden: Golden, tmp_path: Path) -> None:
