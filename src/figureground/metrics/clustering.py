@@ -32,8 +32,8 @@ class ClusteringScores(Metric):
         num_clusters: K.
         num_classes: N.
         matching: Rule by which `acc` is counted.
-        ignore_beyond: Leave out pictures of classes from N on instead of refusing them. C3-GAN's
-            and L2IC's scores of dogs, whose labels begin at 1 there, lose the last breed so.
+        ignore_beyond: Leave out pictures of classes from N on instead of refusing them. L2IC's
+            scores of dogs, whose labels begin at 1 there, lose the last breed so.
     """
 
     full_state_update = False
