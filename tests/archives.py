@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
+from records import clevr_record, write_records
+
 
 def picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
     """A picture of noise, `size` = (width, height)."""
@@ -221,4 +223,62 @@ def _write_processed(
             picture(index + 1, (32, 32)).save(cut / f"{token}_resized.png")
             mask = Image.fromarray(np.where(disc((32, 32)), 255, 0).astype(np.uint8))
             mask.save(cut / f"{token}_maskresized.png")
+    return root
+
+
+def write_stanford_dogs(root: Path, counts: tuple[int, int] = (12, 9)) -> Path:
+    """Stanford Dogs: Images/, Annotation/, lists as .mat; three breeds, classes from 1 on."""
+    breeds = ("n01-Chihuahua", "n02-Pug", "n03-Beagle")
+    for part, count in zip(("train", "test"), counts, strict=True):
+        names = [f"{breeds[i % 3]}/{part}_{i}.jpg" for i in range(count)]
+        for index, name in enumerate(names):
+            image = root / "Images" / name
+            note = root / "Annotation" / Path(name).with_suffix("")
+            for folder in (image.parent, note.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+            picture(index).save(image)
+            sides = {"xmin": 10, "ymin": 5, "xmax": 22 + index % 3, "ymax": 20}
+            box = "".join(f"<{side}>{x}</{side}>" for side, x in sides.items())
+            second = box.replace(">10<", ">1<")
+            note.write_text(f"<annotation><bndbox>{box}</bndbox>{second}</annotation>")
+        cells = np.empty((count, 1), object)
+        cells[:, 0] = names
+        labels = np.array([[i % 3 + 1] for i in range(count)])
+        savemat(root / f"{part}_list.mat", {"file_list": cells, "labels": labels})
+    return root
+
+
+def write_stanford_cars(root: Path, counts: tuple[int, int] = (12, 9)) -> Path:
+    """Stanford Cars: car_ims/ and cars_annos.mat; three models, classes from 1 on."""
+    (root / "car_ims").mkdir(parents=True)
+    notes = []
+    for number in range(1, sum(counts) + 1):
+        name = f"car_ims/{number:06d}.jpg"
+        picture(number).save(root / name)
+        corners = (10, 5, 22 + number % 3, 20)
+        notes.append((name, *corners, (number - 1) % 3 + 1, int(number > counts[0])))
+    fields = [("relative_im_path", object)]
+    fields += [(f"bbox_{x}", object) for x in ("x1", "y1", "x2", "y2")]
+    fields += [("class", object), ("test", object)]
+    savemat(root / "cars_annos.mat", {"annotations": np.array([notes], fields)})
+    return root
+
+
+def write_people(root: Path, per_person: int = 12) -> Path:
+    """FS100: a folder of faces for each person."""
+    for person in ("Ann", "Bob"):
+        (root / person).mkdir(parents=True)
+        for number in range(per_person):
+            picture(number, (30, 36)).save(root / person / f"{number}.jpg")
+    return root
+
+
+def write_clevr(root: Path, objects: tuple[int, ...] = (3, 6, 2, 5, 4)) -> Path:
+    """CLEVR: pictures in a sub-folder, and records with `objects`."""
+    (root / "images/train").mkdir(parents=True)
+    for number in range(3):
+        picture(number, (48, 32)).save(root / f"images/train/{number}.png")
+    write_records(
+        root / "clevr_with_masks_train.tfrecords", [clevr_record(np.arange(7), n) for n in objects]
+    )
     return root

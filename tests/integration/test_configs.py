@@ -14,6 +14,7 @@ from torchvision.datasets import SVHN
 from archives import (
     SALIENCY,
     write_cars,
+    write_clevr,
     write_cub,
     write_dogs,
     write_flowers,
@@ -22,7 +23,10 @@ from archives import (
     write_horses,
     write_instagram,
     write_lfw,
+    write_people,
     write_saliency,
+    write_stanford_cars,
+    write_stanford_dogs,
     write_svhn,
     write_voc,
 )
@@ -58,6 +62,10 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     write_gtsrb8(root / "GTSRB")
     checksums = write_svhn(root / "svhn")
     write_horses(root / "weizmann_horse")
+    write_stanford_dogs(root / "stanford_dogs")
+    write_stanford_cars(root / "stanford_cars")
+    write_people(root / "fs100")
+    write_clevr(root / "clevr")
     write_instagram(root / "instagram")
     write_voc(root / "VOC2012")
     for name in SALIENCY:

@@ -64,8 +64,20 @@ def test_l2ic(compose: Compose) -> None:
     method = plain["method"]
     assert (method["loss"], method["target"]) == ("binary_entropy", "soft")
     assert (method["optimizer"]["lr"], method["optimizer"]["betas"]) == (2e-4, [0.5, 0.999])
+    assert [plain["data"][split]["crop"] for split in ("train", "val", "test")] == [
+        "none", "box", "box"
+    ]  # fmt: skip
     built = build(compose("experiment=segmenter-cub-l2ic", "pairs.ckpt=x.ckpt").method)
     assert sum(p.numel() for p in built.parameters()) == 34_527_041
+
+
+@pytest.mark.parametrize("data", ["flowers", "cars", "dogs", "clevr"])
+def test_l2ic_on_other_sets(compose: Compose, data: str) -> None:
+    plain = load(compose, f"experiment=segmenter-{data}-l2ic", "pairs.ckpt=x.ckpt")
+    assert plain["method"]["loss"] == "binary_entropy"
+    assert (plain["data"]["name"], plain["data"]["resolution"]) == (data, 128)
+    assert plain["data"]["transform"].get("shorter") == (152 if data == "flowers" else None)
+    assert plain["callbacks"]["checkpoints"]["monitor"] is None
 
 
 def test_pictures_are_tested_at_their_own_size(

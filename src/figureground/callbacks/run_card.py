@@ -181,6 +181,7 @@ class RunCard(Callback):
             f"{record['seed']}: {record['reason']}."
             for record in method.restarts
         ]
+        lines += [f"- `{name}` has no scores: {why}." for name, why in method.absent.items()]
         head = f"| {' | '.join(['score', *self._columns().values()])} |"
         lines += ["", head, re.sub(r"[^|]+", "---", head), *self._rows()]
         pictures = sorted((self.directory / "images").glob("*.png"))

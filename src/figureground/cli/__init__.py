@@ -22,7 +22,10 @@ from figureground.core.errors import (
 )
 from figureground.core.signals import watching
 
-COMMANDS = ("train", "evaluate", "predict", "generate", "edit", "convert", "prepare", "reproduce")
+COMMANDS = (
+    *("train", "evaluate", "predict", "generate", "edit", "demo", "convert", "prepare"),
+    "reproduce",
+)
 
 _FAILED_JOBS: list[str] = []
 _FIRST_SWEEP_CODE, _MOST_COUNTED = 10, 9

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from figureground.cli import run
 from figureground.cli.check import check_job
+from figureground.cli.coding import draw_coded, require_codes
 from figureground.cli.exploring import explore, require_latents
 from figureground.cli.inference import find_pictures, load, require_readable, write_png
 from figureground.cli.manifests import claim_folder, read_rows
@@ -47,17 +48,20 @@ def generate(config: DictConfig) -> None:
     """Write what was asked for below `output`.
 
     `count` samples, or the `top` of them by the score of the method's critic; views of latents
-    (`explore`), `input` redrawn, `swap` swapped; of the method in `ckpt`, or, samples and views, of
-    the pretrained `generator`.
+    (`explore`), `input` redrawn, `swap` swapped, grids in which one code changes (`vary`), pictures
+    sorted and drawn elsewhere (`transfer`); of the method in `ckpt`, or, samples and views, of the
+    pretrained `generator`.
 
     Sample i depends on (seed, i) alone, see `data.chunks`, so an interrupted run is simply started
     again. Samples of another seed, checkpoint, truncation or noise are refused unless
     `overwrite=true`, which removes them.
     """
     check_job(config)
-    if not (config.count or config.explore or config.input is not None or config.swap is not None):
+    named = (config.input, config.swap, config.vary, config.transfer)
+    if not (config.count or config.explore or any(each is not None for each in named)):
         raise UserError(
-            "nothing to do; give count=50, explore=[walk], input=my_photos or swap=[a.jpg,b.jpg]"
+            "nothing to do; give count=50, explore=[walk], input=my_photos, swap=[a.jpg,b.jpg], "
+            "vary=c or transfer=my_photos"
         )
     if config.get("generator") is not None:
         from figureground.cli.painting import paint
@@ -73,6 +77,7 @@ def _draw(config: DictConfig) -> None:
 
     method = load(config.ckpt, config.device)
     output = Path(config.output)
+    require_codes(method, config)
     if config.explore:
         require_latents(method, list(config.explore))  # Before samples are drawn for hours.
     if config.top is not None:
@@ -85,6 +90,7 @@ def _draw(config: DictConfig) -> None:
             _write_shards(draw, output, config)
     if config.explore:
         explore(method, output, config)
+    draw_coded(method, output, config)
     if config.input is not None or config.swap is not None:
         if not isinstance(method, Redrawer):
             raise UserError(f"{type(method).__name__} cannot redraw given pictures; use count=...")

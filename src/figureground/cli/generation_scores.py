@@ -37,6 +37,12 @@ from figureground.metrics.generation import (
     GenerationScores,
     SubsetSize,
 )
+from figureground.metrics.legacy import (
+    DoubleScaledFeatures,
+    LegacyScores,
+    StretchedClassifier,
+    find_wrong_legacy,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +86,9 @@ class GenerationScoring:
         subset_size: Of the kernel distance.
         num_splits: Of the Inception score.
         num_neighbors: Of precision and recall.
+        double_scaled: Whether to add L2IC's FID of pictures that are scaled twice.
+        imagenet_inception: Torchvision's weights, for L2IC's IS of pictures that are stretched one
+            by one; None leaves it out.
         num_paths: Steps that the path length is measured by, where a method tells its latents.
         path_space: Where paths run, see `PathScoring`,
         path_sampling: where on them steps are taken,
@@ -107,6 +116,8 @@ class GenerationScoring:
         path_space: PathSpace = "z",
         path_sampling: PathSampling = "full",
         path_crop: bool = False,
+        double_scaled: bool = False,
+        imagenet_inception: str | None = None,
     ) -> None:
         self.count, self.split, self.batch_size, self.noise = count, split, batch_size, noise
         self.options = {
@@ -120,6 +131,12 @@ class GenerationScoring:
             self.extractor = EfficientNetFeatures(efficientnet)
         else:
             self.extractor = InceptionFeatures(inception)
+        self.twice: DoubleScaledFeatures | None = None
+        if double_scaled and isinstance(self.extractor, InceptionFeatures):
+            self.twice = DoubleScaledFeatures(self.extractor)
+        self.classifier: StretchedClassifier | None = None
+        if imagenet_inception is not None:
+            self.classifier = StretchedClassifier(imagenet_inception)
         self.paths: PathScoring | None = None
         if num_paths:
             own = self.extractor
@@ -133,7 +150,7 @@ class GenerationScoring:
     def check_options(
         *, inception: str | None, efficientnet: str | None, num_paths: int = 0,
         path_space: PathSpace = "z", path_sampling: PathSampling = "full", path_crop: bool = False,
-        **_: object,
+        double_scaled: bool = False, imagenet_inception: str | None = None, **_: object,
     ) -> list[str]:  # fmt: skip
         """Miss weights, or find others, before hours of training rather than after them."""
         problems = [find_wrong_weights(inception, efficientnet)]
@@ -144,7 +161,8 @@ class GenerationScoring:
             )
         if inception is not None and num_paths:
             problems.append(find_wrong_weights(None, efficientnet))
-        return [problem for problem in problems if problem is not None]
+        found = [problem for problem in problems if problem is not None]
+        return found + find_wrong_legacy(inception, double_scaled, imagenet_inception)
 
     def score(
         self, method: Any, datamodule: ImageDataModule, seed: int, check: Check
@@ -154,16 +172,23 @@ class GenerationScoring:
             self.paths.require_paths(method)
             self.paths.network.to(method.device)
         self.extractor.to(method.device)
-        real = self._describe_real(datamodule, method.device, check)
+        if self.classifier is not None:
+            self.classifier.to(method.device)
+        real = self._describe_real(self.extractor, datamodule, method.device, check)
+        legacy = LegacyScores(self.twice, self.classifier, self.options["num_splits"])
+        if self.twice is not None:
+            again = self._describe_real(self.twice, datamodule, method.device, check)
+            legacy.take_real(again.pooled)
         scores = self._new_scores(seed)
         scores.update(real, real=True)
         batches = draw_batches(
             method, self.count, self.batch_size, mix_seed(seed, DRAWN), check, self.noise
         )
         for layers in batches:
-            features = self.extractor.extract(layers.composite.clamp(-1, 1))
-            scores.update(_to_cpu(features), real=False)
-        found = {name: float(value) for name, value in scores.compute().items()}
+            image = layers.composite.clamp(-1, 1)
+            scores.update(_to_cpu(self.extractor.extract(image)), real=False)
+            legacy.take_drawn(image)
+        found = {name: float(value) for name, value in scores.compute().items()} | legacy.compute()
         found |= self._find_floor(real, seed)
         if self.paths is not None:
             found |= self.paths.measure(method, mix_seed(seed, WALKED), check)
@@ -176,10 +201,14 @@ class GenerationScoring:
         )
 
     def _describe_real(
-        self, datamodule: ImageDataModule, device: torch.device, check: Check
+        self,
+        extractor: FeatureExtractor,
+        datamodule: ImageDataModule,
+        device: torch.device,
+        check: Check,
     ) -> Features:
         """Features of all real pictures, from the file of an earlier run where there is one."""
-        path = self._find_file(datamodule)
+        path = self._find_file(extractor, datamodule)
         if path is not None and path.is_file():
             with suppress(SafetensorError, OSError, KeyError):  # Made anew.
                 stored = load_file(path)
@@ -189,7 +218,7 @@ class GenerationScoring:
             check()
             numbers = range(start, min(start + self.batch_size, len(store)))
             image = to_float(np.stack([store.load(number).image for number in numbers]))
-            parts.append(_to_cpu(self.extractor.extract(image.to(device))))
+            parts.append(_to_cpu(extractor.extract(image.to(device))))
         tensors = {"pooled": torch.cat([part.pooled for part in parts])}
         middle = [part.middle for part in parts if part.middle is not None]
         if middle:
@@ -199,7 +228,7 @@ class GenerationScoring:
                 file.write(save(tensors))
         return Features(tensors["pooled"], None, tensors.get("middle"))
 
-    def _find_file(self, datamodule: ImageDataModule) -> Path | None:
+    def _find_file(self, extractor: FeatureExtractor, datamodule: ImageDataModule) -> Path | None:
         """Where features of the real pictures belong; None where nothing can be kept."""
         if not datamodule.cache_dirs or datamodule.cache == "off":
             return None
@@ -207,7 +236,7 @@ class GenerationScoring:
         transform = getattr(datamodule.transform, "fingerprint", repr(datamodule.transform))
         parts = (
             *(_FORMAT, datamodule.datasets[self.split].fingerprint(), transform),
-            *(datamodule.resolution, self.extractor.checksum, "\n".join(store.keys)),
+            *(datamodule.resolution, extractor.checksum, "\n".join(store.keys)),
         )
         digest = hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:24]
         try:

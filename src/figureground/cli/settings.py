@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from figureground.core.bounds import Bounds, Count, Fraction, PositiveInt
 from figureground.core.edits import find_problems
 
+Code = Literal["z", "c", "b"]
 Seed = Annotated[int, Bounds(0, 2**32 - 1)]
 
 
@@ -119,6 +120,11 @@ class GenerateSettings(Settings):
     swap: Sequence[str] | None = None
     columns: PositiveInt = 1
     explore: Sequence[Literal["walk", "interpolation", "truncation", "mixing"]] = ()
+    vary: Code | None = None
+    fixed: Sequence[Code] | None = None
+    transfer: str | Sequence[str] | None = None
+    categories: Sequence[PositiveInt] = ()
+    backgrounds: Sequence[PositiveInt] = ()
     rows: PositiveInt = 1
     frames: Annotated[int, Bounds(2, 10_000)] = 2
     format: Literal["png", "shards"] = "png"
@@ -133,6 +139,7 @@ class GenerateSettings(Settings):
     def check_options(
         *, ckpt: str | None, generator: object = None, input: object, swap: object, format: str,  # noqa: A002 - names of options
         truncation: object = None, noise: str = "const", count: int = 0, top: int | None = None,
+        vary: str | None = None, fixed: Sequence[str] | None = None, transfer: object = None,
         **_: object,
     ) -> list[str]:  # fmt: skip
         """Check what draws, and that it can."""
@@ -145,6 +152,10 @@ class GenerateSettings(Settings):
             return [
                 "top=... keeps single files; leave out format=shards (pairs=saved reads both kinds)"
             ]
+        if vary is not None and vary in (fixed or ()):
+            return [f"vary={vary} and fixed={list(fixed or ())} want {vary} to change and to stay"]
+        if fixed is not None and vary is None:
+            return ["fixed=... says what stays while another code changes; add vary=c, or z or b"]
         if generator is None:
             return [] if ckpt else ["ckpt is not set; add ckpt=... or generator=..."]
         if ckpt:
@@ -154,10 +165,11 @@ class GenerateSettings(Settings):
                 "truncation and noise are those of a checkpoint's samples; with generator=... use "
                 "generator.truncation=..."
             ]
-        if input is not None or swap is not None or format != "png" or top is not None:
+        named = (input, swap, vary, transfer, top)
+        if any(each is not None for each in named) or format != "png":
             return [
                 "generator takes count=... and explore=[...] only: its pictures have no layers and "
-                "no critic; leave out input, swap, top and format=shards"
+                "no critic; leave out input, swap, vary, transfer, top and format=shards"
             ]
         return []
 
@@ -176,6 +188,16 @@ class EditSettings(Settings):
     def check_options(*, edits: str | Sequence[Mapping[str, Any]], **_: object) -> list[str]:
         """Check edits that stand on the command line."""
         return [] if isinstance(edits, str) else find_problems(edits)
+
+
+@dataclass
+class DemoSettings(Settings):
+    """Options of `demo`."""
+
+    ckpt: str = ""
+    host: str = "127.0.0.1"
+    port: Annotated[int, Bounds(1, 65535)] = 7860
+    device: str = "auto"
 
 
 @dataclass
@@ -234,6 +256,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "predict": PredictSettings,
     "generate": GenerateSettings,
     "edit": EditSettings,
+    "demo": DemoSettings,
     "convert": ConvertSettings,
     "prepare": PrepareSettings,
     "reproduce": ReproduceSettings,

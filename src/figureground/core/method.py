@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from figureground import __version__
+from figureground.core.absence import note_absence
 from figureground.core.checkpoint import check_fits
 from figureground.core.errors import DataError, NumericalError
 from figureground.core.protocols import Clusterer, ObjectFinder, Segmenter
@@ -92,6 +93,7 @@ class Method(LightningModule, ABC):
         self.last_losses: dict[str, Tensor] = {}
         self._last_statistics: list[tuple[Tensor, Tensor]] = []  # Buffers, and before this batch.
         self.restarts: list[dict[str, Any]] = []  # One record for each collapse restart.
+        self.absent: dict[str, str] = {}  # Why a group of metrics has no scores, by stage.
         self._scores: dict[str, Metric] = {}
         self._num_scored: Counter[str] = Counter()  # Pictures of this process, not yet logged.
         for group, metric in (metrics or {}).items():
@@ -317,7 +319,7 @@ class Method(LightningModule, ABC):
     def _log_scores(self, stage: str) -> None:
         count = torch.tensor(float(self._num_scored[stage]), device=self.device)
         self.log(f"{stage}/images", self.trainer.strategy.reduce(count, reduce_op="sum"))
-        self._num_scored[stage] = 0
+        had_pictures, self._num_scored[stage] = self._num_scored[stage] > 0, 0
         for name, scores in self._scores.items():
             if not name.startswith(f"{stage}/"):
                 continue
@@ -327,6 +329,8 @@ class Method(LightningModule, ABC):
                 prefix = name.rpartition("/")[0]
                 self.log_dict({f"{prefix}/{key}": value for key, value in scores.compute().items()})
                 scores.reset()
+            elif had_pictures and "/raw/" not in name:
+                note_absence(self.absent, name)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the section that `load_method` rebuilds this method from."""

@@ -179,6 +179,33 @@ class LayerMixer(Protocol):
 
 
 @runtime_checkable
+class CodeDrawer(Protocol):
+    """Draws layered pictures of codes that can be set one by one.
+
+    Attributes:
+        codes: Those it has, of z (pose and all else), c (category) and b (background).
+        num_categories: Values of c.
+        num_backgrounds: Values of b.
+    """
+
+    codes: tuple[str, ...]
+    num_categories: int
+    num_backgrounds: int
+
+    def draw_poses(self, count: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw `count` values of z, (B, D)."""
+        ...
+
+    def background_of(self, category: Tensor) -> Tensor:
+        """Value of b that goes with each of `category` (B,) in training."""
+        ...
+
+    def compose(self, pose: Tensor, category: Tensor, background: Tensor) -> Layers:
+        """The pictures of z (B, D), c (B,) and b (B,), int64; equal codes give equal pictures."""
+        ...
+
+
+@runtime_checkable
 class Projector(Protocol):
     """Searches the picture it could have drawn that comes nearest to a given one."""
 

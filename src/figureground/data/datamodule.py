@@ -29,7 +29,7 @@ from figureground.data.index import (
 )
 from figureground.data.sampler import Draw, EndlessBatchSampler, EndlessLoader, WatchfulLoader
 from figureground.data.samples import MAX_OBJECTS, ImageDataset, Sample, refuse_uniform
-from figureground.data.transforms import Augment
+from figureground.data.transforms import HALF, Augment, RandomSquare
 
 if TYPE_CHECKING:
     from figureground.data.pairs import LivePairs
@@ -63,7 +63,8 @@ class ImageDataModule(LightningDataModule):
         transform: Fixed transform to `resolution`, or None if samples have that size.
         test_transform: Transform of test pictures instead, whose results may be of any size and
             may differ from their masks' (scores are then taken at the masks'); one at a time.
-        augment: Random transform of training pictures.
+        augment: Random transform of training pictures. One that takes whole pictures has them
+            read anew each time instead of transformed and cached.
         eval_batch_size: Pictures per evaluation batch; `batch_size` if None.
         seed: Seed of shuffles and augmentation.
         cache: Where transformed pictures are kept: `auto` (drawn ones in memory, files on disk),
@@ -89,7 +90,7 @@ class ImageDataModule(LightningDataModule):
         test_transductive: ImageDataset | None = None,
         transform: Transform | None = None,
         test_transform: Transform | None = None,
-        augment: Augment | None = None,
+        augment: Augment | RandomSquare | None = None,
         eval_batch_size: PositiveInt | None = None,
         seed: Count = 0,
         cache: CacheMode = "auto",
@@ -111,6 +112,7 @@ class ImageDataModule(LightningDataModule):
             if dataset is not None and len(dataset)
         }
         self.transform, self.augment, self.seed = transform, augment, seed
+        self._takes_whole = isinstance(augment, RandomSquare)
         self.test_transform = test_transform
         self.cache, self.on_error = cache, on_error
         folders = (cache_dir, fallback_cache_dir)
@@ -128,22 +130,23 @@ class ImageDataModule(LightningDataModule):
         wanted = {"fit": ("train", *validated), "validate": validated}.get(stage, (stage,))
         for split in wanted:
             if split in self.datasets and not (split == "train" and self.live):
-                self.store(split)
+                self.store(split, whole=split == "train" and self._takes_whole)
 
-    def store(self, split: str) -> PixelStore | LazyStore:
-        """Pictures of `split` at training size, from the cache where one is kept."""
+    def store(self, split: str, *, whole: bool = False) -> PixelStore | LazyStore:
+        """Pictures of `split` at training size, from the cache where one is kept, or `whole`."""
         with_masks = split != "train" or self._learns_from_masks()
-        if (split, with_masks) not in self._stores:
+        key = f"whole {split}" if whole else split
+        if (key, with_masks) not in self._stores:
             if split not in self.datasets:
                 known = ", ".join(self.datasets)
                 raise DataError(f"data={self.name} has no {split} split (it has: {known})")
             dataset = self.datasets[split]
             if not with_masks:  # Broken ones then do no harm.
                 dataset = dataset.without_masks()
-            self._stores[split, with_masks] = self._open(split, dataset)
-        return self._stores[split, with_masks]
+            self._stores[key, with_masks] = self._open(split, dataset, whole)
+        return self._stores[key, with_masks]
 
-    def _open(self, split: str, dataset: ImageDataset) -> PixelStore | LazyStore:
+    def _open(self, split: str, dataset: ImageDataset, whole: bool) -> PixelStore | LazyStore:
         if split in self.drawn:
             self._opened[split] = dataset
             return LazyStore(dataset, None)
@@ -154,6 +157,8 @@ class ImageDataModule(LightningDataModule):
             what = f"{self.name} train pictures"
             dataset = require_annotated(dataset, what, self.allow_unannotated)
         self._opened[split] = dataset
+        if whole:
+            return LazyStore(dataset, None)
         if split == "test" and self.test_transform is not None:
             return LazyStore(dataset, self.test_transform)
         mode = self.cache if self.cache_dirs or self.cache != "auto" else "memory"
@@ -165,7 +170,7 @@ class ImageDataModule(LightningDataModule):
         if self.live is not None:
             batches = self.live.batches(self, self._batches_done, self._rank_and_size()[0])
             return EndlessLoader(batches, batch_size=None)
-        store = self.store("train")
+        store = self.store("train", whole=self._takes_whole)
         module = self.trainer.lightning_module if self.trainer else None
         num_streams = int(getattr(module, "num_streams", 1))
         with_masks = self._learns_from_masks()
@@ -339,7 +344,7 @@ class _TrainingReader(Dataset[Any]):
     def __init__(
         self,
         store: PixelStore | LazyStore,
-        augment: Augment | None,
+        augment: Augment | RandomSquare | None,
         seed: int,
         num_streams: int,
         with_masks: bool,
@@ -368,9 +373,12 @@ class _TrainingReader(Dataset[Any]):
         if self.augment is None:
             return sample
         seed = mix_seed(self.seed, draw.stream, draw.epoch, draw.number) & 0xFFFFFFFF
-        image, mask = self.augment(sample.image, sample.mask if self.with_masks else None, seed)
+        mask = sample.mask if self.with_masks else None
+        if mask is not None and sample.is_soft:  # Of whole pictures; others are cut already.
+            mask = np.asarray(mask > HALF, np.uint8)
+        image, mask = self.augment(sample.image, mask, seed)
         # What is left of soft masks is whether they are a half at least.
-        return replace(sample, image=image, mask=mask, soft=None)
+        return replace(sample, image=image, mask=mask, soft=None, is_soft=False)
 
 
 class _EvaluationReader(Dataset[Any]):

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from figureground.core.errors import DataError
@@ -33,6 +33,31 @@ PUBLISHED = {
     "redo/lfw_funneled/test.txt": (
         "21f1c06bf543fb7b96cf9c1a7fdc641b97eb19be84f1f889fcda5467be019afb"
     ),
+    "l2ic/cub_test.txt": ("13f466bc1849978edf15d8f27830e0b31d11de340e745377b19995b9e7a8bb5d"),
+    "l2ic/cub_train.txt": ("6a81314b53e8dbacf2d99169f00804484a9f4dcf73da5e63ccf86333ffa785e6"),
+    "l2ic/oxford_flower_test.txt": (
+        "8328c9bf68b922ab123ae0e2528a70e6e775344934e926d61eb8ebb711c4ed64"
+    ),
+    "l2ic/oxford_flower_train.txt": (
+        "c99032b6256b2d2ba0df75a462d10095aa94bf1bb12da3114b0014549eb34631"
+    ),
+    "l2ic/stanford_car_test.txt": (
+        "6457f475356ca5f70314fc5317f34591ab54a56c4ec0c62d2dbd52921ca1c34a"
+    ),
+    "l2ic/stanford_car_train.txt": (
+        "f2a5c4286f407b840d14ceb3b3da964e6729320ec55731ee850b03290be0fcb3"
+    ),
+    "l2ic/stanford_dog_test.txt": (
+        "18343ba2b7d8f38ec44b6dea55773a797e9853a4d4730ead68350e3e96659deb"
+    ),
+    "l2ic/stanford_dog_train.txt": (
+        "3c8e78bf53635c870e2d506bf7a7c26cb023ba2f19de926d1f44782483b547e8"
+    ),
+}
+#: Who published the lists of a folder.
+_AUTHORS = {
+    "redo": "the authors' code (github.com/mickaelChen/ReDO, folder datasplits)",
+    "l2ic": "the authors' code of C3-GAN, and with that of L2IC",
 }
 
 
@@ -51,9 +76,8 @@ def find_list(root: Path, published: str) -> Path:
     places = _places(root, published)
     raise DataError(
         f"the split list {Path(published).name} is missing; expected it at "
-        f"{' or '.join(map(str, places))}. It comes with the authors' code (github.com/"
-        "mickaelChen/ReDO, folder datasplits); or set FIGUREGROUND_SPLITS to a folder that holds "
-        f"{published}"
+        f"{' or '.join(map(str, places))}. It comes with {_AUTHORS[published.partition('/')[0]]}; "
+        f"or set FIGUREGROUND_SPLITS to a folder that holds {published}"
     )
 
 
@@ -86,6 +110,49 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
     if twice := [" ".join(pair) for pair, number in Counter(pairs).items() if number > 1]:
         raise DataError(f"{path} holds {len(twice)} lines twice: {', '.join(twice[:_SHOWN])}")
     return pairs
+
+
+def read_classes(path: Path) -> dict[str, int]:
+    """Read a list of pictures with their classes, from 0 on, in its order.
+
+    Raises:
+        DataError: As `read_pairs`; or a class is no number, or a picture has two.
+    """
+    pairs = read_pairs(path)
+    if bad := [number for _, number in pairs if not number.isdecimal()]:
+        raise DataError(
+            f"{path}: expected `picture class` with classes from 0 on, found {bad[0]!r}; put the "
+            "original there"
+        )
+    classes = {name: int(number) for name, number in pairs}
+    if len(classes) < len(pairs):
+        raise DataError(f"{path} gives a picture two classes; put the original there")
+    return classes
+
+
+def require_classes(path: Path, listed: Mapping[str, int], known: Mapping[str, int | None]) -> None:
+    """Compare a list of classes with those of the official files.
+
+    Args:
+        path: Of the list, for the message.
+        listed: Its classes by picture.
+        known: Official classes by picture; None where the official file is not there.
+
+    Raises:
+        DataError: The list names pictures that are not there, or gives another class.
+    """
+    if unknown := [name for name in listed if name not in known]:
+        raise DataError(
+            f"{path} names {len(unknown)} pictures that the official files do not have, such as "
+            f"{unknown[0]}; put the original there"
+        )
+    wrong = [name for name, label in listed.items() if known[name] not in {None, label}]
+    if wrong:
+        name = wrong[0]
+        raise DataError(
+            f"{path} gives {len(wrong)} pictures other classes than the official files, such as "
+            f"{name} ({listed[name]} instead of {known[name]}); put the original there"
+        )
 
 
 def refuse_overlap(where: str, shared: Iterable[str]) -> None:

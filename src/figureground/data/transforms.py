@@ -25,7 +25,8 @@ _FILTERS: dict[str, Image.Resampling] = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_HALF = 127  # A soft mask is object where it is above half of 255.
+#: A soft mask is object where it is above half of 255.
+HALF = 127
 
 
 class ResizeCrop:
@@ -37,19 +38,32 @@ class ResizeCrop:
     Args:
         resolution: Side R of the result.
         interpolation: Filter for images; `nearest` is what ReDO used, the others are anti-aliased.
+        shorter: What the shorter side becomes; None is R, more cuts away a margin on all sides.
     """
 
     def __init__(
         self,
         resolution: PositiveInt,
         interpolation: Interpolation = "lanczos",
+        shorter: PositiveInt | None = None,
     ) -> None:
         self.resolution, self.interpolation = resolution, interpolation
+        self.shorter = shorter or resolution
+        if problems := self.check_options(resolution=resolution, shorter=shorter):
+            raise ValueError("; ".join(problems))
+
+    @staticmethod
+    def check_options(*, resolution: int, shorter: int | None = None, **_: object) -> list[str]:
+        """The square must fit into the picture."""
+        if shorter is None or resolution <= shorter:
+            return []
+        return [f"a square of {resolution} is cut out of a shorter side of {shorter}; raise that"]
 
     @property
     def fingerprint(self) -> str:
         """What the result depends on, as text."""
-        return f"resize-crop-{self.resolution}-{self.interpolation}"
+        text = f"resize-crop-{self.resolution}-{self.interpolation}"
+        return text if self.shorter == self.resolution else f"{text}-{self.shorter}"
 
     def __call__(self, sample: Sample) -> Sample:
         """Return `sample` at R x R."""
@@ -61,12 +75,12 @@ class ResizeCrop:
 
     def _apply(self, pixels: Pixels, resampling: Image.Resampling) -> Pixels:
         height, width = pixels.shape[:2]
-        short, side = min(height, width), self.resolution
-        if (height, width) != (side, side):
-            size = int(side * width / short), int(side * height / short)
+        short, side, target = min(height, width), self.resolution, self.shorter
+        if (height, width) != (side, side) or target != side:
+            size = int(target * width / short), int(target * height / short)
             picture = Image.fromarray(pixels)
             # Nothing is resized when the shorter side already fits; nearest would be the identity.
-            pixels = np.asarray(picture if short == side else picture.resize(size, resampling))
+            pixels = np.asarray(picture if short == target else picture.resize(size, resampling))
         top, left = (round((length - side) / 2) for length in pixels.shape[:2])
         return np.ascontiguousarray(pixels[top : top + side, left : left + side])
 
@@ -182,13 +196,65 @@ class Augment:
         return changed["image"], changed["mask"]
 
 
+class RandomSquare:
+    """Cut a random square out of a resized picture and flip it: training pictures of L2IC, C3-GAN.
+
+    It takes pictures at their own size, so training reads each anew instead of out of a cache.
+
+    Args:
+        resolution: Side R of the result.
+        shorter: Shorter side that the whole picture is first resized to.
+        square: Side of the square that is cut out of this, then resized to R.
+        flip: Probability of a horizontal flip.
+    """
+
+    def __init__(
+        self,
+        resolution: PositiveInt,
+        shorter: PositiveInt = 304,
+        square: PositiveInt = 256,
+        flip: Fraction = 0.5,
+    ) -> None:
+        if problems := self.check_options(shorter=shorter, square=square):
+            raise ValueError("; ".join(problems))
+        self.resolution, self.shorter, self.square, self.flip = resolution, shorter, square, flip
+
+    @staticmethod
+    def check_options(*, shorter: int = 304, square: int = 256, **_: object) -> list[str]:
+        """The square must fit into the picture."""
+        if square <= shorter:
+            return []
+        return [f"square={square} is cut out of a shorter side of {shorter}; lower it"]
+
+    def __call__(
+        self, image: Pixels, mask: Pixels | None, seed: int
+    ) -> tuple[Pixels, Pixels | None]:
+        """Change `image` (H, W, 3) and `mask` (H, W) alike, by `seed` alone, to R x R."""
+        rng = np.random.default_rng(seed)
+        height, width = image.shape[:2]
+        short = min(height, width)
+        size = int(self.shorter * width / short), int(self.shorter * height / short)
+        # Either end of the picture may be the square's.
+        left, top = (int(rng.integers(length - self.square + 1)) for length in size)
+        is_flipped = bool(rng.random() < self.flip)
+        box = (left, top, left + self.square, top + self.square)
+
+        def change(pixels: Pixels, resampling: Image.Resampling) -> Pixels:
+            whole = Image.fromarray(pixels).resize(size, resampling)
+            cut = whole.crop(box).resize((self.resolution, self.resolution), resampling)
+            return np.ascontiguousarray(np.asarray(cut)[:, :: -1 if is_flipped else 1])
+
+        changed = None if mask is None else change(mask, Image.Resampling.NEAREST)
+        return change(image, Image.Resampling.BILINEAR), changed
+
+
 def _mask_filter(sample: Sample) -> Image.Resampling:
     return Image.Resampling.BILINEAR if sample.is_soft else Image.Resampling.NEAREST
 
 
 def _harden(mask: Pixels, sample: Sample) -> Pixels:
     """Index mask of what `sample` holds, soft or not, (H, W)."""
-    return np.asarray(mask > _HALF, np.uint8) if sample.is_soft else mask
+    return np.asarray(mask > HALF, np.uint8) if sample.is_soft else mask
 
 
 def _check_mask(sample: Sample) -> Pixels | None:

@@ -32,6 +32,8 @@ class ClusteringScores(Metric):
         num_clusters: K.
         num_classes: N.
         matching: Rule by which `acc` is counted.
+        ignore_beyond: Leave out pictures of classes from N on instead of refusing them. L2IC's
+            scores of dogs, whose labels begin at 1 there, lose the last breed so.
     """
 
     full_state_update = False
@@ -42,11 +44,13 @@ class ClusteringScores(Metric):
         num_clusters: PositiveInt,
         num_classes: PositiveInt,
         matching: Matching = "auto",
+        ignore_beyond: bool = False,
     ) -> None:
         super().__init__()
         if problems := self.check_options(num_clusters, num_classes, matching):
             raise ValueError("; ".join(problems))
         self.num_clusters, self.matching = num_clusters, matching
+        self.ignore_beyond = ignore_beyond
         self.add_state(
             "confusion",
             torch.zeros(num_classes, num_clusters, dtype=torch.long),
@@ -72,6 +76,8 @@ class ClusteringScores(Metric):
             ValueError: A number is out of range.
         """
         num_classes, num_clusters = self.confusion.shape
+        if self.ignore_beyond:
+            cluster, label = cluster[label < num_classes], label[label < num_classes]
         for name, values, count in (
             ("clusters", cluster, num_clusters),
             ("classes", label, num_classes),

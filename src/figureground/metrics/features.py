@@ -93,7 +93,7 @@ class InceptionFeatures(nn.Module):
         super().__init__()
         self.checksum = _require_inception(weights)
         self.network = _build_inception()
-        self.network.load_state_dict(_read_weights(weights))
+        self.network.load_state_dict(read_weights(weights))
         self.head = self.network.fc.weight
         self.network.fc = nn.Identity()
         self.requires_grad_(False).eval()
@@ -127,7 +127,7 @@ class EfficientNetFeatures(nn.Module):
             weights = str(model_file.get_model_file_path())
         self.checksum = _require_efficientnet(weights)
         self.network = EfficientNetLite0()
-        self.network.load_published(_read_weights(weights))
+        self.network.load_published(read_weights(weights))
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
@@ -236,7 +236,7 @@ def _require_inception(path: str) -> str:
     """
     checksum = _hash_file(path)
     if not checksum.startswith(INCEPTION_DIGEST):
-        shape = tuple(getattr(_read_weights(path).get("fc.weight"), "shape", ()))
+        shape = tuple(getattr(read_weights(path).get("fc.weight"), "shape", ()))
         if shape != (_INCEPTION_CLASSES, InceptionFeatures.num_features):
             what = "torchvision's ImageNet Inception" if shape == (1000, 2048) else "not Inception"
             raise UserError(f"{path} is {what}; {_EXPECTED}")
@@ -272,7 +272,7 @@ def _require_digest(path: str, checksum: str, digest: str, expected: str) -> Non
         )
 
 
-def _read_weights(path: str) -> Mapping[str, Tensor]:
+def read_weights(path: str) -> Mapping[str, Tensor]:
     """Read a file of tensors, running none of what it may hold.
 
     Raises:

@@ -36,6 +36,7 @@ class FrechetDistance(Metric):
 
     Args:
         num_features: D.
+        correction: Covariances are divided by n less this.
     """
 
     full_state_update = False
@@ -43,8 +44,9 @@ class FrechetDistance(Metric):
     sums: Tensor
     products: Tensor
 
-    def __init__(self, num_features: PositiveInt) -> None:
+    def __init__(self, num_features: PositiveInt, correction: Count = 0) -> None:
         super().__init__()
+        self.correction = correction
         # First row: drawn, second row: real.
         for name, size in (("counts", ()), ("sums", (num_features,))):
             zeros = torch.zeros((2, *size), dtype=torch.float64)
@@ -60,12 +62,13 @@ class FrechetDistance(Metric):
         self.products[int(real)] += rows.T @ rows
 
     def compute(self) -> Tensor:
-        """The distance; NaN while one of the sets is empty."""
-        if bool((self.counts == 0).any()):
+        """The distance; NaN while one of the sets is too small."""
+        if bool((self.counts <= self.correction).any()):
             return self.sums.new_full((), float("nan"))
         means = self.sums / self.counts.unsqueeze(1)
         covariances = self.products / self.counts.view(2, 1, 1)
         covariances = covariances - means.unsqueeze(2) * means.unsqueeze(1)
+        covariances *= (self.counts / (self.counts - self.correction)).view(2, 1, 1)
         # tr (C C')^(1/2) is that of the symmetric (R C' R)^(1/2) with R R = C: no complex numbers.
         values, vectors = torch.linalg.eigh(covariances[0])
         root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from figureground.methods.segmenter.losses import binary_entropy
 from figureground.metrics.clustering import ClusteringScores
+from figureground.metrics.generation import FrechetDistance, InceptionScore
 
 Golden = Callable[[str], Path]
 
@@ -21,14 +22,30 @@ def test_clustering_matches(golden: Golden, name: str) -> None:
     stored = load_file(golden("l2ic") / "metrics.safetensors")
     cluster, label = (stored[f"clus.{name}.{key}"] for key in ("pred", "gt"))
     num_classes, over = stored[f"clus.{name}.ngt_over"].tolist()
-    if name == "dogs_label_shift":
-        # Their labels count from 1: the last class falls out of the table, the first row is empty.
-        cluster, label = cluster[label < num_classes], label[label < num_classes]
-    scores = ClusteringScores(num_classes * over, num_classes, "equal_share")
+    # Their labels count from 1: the last class falls out of the table, the first row is empty.
+    is_shifted = name == "dogs_label_shift"
+    scores = ClusteringScores(num_classes * over, num_classes, "equal_share", is_shifted)
     scores.update(cluster, label)
     found = scores.compute()
     assert found["acc"].item() == pytest.approx(float(stored[f"clus.{name}.acc"]), rel=1e-6)
     assert found["nmi/max"].item() == pytest.approx(float(stored[f"clus.{name}.nmi"]), rel=1e-6)
+
+
+def test_frechet_distance_matches(golden: Golden) -> None:
+    stored = load_file(golden("l2ic") / "metrics.safetensors")
+    metric = FrechetDistance(stored["fid.feat_real"].shape[1], correction=1)
+    metric.update(stored["fid.feat_real"], real=True)
+    metric.update(stored["fid.feat_fake"], real=False)
+    assert metric.compute().item() == pytest.approx(float(stored["fid.value"]), rel=1e-5)
+
+
+def test_inception_score_matches(golden: Golden) -> None:
+    stored = load_file(golden("l2ic") / "metrics.safetensors")
+    metric = InceptionScore(4)
+    metric.update(stored["is.logits"].softmax(dim=1))
+    mean, spread = metric.compute()
+    assert mean.item() == pytest.approx(float(stored["is.mean"]), rel=1e-6)
+    assert spread.item() == pytest.approx(float(stored["is.std"]), rel=1e-5)
 
 
 def test_entropy_of_soft_masks_matches(golden: Golden) -> None:

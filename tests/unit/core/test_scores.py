@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from pytorch_lightning import Trainer
 
+from archives import write_folder
 from figureground.callbacks.run_card import RunCard
 from figureground.data.datamodule import ImageDataModule
+from figureground.data.datasets.folder import Folder
 from figureground.data.datasets.tetrominoes import Tetrominoes
+from figureground.data.transforms import ResizeCrop
 from figureground.methods.dti_sprites import DTISprites
+from figureground.methods.l2ic import L2IC
+from figureground.metrics.clustering import ClusteringScores
 from figureground.metrics.objects import ObjectScores, PixelClassScores
 
 
@@ -52,6 +58,36 @@ def test_both_protocols_are_scored_in_one_test(tmp_path: Path) -> None:
     card = (tmp_path / "card.md").read_text()
     assert "| score | validation | test | training pictures (transductive) |" in card
     assert "| `images` |  | 6 | 6 |" in card
+
+
+def test_missing_labels_leave_clusters_unscored_and_say_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = str(write_folder(tmp_path / "mine", 8, masks=False))
+    data = ImageDataModule(
+        name="mine", resolution=16, batch_size=4, transform=ResizeCrop(16), cache="off",
+        train=Folder(root), val=Folder(root), test=Folder(root),
+    )  # fmt: skip
+    method = L2IC(
+        resolution=16, batch_size=4, num_categories=6, latent_dim=5, generator_width=8,
+        discriminator_width=4, num_blocks=(0, 0, 0),
+        metrics={"clustering": ClusteringScores(6, 3)},
+    )  # fmt: skip
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[RunCard(str(tmp_path))], limit_train_batches=1,
+        max_epochs=1,
+    )  # fmt: skip
+    with caplog.at_level("WARNING"):
+        trainer.fit(method, data)
+        (found,) = trainer.test(method, data, verbose=False)
+    assert "test/acc" not in found
+    assert "test/score/info" in found
+    reason = "has no scores: its pictures carry no labels (the class of each picture)"
+    said = [record.getMessage() for record in caplog.records]
+    for stage in ("val", "test"):
+        assert said.count(f"{stage}/clustering {reason}") == 1
+        assert f"- `{stage}/clustering` {reason}." in (tmp_path / "card.md").read_text()
 
 
 def test_one_protocol_is_scored_once(tmp_path: Path) -> None:

@@ -58,6 +58,14 @@ def test_perfect_and_useless_clusterings() -> None:
     assert useless["nmi/max"] == pytest.approx(0, abs=1e-3)
 
 
+def test_classes_beyond_the_last_are_refused_or_left_out() -> None:
+    label = torch.arange(8) % 4
+    with pytest.raises(ValueError, match="classes go up to 3, expected at most 2"):
+        scores_of(ClusteringScores(3, 3), label % 3, label)
+    found = scores_of(ClusteringScores(3, 3, ignore_beyond=True), label % 3, label)
+    assert found["acc"] == 1
+
+
 def test_clusters_that_cannot_be_shared_out_are_refused() -> None:
     with pytest.raises(ValueError, match="num_clusters=7 is no multiple"):
         ClusteringScores(7, 3, "equal_share")

@@ -17,8 +17,10 @@ from figureground.data.splits import (
     check_files,
     check_published,
     find_list,
+    read_classes,
     read_pairs,
     refuse_overlap,
+    require_classes,
 )
 
 _TREE = """  {root}/images/001.Black_footed_Albatross/*.jpg ...         (CUB_200_2011.tgz)
@@ -28,10 +30,16 @@ _TREE = """  {root}/images/001.Black_footed_Albatross/*.jpg ...         (CUB_200
   {root}/bounding_boxes.txt                                  (for crop=box alone)"""
 _PAGE = "www.vision.caltech.edu/datasets/cub_200_2011"
 _LIST = "redo/cub/train_val_test_split.txt"
-_COUNTS = {"train": 10000, "val": 788, "test": 1000}
+_COUNTS = {
+    "redo": {"train": 10000, "val": 788, "test": 1000},
+    "clustering": {"train": 11788, "val": 5794, "test": 5794},
+}
+_COUNTS["lists"] = _COUNTS["clustering"]
+_CLASSES = {"train": "l2ic/cub_train.txt"} | dict.fromkeys(("val", "test"), "l2ic/cub_test.txt")
 _SPLITS = ("train", "val", "test")
 _HALF = 127  # Annotators' votes are multiples of 51: above this, at least three of five agree.
 
+Protocol = Literal["redo", "official", "clustering", "lists"]
 Crop = Literal["none", "centre", "box"]
 Masks = Literal["majority", "soft", "dither"]
 
@@ -47,21 +55,23 @@ class CUB(ImageDataset):
         split: `train`, `val` or `test`.
         protocol: `redo` reads the list of the ReDO paper (10000 / 788 / 1000 pictures at random);
             `official` reads `train_test_split.txt` of the archive, whose test set also serves as
-            validation set.
+            validation set; `clustering` is the same but trains on all pictures, those of the test
+            too, as C3-GAN and L2IC do; `lists` reads their lists of it.
         crop: What of the photograph: all (`none`), its middle square (`centre`), or the square
             around the bird's box, half as large again (`box`).
         masks: `majority` cuts the votes at full size (ReDO); `soft` after resizing (ILSGAN);
             `dither` lets Pillow dither them to one bit at full size (DRC).
 
     Raises:
-        DataError: Files or the list are missing, or the list has a picture in several splits.
+        DataError: Files or the list are missing, or the list has a picture in several splits or
+            of another class; on reading, a box is outside its picture.
     """
 
     def __init__(
         self,
         root: str,
         split: Literal["train", "val", "test"],
-        protocol: Literal["redo", "official"] = "redo",
+        protocol: Protocol = "redo",
         crop: Crop = "none",
         masks: Masks = "majority",
     ) -> None:
@@ -70,7 +80,7 @@ class CUB(ImageDataset):
         tree = _TREE.format(root=root)
         check_files("cub", [self.root / "images.txt"], tree, _PAGE)
         names = dict(read_pairs(self.root / "images.txt"))
-        chosen = self._choose(tree)
+        chosen = self._choose_listed(names) if protocol == "lists" else self._choose(tree, names)
         if unknown := [number for number in chosen if number not in names]:
             raise DataError(
                 f"{self.list} names {len(unknown)} pictures that images.txt does not have: "
@@ -85,8 +95,18 @@ class CUB(ImageDataset):
             check_files("cub", [path], tree, _PAGE)
             self.boxes = _read_boxes(path, chosen)
 
-    def _choose(self, tree: str) -> list[str]:
+    def _choose_listed(self, names: dict[str, str]) -> list[str]:
+        """Numbers of the pictures that the lists of C3-GAN and L2IC name for the split."""
+        self.list = find_list(self.root, _CLASSES[self.split])
+        listed, numbers = read_classes(self.list), {name: number for number, name in names.items()}
+        require_classes(self.list, listed, {name: _class_of(name) for name in numbers})
+        return [numbers[name] for name in listed]
+
+    def _choose(self, tree: str, names: dict[str, str]) -> list[str]:
         """Numbers of the pictures in the split."""
+        if self.protocol == "clustering" and self.split == "train":
+            self.list = self.root / "images.txt"
+            return list(names)
         if self.protocol == "redo":
             self.list = find_list(self.root, _LIST)
             wanted = str(_SPLITS.index(self.split))
@@ -107,13 +127,13 @@ class CUB(ImageDataset):
                 f"{segmentation} is {mask.shape[1]}x{mask.shape[0]} but its picture is "
                 f"{image.shape[1]}x{image.shape[0]}; put the originals there"
             )
-        label = int(self.paths[index].split(".")[0]) - 1
+        label = _class_of(self.paths[index])
         image, mask = (self._cut(pixels, index) for pixels in (image, mask))
         return Sample(image, self.keys[index], mask, label, is_soft=self.masks == "soft")
 
     def _cut(self, pixels: Pixels, index: int) -> Pixels:
         if self.crop == "box":
-            return cut_box(pixels, self.boxes[index])
+            return cut_box(pixels, self.boxes[index], self.keys[index])
         return cut_centre(pixels) if self.crop == "centre" else pixels
 
     def fingerprint(self) -> str:
@@ -128,13 +148,20 @@ class CUB(ImageDataset):
 
     def check_counts(self) -> list[str]:
         """Compare with the published numbers and list."""
-        if self.protocol != "redo":
+        if self.protocol == "official":
             return []
-        problems = check_published(self.list, _LIST)
-        if len(self) != _COUNTS[self.split]:
-            expected = _COUNTS[self.split]
+        lists = {"redo": _LIST, "lists": _CLASSES[self.split]}
+        published = lists.get(self.protocol)
+        problems = [] if published is None else check_published(self.list, published)
+        expected = _COUNTS[self.protocol][self.split]
+        if len(self) != expected:
             problems.append(f"cub {self.split} has {len(self)} pictures, expected {expected}")
         return problems
+
+
+def _class_of(path: str) -> int:
+    """Class from 0 on of a picture in a folder such as `001.Black_footed_Albatross`."""
+    return int(path.split(".")[0]) - 1
 
 
 def _read_votes(path: Path, rule: Masks) -> Pixels:

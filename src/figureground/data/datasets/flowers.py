@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from scipy.io import loadmat
 
 from figureground.core.errors import DataError
+from figureground.data.matlab import read_numbers
 from figureground.data.reading import read_image
 from figureground.data.samples import ImageDataset, Pixels, Sample
-from figureground.data.splits import check_files
+from figureground.data.splits import (
+    check_files,
+    check_published,
+    find_list,
+    read_classes,
+    require_classes,
+)
 
 _TREE = """  {root}/jpg/image_00001.jpg ...       (102flowers.tgz)
   {root}/segmim/segmim_00001.jpg ...   (102segmentations.tgz)
   {root}/setid.mat
   {root}/imagelabels.mat               (optional: class labels)"""
 _PAGE = "www.robots.ox.ac.uk/~vgg/data/flowers/102"
-#: Entry of setid.mat behind each split: the official training and test sets change places.
-_ENTRIES = {"train": "tstid", "val": "valid", "test": "trnid"}
-_COUNTS = {"train": 6149, "val": 1020, "test": 1020}
+#: Entries of setid.mat behind each split. In ReDO's the official training and test sets change
+#: places; those who sort pictures train on all, also on those that they test on.
+_ENTRIES: dict[str, dict[str, tuple[str, ...]]] = {
+    "redo": {"train": ("tstid",), "val": ("valid",), "test": ("trnid",)},
+    "clustering": {"train": ("trnid", "valid", "tstid"), "val": ("tstid",), "test": ("tstid",)},
+}
+_COUNTS: dict[str, dict[str, int]] = {
+    "redo": {"train": 6149, "val": 1020, "test": 1020},
+    "clustering": {"train": 8189, "val": 6149, "test": 6149},
+}
+_COUNTS["lists"] = _COUNTS["clustering"]
+_LISTS = {"train": "l2ic/oxford_flower_train.txt"} | dict.fromkeys(
+    ("val", "test"), "l2ic/oxford_flower_test.txt"
+)
+_FILE = re.compile(r"image_\d{5}")
 
 
 class Flowers(ImageDataset):
@@ -29,27 +48,61 @@ class Flowers(ImageDataset):
     Args:
         root: Folder with `jpg/`, `segmim/` and `setid.mat`.
         split: `train` (6149 pictures), `val` (1020) or `test` (1020).
+        protocol: `redo`, as just said; `clustering` trains on all 8189 and tests and validates on
+            the official test set, 6149 of these, as C3-GAN and L2IC do; `lists` reads their lists
+            of it.
 
     Raises:
-        DataError: Files are missing, or a `.mat` file is not the official one.
+        DataError: Files are missing, a `.mat` file is not the official one, or a list disagrees
+            with it.
     """
 
-    def __init__(self, root: str, split: Literal["train", "val", "test"]) -> None:
-        self.root, self.split = Path(root), split
+    def __init__(
+        self,
+        root: str,
+        split: Literal["train", "val", "test"],
+        protocol: Literal["redo", "clustering", "lists"] = "redo",
+    ) -> None:
+        self.root, self.split, self.protocol = Path(root), split, protocol
         tree = _TREE.format(root=root)
         check_files("flowers", [self.root / "setid.mat"], tree, _PAGE)
-        self.numbers = _read_numbers(self.root / "setid.mat", _ENTRIES[split])
+        self.numbers = self._choose()
         self.keys = [f"image_{number:05d}" for number in self.numbers]
         check_files(
             "flowers", [file for i in range(len(self)) for file in self.files(i)], tree, _PAGE
         )
         labels = self.root / "imagelabels.mat"
-        self._labels = _read_numbers(labels, "labels") if labels.is_file() else None
+        self._labels = read_numbers(labels, "labels", _PAGE) if labels.is_file() else None
         if self._labels is not None and len(self._labels) < max(self.numbers):
             raise DataError(
                 f"{labels} has {len(self._labels)} labels, but setid.mat names picture "
                 f"{max(self.numbers)}; put the original from {_PAGE} there, or remove it"
             )
+        if protocol == "lists":
+            self._compare_labels()
+
+    def _choose(self) -> list[int]:
+        """Numbers of the pictures in the split."""
+        if self.protocol == "lists":
+            self._list = find_list(self.root, _LISTS[self.split])
+            listed = read_classes(self._list)
+            if bad := [name for name in listed if not _FILE.fullmatch(Path(name).stem)]:
+                raise DataError(f"{self._list} names {bad[0]}; expected image_00001.jpg or alike")
+            # Their folders are of another copy of the set: only the file name counts.
+            self._listed = {int(Path(name).stem[6:]): label for name, label in listed.items()}
+            return list(self._listed)
+        path = self.root / "setid.mat"
+        entries = _ENTRIES[self.protocol][self.split]
+        return [n for entry in entries for n in read_numbers(path, entry, _PAGE)]
+
+    def _compare_labels(self) -> None:
+        """Refuse a list whose classes are not the official ones, where these are known."""
+        known: dict[str, int | None] = {
+            key: None if self._labels is None else self._labels[number - 1] - 1
+            for key, number in zip(self.keys, self.numbers, strict=True)
+        }
+        listed = dict(zip(self.keys, self._listed.values(), strict=True))
+        require_classes(self._list, listed, known)
 
     def __getitem__(self, index: int) -> Sample:
         picture, segmented = self.files(index)
@@ -69,9 +122,13 @@ class Flowers(ImageDataset):
 
     def check_counts(self) -> list[str]:
         """Compare with the official numbers."""
-        if len(self) == _COUNTS[self.split]:
-            return []
-        return [f"flowers {self.split} has {len(self)} pictures, expected {_COUNTS[self.split]}"]
+        expected = _COUNTS[self.protocol][self.split]
+        problems = []
+        if self.protocol == "lists":
+            problems = check_published(self._list, _LISTS[self.split])
+        if len(self) != expected:
+            problems.append(f"flowers {self.split} has {len(self)} pictures, expected {expected}")
+        return problems
 
 
 def mask_of_segmentation(segmented: Pixels) -> Pixels:
@@ -83,21 +140,3 @@ def mask_of_segmentation(segmented: Pixels) -> Pixels:
     red, green, blue = segmented[..., 0], segmented[..., 1], segmented[..., 2]
     background = (red == 0) | (green == 0) | (blue == 254)
     return np.asarray(~background, np.uint8)
-
-
-def _read_numbers(path: Path, entry: str) -> list[int]:
-    """Read one list of a MATLAB file.
-
-    Raises:
-        DataError: It is no such file, or has no such list.
-    """
-    try:
-        numbers = [int(number) for number in loadmat(str(path))[entry].ravel()]
-    except Exception as error:  # On damaged files scipy raises nearly anything.
-        raise DataError(
-            f"{path} is not a MATLAB file with a list `{entry}` ({type(error).__name__}); put the "
-            f"original from {_PAGE} there"
-        ) from error
-    if not numbers:
-        raise DataError(f"{path}: the list `{entry}` is empty; put the original there")
-    return numbers

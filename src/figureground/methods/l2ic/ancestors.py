@@ -8,6 +8,7 @@ NeurIPS 2022) has no codes; DS-ComGAN adds one for the foreground and one for th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -94,6 +95,8 @@ class C3Generator(nn.Module):
         num_blocks: Residual blocks of colours, of the foreground's maps, of the background's.
     """
 
+    codes: ClassVar = ("z", "c")  # That can be set.
+
     def __init__(
         self,
         resolution: int,
@@ -172,6 +175,8 @@ class ComGANGenerator(nn.Module):
         num_blocks: Residual blocks of foreground, mask and background.
     """
 
+    codes: ClassVar = ("z",)  # That can be set.
+
     def __init__(
         self,
         resolution: int,
@@ -208,6 +213,8 @@ class DSComGANGenerator(nn.Module):
         num_backgrounds: That of the background's.
         num_blocks: Residual blocks of foreground, mask and background.
     """
+
+    codes: ClassVar = ("z", "c", "b")  # That can be set.
 
     def __init__(
         self,

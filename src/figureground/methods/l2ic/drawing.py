@@ -68,6 +68,28 @@ class CompositionDrawing:
         """Draw `count` pictures as background and foreground, of any categories."""
         return to_layers(self.draw(self.draw_codes(count, generator=generator)))
 
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Codes that can be set: of C3-GAN not b, of ComGAN z alone."""
+        found: tuple[str, ...] = self.generator.codes  # type: ignore[assignment]  # of ours
+        return found
+
+    def draw_poses(self, count: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw `count` times z, with C3-GAN's noise within a category behind it, (B, D + V)."""
+        codes = self.draw_codes(count, generator=generator)
+        return torch.cat([codes.latent, codes.variation], dim=1)
+
+    def background_of(self, category: Tensor) -> Tensor:
+        """Background (B,) that goes with each of `category` (B,) in training."""
+        return parent_of(category, self.num_categories, self.num_backgrounds)
+
+    def compose(self, pose: Tensor, category: Tensor, background: Tensor) -> Layers:
+        """The pictures of z (B, D + V), as `draw_poses` gives it, c (B,) and b (B,)."""
+        like = self.statistics.area_sum
+        latent, variation = torch.split(pose.to(like), [self.latent_dim, self.variation_dim], dim=1)
+        category, background = category.to(like.device), background.to(like.device)
+        return to_layers(self.draw(Codes(latent, category, background, variation)))
+
     def latent(self, count: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw codes as one vector each, (`count`, D + K + K_b + V): z, c, b and the variation.
 

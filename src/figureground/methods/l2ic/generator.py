@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -98,6 +99,8 @@ class CompositionGenerator(nn.Module):
         num_backgrounds: Length of b.
         num_blocks: Residual blocks of foreground, mask and background.
     """
+
+    codes: ClassVar = ("z", "c", "b")  # That can be set.
 
     def __init__(
         self,

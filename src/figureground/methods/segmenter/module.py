@@ -304,3 +304,7 @@ class Segmenter(Method):
             (2 * each - 1).expand(-1, 3, -1, -1) for each in (truth, (found >= 0.5).float(), found)
         ]
         return {"masks": torch.stack([batch.image, *maps], dim=1).flatten(0, 1)}
+
+    def picture_titles(self) -> Mapping[str, Sequence[str]]:
+        """Of the columns of these rows."""
+        return {"masks": ("picture", "true mask", "mask", "probability")}
