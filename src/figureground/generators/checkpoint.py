@@ -14,6 +14,7 @@ from torch import Tensor
 from figureground.core.bounds import NonNegativeFloat
 from figureground.core.checkpoint import LAST, ConvertedWeights, load_method
 from figureground.core.errors import CheckpointError, UserError
+from figureground.core.promised import is_promised
 from figureground.core.protocols import LatentDecoder, StyleDecoder, TruncatedDecoder
 from figureground.core.types import Latent, Layers
 from figureground.generators.base import GeneratorCard, ImageGenerator
@@ -78,6 +79,8 @@ class CheckpointGenerator(ImageGenerator):
         """Say that there is no checkpoint, or nothing."""
         if weights is None:
             return ["weights is not set; expected a checkpoint or a run directory of train"]
+        if is_promised(weights):
+            return []
         try:
             find_checkpoint(weights)
         except CheckpointError as error:
