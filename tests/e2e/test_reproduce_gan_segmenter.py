@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from faults import ROOT, Result, assert_same_checkpoint, run, saved_iteration
 
@@ -46,11 +47,21 @@ def read_scores(folder: Path, name: str) -> dict[str, float]:
     return {k: v for k, v in record["scores"].items() if not any(t in k for t in timed)}
 
 
+def read_directions(folder: Path) -> dict[str, Tensor]:
+    path = folder / "02-search/checkpoints/last.ckpt"
+    state: dict[str, Tensor] = torch.load(path, weights_only=True)["state_dict"]
+    return state
+
+
 def assert_same_chain(one: Path, two: Path) -> None:
     """Directions, pairs, networks and scores are the same, bit for bit."""
-    for name in ("01-train", "02-search", "04-segment"):
+    for name in ("01-train", "04-segment"):
         last = f"{name}/checkpoints/last.ckpt"
         assert_same_checkpoint(one / last, two / last)
+    # A search also says in which folder its generator is.
+    found, again = (read_directions(folder) for folder in (one, two))
+    assert found.keys() == again.keys()
+    assert all(torch.equal(found[name], again[name]) for name in found)
     drawn = sorted(path.name for path in (one / "03-sample/pictures").glob("*.safetensors"))
     assert len(drawn) == 6
     for name in drawn:
@@ -83,6 +94,6 @@ def test_run_interrupted_in_each_step_ends_as_the_whole_one(tmp_path: Path) -> N
     assert "test/iou/img/fixed" in done.out
     assert_same_chain(whole, parts)
     # The generator stays in its own run; the search keeps directions in its styles.
-    state = torch.load(parts / "02-search/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    state = read_directions(parts)
     assert state["directions.light"].ndim == 3
     assert not any(key.startswith("generator.") for key in state)
