@@ -21,6 +21,7 @@ from figureground.core.protocols import (
     Projector,
     Redrawer,
     Segmenter,
+    StyleDecoder,
     TruncatedDecoder,
 )
 
@@ -129,7 +130,8 @@ def test_capabilities_keep_their_promises(name: str) -> None:
 
 def test_base_class_has_no_capability() -> None:
     drawing = (
-        LayerGenerator, NoisyGenerator, LatentDecoder, TruncatedDecoder, LayerMixer, Projector,
+        LayerGenerator, NoisyGenerator, LatentDecoder, TruncatedDecoder, StyleDecoder, LayerMixer,
+        Projector,
     )  # fmt: skip
     for protocol in (Segmenter, Decomposer, Redrawer, *drawing):
         for attribute in (n for n in vars(protocol) if not n.startswith("_")):

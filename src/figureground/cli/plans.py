@@ -16,6 +16,7 @@ from figureground.cli.references import find_references
 from figureground.cli.steps import SNAPSHOT, read_steps, split_steps
 from figureground.core.config import config_dir, flatten, nearest
 from figureground.core.errors import FiguregroundError
+from figureground.core.promised import promising
 
 #: Root of the command, in a folder of its own: its experiments are others than those of `train`.
 ROOT = "reproduce/reproduce"
@@ -108,11 +109,11 @@ def _check_commands(
     pending += [step.at(output, Path("0.ckpt")) for step in repeated]
     folders = {step.name: step.folder for step in read}
     more = tuple(config_folders())
-    for step in pending:
-        if problem := _refusal(step.command, tuple(step.arguments(folders)), more):
-            return [
-                f"step '{step.name}': {problem} (options of this step: steps.{step.name}.options)"
-            ]
+    with promising(step.folder for step in pending):
+        for step in pending:
+            if problem := _refusal(step.command, tuple(step.arguments(folders)), more):
+                where = f"steps.{step.name}.options"
+                return [f"step '{step.name}': {problem} (options of this step: {where})"]
     return []
 
 

@@ -170,6 +170,24 @@ class TruncatedDecoder(Protocol):
 
 
 @runtime_checkable
+class StyleDecoder(Protocol):
+    """Maps latents to styles, which may be moved layer by layer before a picture is painted."""
+
+    @property
+    def num_styles(self) -> int:
+        """N, one for each layer; 0 if the network that was chosen has none."""
+        ...
+
+    def styles(self, latent: Tensor, *, truncation: float = 1.0) -> Tensor:
+        """Styles (B, N, W) of `latent` (B, D), pulled to their mean by `truncation`."""
+        ...
+
+    def decode_styles(self, styles: Tensor) -> Layers:
+        """The pictures of `styles` (B, N, W); equal styles give equal pictures."""
+        ...
+
+
+@runtime_checkable
 class LayerMixer(Protocol):
     """Draws each layer from a latent of its own."""
 

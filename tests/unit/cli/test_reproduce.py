@@ -340,6 +340,12 @@ def test_missing_weights_are_missed_before_training(
     assert "figureground[generation]" in (features.find_wrong_weights(None, None) or "")
 
 
+def test_only_what_an_earlier_step_leaves_may_be_missing() -> None:
+    plan = load("experiment=gan-segmenter-trained", "chain.weights=gone")
+    (problem,) = plans.find_problems(*(plan[k] for k in ("steps", "snapshots", "curves", "paths")))
+    assert problem.startswith("step 'search': method.generator: gone does not exist")
+
+
 def test_published_numbers_of_the_chains() -> None:
     for name in ("cub64", "cub128", "dogs64", "dogs128", "cars64", "cars128"):
         steps = load(f"experiment=ilsgan-{name}")["steps"]

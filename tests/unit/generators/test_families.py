@@ -202,6 +202,37 @@ def test_methods_that_draw_from_latents_are_generators(tmp_path: Path) -> None:
     assert_close(still[0], still[1])
 
 
+def save_tiny(name: str, folder: Path, *overrides: str) -> Path:
+    method = build_tiny(name, *overrides)[0]
+    checkpoint = {"state_dict": method.state_dict()}
+    method.on_save_checkpoint(checkpoint)
+    VerifiedCheckpointIO().save_checkpoint(checkpoint, folder / "last.ckpt")
+    return folder / "last.ckpt"
+
+
+def test_styles_of_a_gan_are_latents_on_request(tmp_path: Path) -> None:
+    path = save_tiny("gan", tmp_path)
+    plain, styled = load_generator(path), load_generator(path, latent_space="w")
+    latent = styled.latent(2, generator=seeded())
+    assert latent.vector.shape[1:] == styled.latent_shape
+    assert len(styled.latent_shape) == 2
+    assert_close(styled(latent), plain(plain.latent(2, generator=seeded())))
+    vector = latent.vector.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(styled(Latent(vector)).sum(), vector)
+    assert (gradient.abs().amax(dim=2) > 0).all()  # Each layer's own style counts.
+    styled.truncation = 0.0
+    still = styled.latent(2, generator=seeded()).vector
+    assert_close(still[0], still[1])
+
+
+@pytest.mark.parametrize("name", ["gan", "ilsgan"])
+def test_styles_are_refused_where_there_are_none(name: str, tmp_path: Path) -> None:
+    overrides = ["method.network=sngan"] if name == "gan" else []
+    path = save_tiny(name, tmp_path, *overrides)
+    with pytest.raises(UserError, match="has no styles; use generator.latent_space=z"):
+        load_generator(path, latent_space="w")
+
+
 def test_methods_without_latents_are_refused(tmp_path: Path) -> None:
     method = build_tiny("redo")[0]
     checkpoint = {"state_dict": method.state_dict()}

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from figureground.core.types import Layers
 from figureground.nn.ema import WeightAverage
+from figureground.nn.stylegan2 import StyleGenerator
 
 
 class PictureDrawing:
@@ -54,8 +55,35 @@ class PictureDrawing:
 
         Styles are pulled to their mean; where there are none, latents are shrunk.
         """
-        image = self.draw(latent, truncation)
-        return Layers(image[:, None], image.new_ones(len(image), 1, 1, *image.shape[2:]))
+        return _as_layers(self.draw(latent, truncation))
+
+    @property
+    def num_styles(self) -> int:
+        """Styles of one picture; 0 for a network without."""
+        average = self.ema.average
+        return average.synthesis.num_styles if isinstance(average, StyleGenerator) else 0
+
+    def styles(self, latent: Tensor, *, truncation: float = 1.0) -> Tensor:
+        """Styles (B, N, W) of `latent` (B, D), pulled to their mean by `truncation`."""
+        found: Tensor = self._painter.mapping(self._here(latent), truncation=truncation)
+        return found
+
+    def decode_styles(self, styles: Tensor) -> Layers:
+        """The pictures of `styles` (B, N, W), as `decode` returns them."""
+        image: Tensor = self._painter.synthesis(self._here(styles), noise="const")
+        return _as_layers(image.clamp(-1, 1))
+
+    @property
+    def _painter(self) -> StyleGenerator:
+        average = self.ema.average
+        if not isinstance(average, StyleGenerator):
+            raise ValueError("this network has no styles; expected network=stylegan2")
+        return average
 
     def _here(self, values: Tensor) -> Tensor:
         return values.to(next(self.generator.parameters()))
+
+
+def _as_layers(image: Tensor) -> Layers:
+    """Pictures (B, 3, S, S) as a single layer each."""
+    return Layers(image[:, None], image.new_ones(len(image), 1, 1, *image.shape[2:]))
