@@ -3,7 +3,8 @@
     python benchmarks/max_f.py [--images 4] [--size 300 400] [--rounds 5]
 
 Ours is the curve of `SaliencyScores` alone, and all of its thirty scores in the same pass; all find
-the same maximum, which is checked. Time is that of the processor, in one thread; rounds are interleaved.
+the same maximum, which is checked. Time is that of the processor, in one thread; rounds are
+interleaved.
 """
 
 from __future__ import annotations
