@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 
+from faults import ROOT, run
 from figureground import load_generator
 from figureground.cli.convert import convert
 from figureground.cli.generate import generate
@@ -127,6 +128,7 @@ def test_weights_of_another_family_are_not_converted(
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_sweep_over_full_generators_starts_on_random_weights(tmp_path: Path) -> None:
     done = run(
         ["python", ROOT / "src/train.py", "-m", "method=gan_segmenter", "data=latents",

@@ -27,6 +27,7 @@ from figureground.metrics.segmentation import SegmentationScores
 
 _BETA_SQUARED = 0.3
 _LEVELS = 255
+_NEAR = 1e-3  # Beyond rounding errors of probabilities times 255.
 _MIDDLE = 127  # Place of 0.5 among the thresholds, which are one more with it.
 
 
@@ -83,7 +84,7 @@ class SaliencyScores(SegmentationScores):
         soft = probabilities[:, 1].flatten(1).contiguous()
         truth = mask.flatten(1) > 0
         hits, claimed = self._count_levels(soft, truth)
-        size = truth.sum(dim=1, keepdim=True).to(hits)
+        size = truth.count_nonzero(dim=1).unsqueeze(1).to(hits)
         pixels = float(soft.shape[1])
         curve = f_measure(hits, claimed, size)
 
@@ -93,9 +94,9 @@ class SaliencyScores(SegmentationScores):
         iou = right / (found + whole - right).clamp(min=1)
 
         adaptive = soft >= (2 * soft.mean(dim=1, keepdim=True)).clamp(max=1)
-        both = (adaptive & truth).sum(dim=1, keepdim=True).to(hits)
-        chosen = adaptive.sum(dim=1, keepdim=True).to(hits)
-        error = (soft.to(hits) - truth.to(hits)).abs().sum(dim=1)
+        both = (adaptive & truth).count_nonzero(dim=1).unsqueeze(1).to(hits)
+        chosen = adaptive.count_nonzero(dim=1).unsqueeze(1).to(hits)
+        error = (soft - truth.to(soft)).abs().sum(dim=1, dtype=hits.dtype)
 
         self.counts += torch.stack([hits.sum(dim=0), claimed.sum(dim=0)])
         self.single += torch.stack([both.sum(), chosen.sum(), error.sum()])
@@ -124,12 +125,24 @@ class SaliencyScores(SegmentationScores):
 
     def _count_levels(self, soft: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         """True and claimed pixels (B, 255) above each threshold, by one histogram a picture."""
-        levels = torch.bucketize(soft, _thresholds(soft))  # Thresholds strictly below.
-        empty = self.counts.new_zeros(len(soft), _LEVELS + 1)
-        claimed = empty.scatter_add(1, levels, torch.ones_like(soft, dtype=empty.dtype))
-        hits = empty.scatter_add(1, levels, truth.to(empty.dtype))
-        above = [x.flip(1).cumsum(1).flip(1)[:, 1:] for x in (hits, claimed)]
-        return above[0], above[1]
+        picture = torch.arange(len(soft), dtype=torch.int32, device=soft.device).view(-1, 1)
+        codes = find_levels(soft) + (_LEVELS + 1) * (2 * picture + truth)  # Of 32 bits: faster.
+        size = 2 * len(soft) * (_LEVELS + 1)
+        counts = torch.bincount(codes.flatten(), minlength=size).view(len(soft), 2, -1)
+        above = counts.to(self.counts.dtype).flip(2).cumsum(2).flip(2)[:, :, 1:]
+        return above[:, 1], above.sum(dim=1)
+
+    def _confuse(self, hard: Tensor, mask: Tensor) -> Tensor:
+        """As the base, of two regions."""
+        found, truth = hard.flatten(1) == 1, mask.flatten(1) == 1
+        both, claimed, size = (x.count_nonzero(dim=1) for x in (found & truth, found, truth))
+        ground = found.shape[1] - claimed - size + both
+        none = torch.zeros_like(both)
+        cells = [ground, claimed - both, none, size - both, both, none]
+        return torch.stack(cells, dim=1).view(-1, 2, 3).to(self.pairs.dtype)
+
+    def _count_f(self, probabilities: Tensor, mask: Tensor) -> None:
+        """Not as the base has it: its two scores follow the rules above here."""
 
 
 def f_measure(hits: Tensor, claimed: Tensor, size: Tensor) -> Tensor:
@@ -139,6 +152,21 @@ def f_measure(hits: Tensor, claimed: Tensor, size: Tensor) -> Tensor:
     below = _BETA_SQUARED * precision + recall
     above = (1 + _BETA_SQUARED) * precision * recall
     return torch.where(below > 0, above / torch.where(below > 0, below, 1.0), 0.0)
+
+
+def find_levels(soft: Tensor) -> Tensor:
+    """Number of thresholds that lie strictly below each probability, int32 of the same shape.
+
+    By rounding; a search among the thresholds, which takes ten times as long, is for those few that
+    are as good as on one.
+    """
+    scaled = soft * _LEVELS
+    near = scaled.round().clamp_(1, _LEVELS - 1).sub_(scaled).abs_() < _NEAR
+    levels = scaled.ceil_().sub_(1).clamp_(0, _LEVELS - 1).add_(soft > 0.5).int()
+    places = near.flatten().nonzero()[:, 0]
+    exact = torch.bucketize(soft.flatten()[places], _thresholds(soft), out_int32=True)
+    levels.view(-1)[places] = exact
+    return levels
 
 
 def _thresholds(like: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from figureground.metrics.saliency import SaliencyScores
+from figureground.metrics.saliency import SaliencyScores, _thresholds, find_levels
 
 THRESHOLDS = [k / 255 for k in range(1, 255)]
 
@@ -62,6 +62,15 @@ def test_all_scores_equal_loops(batches: int) -> None:
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, abs=1e-7), name
     assert found["iou/img"] <= found["iou/img/fixed"] <= 1  # The one on p >= 0.5.
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_levels_are_those_of_a_search(dtype: torch.dtype) -> None:
+    bounds = _thresholds(torch.zeros(1, dtype=dtype))
+    beside = [torch.nextafter(bounds, torch.tensor(end, dtype=dtype)) for end in (-1.0, 2.0)]
+    edges = torch.tensor([0.0, 1.0, 1 - 1e-7, 1e-7], dtype=dtype)
+    soft = torch.cat([bounds, *beside, edges, torch.rand(1000, dtype=dtype)])
+    assert torch.equal(find_levels(soft).long(), torch.bucketize(soft, bounds))
 
 
 def test_probabilities_of_another_size_are_enlarged() -> None:
