@@ -94,7 +94,8 @@ class Interleave(ratios.Interleave):
 
     def step_plain(self, number: int, method: Any) -> None:
         """Train the plain side once."""
-        self.losses = self.plain.train_once(self.image, number, method.sigma.first, self.decay)
+        sigma = method.sigma.at(number * len(self.image))
+        self.losses = self.plain.train_once(self.image, number, sigma, self.decay)
 
     def check(self, number: int, method: Any) -> None:
         """Compare the losses of the first two iterations."""

@@ -144,6 +144,46 @@ def write_horses(root: Path, count: int = 20, same_names: bool = True) -> Path:
     return root
 
 
+#: Folders of pictures and masks of saliency sets.
+SALIENCY = {
+    "duts": ("DUTS", "DUTS-TE/DUTS-TE-Image", "DUTS-TE/DUTS-TE-Mask"),
+    "ecssd": ("ECSSD", "images", "ground_truth_mask"),
+    "dut_omron": ("DUT_OMRON", "DUT-OMRON-image", "pixelwiseGT-new-PNG"),
+}
+
+
+def write_saliency(data_dir: Path, name: str, count: int = 4) -> Path:
+    """A saliency set in its published layout below `data_dir`."""
+    root, images, masks = (data_dir / SALIENCY[name][0], *SALIENCY[name][1:])
+    for index in range(count):
+        size = (40 + index % 7, 30 + index % 5)
+        for folder, ending in ((images, "jpg"), (masks, "png")):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            mask = Image.fromarray(np.where(disc(size), 255, 0).astype(np.uint8))
+            each = picture(index, size) if ending == "jpg" else mask
+            each.save(root / folder / f"{index:04d}.{ending}")
+    return root
+
+
+def write_voc(root: Path, count: int = 8, num_classes: int = 20) -> Path:
+    """PASCAL VOC's layout: a disc of one class in each picture; the first row is not scored."""
+    lists = root / "ImageSets/Segmentation"
+    for folder in (lists, root / "JPEGImages", root / "SegmentationClass"):
+        folder.mkdir(parents=True)
+    names = [f"2007_{index:06d}" for index in range(count)]
+    for index, name in enumerate(names):
+        picture(index).save(root / f"JPEGImages/{name}.jpg")
+        classes = np.where(disc(), index % num_classes + 1, 0).astype(np.uint8)
+        classes[0] = 255
+        indices = Image.fromarray(classes)
+        if index % 2:
+            indices.putpalette([(37 * value) % 256 for value in range(768)])
+        indices.save(root / f"SegmentationClass/{name}.png")
+    (lists / "train.txt").write_text("\n".join(names[: count // 2]) + "\n")
+    (lists / "val.txt").write_text("\n".join(names[count // 2 :]) + "\n")
+    return root
+
+
 def write_instagram(root: Path, tag: str = "santaphoto", val: int = 3) -> Path:
     """A hashtag's pictures: <tag>/train/ and <tag>/val/."""
     for split, count in (("train", 6), ("val", val)):

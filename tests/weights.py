@@ -6,7 +6,9 @@ import hashlib
 from pathlib import Path
 
 import torch
+import torchvision
 from torch import nn
+from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
 from figureground.nn.efficientnet import EfficientNetLite0
 
@@ -23,6 +25,22 @@ def write_efficientnet(path: Path) -> Path:
         *modules, last = name.split(".")
         parts = [part if part.isdigit() else f"_{part}" for part in modules]
         state[".".join([*parts, last])] = value
+    torch.save(state, path)
+    return path
+
+
+def write_resnet(path: Path, style: str = "torchvision", embedding: int = 4) -> Path:
+    """A ResNet-18 as torchvision, MoCo or MaskContrast store it, the latter with DeepLab's head."""
+    trunk = torchvision.models.resnet18(weights=None).state_dict()
+    state: dict[str, object] = dict(trunk)
+    if style == "moco":
+        state = {"state_dict": {f"module.encoder_q.{key}": value for key, value in trunk.items()}}
+    if style == "maskcontrast":
+        own = {f"backbone.{key}": value for key, value in trunk.items() if "fc" not in key}
+        for key, value in DeepLabHead(512, embedding).state_dict().items():
+            own[f"head.{key[2:]}" if key.startswith("4.") else f"decoder.{key}"] = value
+        own["classification_head.weight"] = torch.zeros(1, 256, 1, 1)
+        state = {"model": {f"module.model_q.{key}": value for key, value in own.items()}}
     torch.save(state, path)
     return path
 

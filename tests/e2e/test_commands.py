@@ -146,6 +146,9 @@ def test_misspelt_objective_is_reported(
     compose()
     assert read_objective("val/iou/img/set", logged) is None
     assert caplog.text.count("was never logged") == 1
+    # Methods that only draw have none either.
+    assert read_objective("val/iou/img/set", {"val/score/real": 1.0}) is None
+    assert caplog.text.count("was never logged") == 1
     compose("objective=train/loss/masks")
     assert read_objective("train/loss/masks", logged) is None
     assert caplog.text.count("was never logged") == 2

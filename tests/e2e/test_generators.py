@@ -125,3 +125,18 @@ def test_weights_of_another_family_are_not_converted(
         convert(compose("generator=cips_churches", f"weights={weights}", f"output={output}",
                         config_name="convert"))  # fmt: skip
     assert not output.exists()
+
+
+def test_sweep_over_full_generators_starts_on_random_weights(tmp_path: Path) -> None:
+    done = run(
+        ["python", ROOT / "src/train.py", "-m", "method=gan_segmenter", "data=latents",
+         "generator=bigbigan,studiogan,stylegan2", "data.batch_size=1", "iterations=1",
+         "trainer.limit_val_batches=0", "callbacks.image_grid=null", "trainer.accelerator=cpu",
+         "test=false", "objective=null"],
+        cwd=tmp_path,
+        limit=600,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    for family in ("BigBiGAN", "StudioGAN", "StyleGAN2-ADA"):
+        assert f"{family} has random weights" in done.out + done.err
+    assert len(list(tmp_path.glob("outputs/sweeps/*/*/checkpoints/last.ckpt"))) == 3

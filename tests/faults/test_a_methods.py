@@ -192,6 +192,9 @@ def test_f11_changed_options_are_named_unless_forced_and_more_iterations_are_all
         options = command(method, run, f"iterations={iterations}", *quick, *overrides)[2:]
         train(compose(*map(str, options), output=run))
 
+    # What ended before it had saved anything keeps nobody out.
+    run.mkdir()
+    (run / "config.json").write_text('{"data": {"name": "another"}}')
     rates = [key for key in flat_options(method) if key.endswith(".lr")]
     # A method whose optimisers hang on other options gets one as a whole.
     adam = "method.generator_optimizer={_target_:torch.optim.Adam,_partial_:true,lr:0.0123}"

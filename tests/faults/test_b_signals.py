@@ -143,6 +143,21 @@ def test_f17_second_interrupt_ends_at_once(tmp_path: Path) -> None:
     assert "Ctrl-C again" in result.err
 
 
+_INTERRUPTED_EARLY = """
+import signal, sys
+import hydra
+from figureground.cli import run
+hydra.main = lambda **options: lambda job: lambda: signal.raise_signal(signal.SIGINT)
+run(print, "train")
+"""
+
+
+def test_interrupt_before_the_job_ends_in_one_line(tmp_path: Path) -> None:
+    result = run(["python", "-c", _INTERRUPTED_EARLY], cwd=tmp_path, limit=60)
+    assert result.code == 130
+    assert result.err == "error: stopped by SIGINT\n"
+
+
 def test_handlers_ignore_signals_in_forked_children() -> None:
     with watching() as watch:
         child = os.fork()

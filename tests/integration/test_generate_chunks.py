@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig
+from PIL import Image
 
 from faults import build_tiny
+from figureground.cli import generate as command
 from figureground.cli.generate import generate
-from figureground.core.checkpoint import VerifiedCheckpointIO
-from figureground.core.errors import ConfigError, UserError
+from figureground.cli.manifests import read_rows
+from figureground.cli.picking import find_best
+from figureground.core.checkpoint import VerifiedCheckpointIO, load_method
+from figureground.core.errors import ConfigError, NumericalError, UserError
+from figureground.core.types import Layers
+from figureground.data.chunks import CHUNK, draw_chunk
+from figureground.data.drawn_pictures import PictureReader
 from figureground.data.shards import ShardReader
+from figureground.viz.grids import to_uint8
 
 Compose = Callable[..., DictConfig]
 
@@ -86,3 +95,67 @@ def test_what_is_refused_leaves_nothing_behind(
         with pytest.raises(UserError, match="^no$"):
             write("redo", "out", "count=2", f"format={kind}")
     assert not (tmp_path / "out").exists()
+
+
+def test_best_by_the_critic_are_kept_in_order(
+    write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write("ilsgan", "best", "count=20", "top=5")
+    rows = read_rows(folder)
+    method = load_method(tmp_path / "ilsgan.ckpt")
+    scores, pictures = [], []
+    for number in (0, 1):  # A discriminator compares what it is shown together.
+        layers = draw_chunk(lambda chance: method.sample(CHUNK, generator=chance), 0, number)  # type: ignore[attr-defined]
+        with torch.inference_mode():
+            scores += method.score(layers.composite).tolist()  # type: ignore[attr-defined]
+        pictures += [to_uint8(picture) for picture in layers.composite]
+    expected = sorted(range(20), key=lambda number: -scores[number])[:5]
+    assert [int(row["drawn"]) for row in rows] == expected
+    assert [row["score"] for row in rows] == [f"{scores[number]:.6g}" for number in expected]
+    for row in rows:
+        with Image.open(folder / row["image"]) as written:
+            assert np.array_equal(np.asarray(written), pictures[int(row["drawn"])])
+    assert len(PictureReader(folder)) == 5
+    # What was stopped goes on without looking at all of them again.
+    before = (folder / "masks/000002.png").read_bytes()
+    (folder / "images/000002.png").unlink()
+    monkeypatch.setattr(command, "find_best", None)
+    write("ilsgan", "best", "count=20", "top=5")
+    assert (folder / "masks/000002.png").read_bytes() == before
+    assert read_rows(folder) == rows
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="samples of other options"):
+        write("ilsgan", "best", "count=40", "top=5")
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("dti_sprites", ("count=2", "top=1"), "DTISprites has no critic"),
+        ("ilsgan", ("count=2", "top=3"), "top=3 keeps the best of the count=2 samples"),
+        ("ilsgan", ("count=2", "top=1", "format=shards"), "leave out format=shards"),
+        ("ilsgan", ("count=2", "top=0"), "top=0: expected a whole number"),
+    ],
+)
+def test_best_are_refused_where_there_are_none(
+    write: Callable[..., Path],
+    tmp_path: Path,
+    method: str,
+    options: tuple[str, ...],
+    message: str,
+) -> None:
+    with pytest.raises(UserError, match=message):
+        write(method, "out", *options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_score_that_is_no_number_is_reported() -> None:
+    class Lost:
+        def score(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(image),), float("nan"))
+
+    def draw(chance: torch.Generator) -> Layers:
+        return Layers(torch.zeros(CHUNK, 1, 3, 4, 4), torch.ones(CHUNK, 1, 1, 4, 4))
+
+    with pytest.raises(NumericalError, match="pictures 0 to 15 have a score"):
+        find_best(Lost(), draw, seed=0, count=3, top=1, check=list)

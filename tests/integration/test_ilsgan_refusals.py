@@ -27,7 +27,7 @@ _AUGMENTED = ["method=ilsgan", "~recipe"]
     ("overrides", "fragment"),
     [
         (["method=ilsgan", "data.batch_size=18"], "must be a multiple of 4, got 18"),
-        (["method=ilsgan", "data.resolution=48"], "expected a whole number a power of two"),
+        (["method=ilsgan", "data.resolution=48"], "expected a whole number that is a power of two"),
         ([*_AUGMENTED, "method.augmentation.operations=blot"], "unknown augmentation blot"),
         ([*_AUGMENTED, "method.augmentation.operations=[bgc,blot]"], "expected any of bg, bgc"),
         ([*_AUGMENTED, "method.augmentation.p=1.5"], "expected a number from 0 to 1"),

@@ -12,14 +12,17 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
-from figureground.core.bounds import PositiveInt
+from figureground.core.bounds import Count, PositiveInt
 from figureground.core.io import atomic_write
 from figureground.core.method import Method
+from figureground.core.protocols import Critic
 from figureground.core.types import Batch
 from figureground.viz.animation import save_gif
-from figureground.viz.grids import picture_grid, save_png
+from figureground.viz.grids import Pixels, picture_grid, save_png
 
 logger = logging.getLogger(__name__)
+
+_REALS, _COLUMNS = "reals", 8
 
 
 class ImageGrid(Callback):
@@ -28,13 +31,15 @@ class ImageGrid(Callback):
     Writes `<name>_<iteration>.png` and, always the newest, `<name>.png`, and hands the pictures to
     loggers that take any. Random numbers come from a stream of its own: drawing changes nothing.
     When training ends, `<name>.gif` shows all drawings one after the other. They are read from the
-    directory, so that those from before a stop are among them.
+    directory, so that those from before a stop are among them. Where a method's critic compares new
+    pictures with training pictures, some of the latter are written to `reals.png` at the start.
 
     Args:
         directory: Where the files go.
         every: Iterations between two drawings; drawn at the first validation from then on.
         num_images: Pictures, taken evenly from the validation set (training set if there is none).
         animate: Whether to write GIFs.
+        num_reals: Training pictures in `reals.png`, taken evenly; 0 for no such file.
     """
 
     def __init__(
@@ -43,11 +48,20 @@ class ImageGrid(Callback):
         every: PositiveInt = 1000,
         num_images: PositiveInt = 5,
         animate: bool = True,
+        num_reals: Count = 40,
     ) -> None:
         self.directory, self.every, self.num_images = Path(directory), every, num_images
-        self.animate = animate
+        self.animate, self.num_reals = animate, num_reals
         self._batch: Batch | None = None
         self._drawn_at = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show what new pictures are to look like, unless a run that is gone on with has."""
+        path = self.directory / f"{_REALS}.png"
+        is_wanted = self.num_reals and trainer.is_global_zero and not path.exists()
+        if is_wanted and isinstance(pl_module, Critic):
+            image = _choose(trainer, "train", self.num_reals).image
+            self._show(trainer, _REALS, picture_grid(image, _COLUMNS), [path], 0)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw if it is time."""
@@ -72,18 +86,20 @@ class ImageGrid(Callback):
             found = re.fullmatch(r"(.+)_(\d{6,})", path.stem)
             if found and int(found[2]) <= until:
                 drawings.setdefault(found[1], {})[int(found[2])] = path
-        written = []
+        written, single = [], []
         for name, frames in sorted(drawings.items()):
             target = self.directory / f"{name}.gif"
             if len(frames) < 2:
-                logger.info(
-                    "%s was not written: it needs two drawings, there is one; train longer or "
-                    "lower callbacks.image_grid.every", target,
-                )  # fmt: skip
+                single.append(str(target))
                 continue
             with atomic_write(target) as file:
                 save_gif([frames[number] for number in sorted(frames)], file)
             written.append(target)
+        if single:
+            logger.info(
+                "%s was not written: it needs two drawings, there is one; train longer or lower "
+                "callbacks.image_grid.every", ", ".join(single),
+            )  # fmt: skip
         return written
 
     def state_dict(self) -> dict[str, Any]:
@@ -104,28 +120,37 @@ class ImageGrid(Callback):
 
     def _write(self, trainer: Trainer, module: Method, done: int) -> None:
         if self._batch is None:
-            self._batch = self._choose(trainer)
+            split = "val" if "val" in trainer.datamodule.datasets else "train"  # type: ignore[attr-defined]  # set by fit
+            self._batch = _choose(trainer, split, self.num_images)
         grids = _draw_apart(module, self._batch.to(module.device))
         titles = module.picture_titles()
         for name, pictures in grids.items():
             columns = max(1, len(pictures) // len(self._batch))
             pixels = picture_grid(pictures, columns, titles=titles.get(name, ()))
-            for file_name in (f"{name}_{done:06d}.png", f"{name}.png"):
-                with atomic_write(self.directory / file_name) as file:
-                    save_png(pixels, file)
-            for each in trainer.loggers:
-                if isinstance(each, TensorBoardLogger):
-                    each.experiment.add_image(f"images/{name}", pixels, done, dataformats="HWC")
-                elif isinstance(each, WandbLogger):
-                    each.log_image(f"images/{name}", [pixels], step=done)
+            paths = [self.directory / f"{each}.png" for each in (f"{name}_{done:06d}", name)]
+            self._show(trainer, name, pixels, paths, done)
 
-    def _choose(self, trainer: Trainer) -> Batch:
-        data = trainer.datamodule  # type: ignore[attr-defined]  # set by fit
-        split = "val" if "val" in data.datasets else "train"
-        count = len(data.store(split))
-        chosen = [i * count // self.num_images for i in range(min(self.num_images, count))]
-        batch: Batch = data.batch(split, chosen)
-        return batch
+    def _show(
+        self, trainer: Trainer, name: str, pixels: Pixels, paths: list[Path], done: int
+    ) -> None:
+        """Write a grid to `paths`, and hand it to loggers that take any."""
+        for path in paths:
+            with atomic_write(path) as file:
+                save_png(pixels, file)
+        for each in trainer.loggers:
+            if isinstance(each, TensorBoardLogger):
+                each.experiment.add_image(f"images/{name}", pixels, done, dataformats="HWC")
+            elif isinstance(each, WandbLogger):
+                each.log_image(f"images/{name}", [pixels], step=done)
+
+
+def _choose(trainer: Trainer, split: str, wanted: int) -> Batch:
+    """Up to `wanted` pictures, evenly from a split."""
+    data = trainer.datamodule  # type: ignore[attr-defined]  # set by fit
+    count = len(data.store(split))
+    wanted = min(wanted, count)
+    batch: Batch = data.batch(split, [i * count // wanted for i in range(wanted)])
+    return batch
 
 
 def _draw_apart(method: Method, batch: Batch) -> dict[str, Tensor]:

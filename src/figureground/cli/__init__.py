@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -71,6 +72,9 @@ def run(task: Callable[[Any], Any], config_name: str) -> None:
     command = hydra.main(version_base="1.3", config_path=folder, config_name=name)
     try:
         command(_as_job(task, config_name))()
+    except KeyboardInterrupt:  # Before the job began, which watches for signals itself.
+        sys.stderr.write("error: stopped by SIGINT\n")
+        code = 128 + signal.SIGINT
     except Exception as error:
         code = _report(_explain_directory(error), config_name)
     else:

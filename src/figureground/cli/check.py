@@ -73,8 +73,26 @@ def check_options(config: DictConfig) -> None:
         ConfigError: An option is wrong.
     """
     require_valid(config, SETTINGS[str(config.task)])
-    if config.task == "train" and config.get("pairs") is not None:
+    if config.task != "train":
+        return
+    _check_snapshots(config)
+    if config.get("pairs") is not None:
         _check_pairs(config)
+    elif config.data.get("train") is None:
+        raise ConfigError(
+            f"data={config.data.name} is for evaluation alone and has no training pictures; train "
+            "method=segmenter with pairs=saved or pairs=live, or on other data, and evaluate"
+        )
+
+
+def _check_snapshots(config: DictConfig) -> None:
+    """Refuse to promise snapshots that training would end before."""
+    every = config.callbacks.checkpoints.keep_every
+    if every is not None and every > config.iterations:
+        raise ConfigError(
+            f"callbacks.checkpoints.keep_every={every} is more than iterations="
+            f"{config.iterations}, so no snapshot would be kept; lower it"
+        )
 
 
 def _check_pairs(config: DictConfig) -> None:
@@ -114,8 +132,8 @@ def check_run_directory(folder: Path, plain: dict[str, Any]) -> None:
             f"{folder} already holds a run; add ckpt=last to go on with it, or choose another "
             "paths.output_dir=..."
         )
-    if plain["resume"].get("force"):
-        return
+    if plain["resume"].get("force") or not list(folder.glob("checkpoints/*.ckpt")):
+        return  # What ended before it had saved anything keeps nobody out.
     before, now = flatten(json.loads(stored.read_text("utf-8"))), flatten(plain)
     differing = [
         f"{key} ({before.get(key)} -> {now.get(key)})"

@@ -59,7 +59,9 @@ def convert(config: DictConfig) -> Path:
             f"{config.weights} has a part of {partial[0]} only ({example} is missing); expected "
             "all weights of each network that is in the file"
         )
-    state.update(found.state_dict)
+    unused = found.optional - {key.partition(".")[0] for key in state}
+    taken = {k: v for k, v in found.state_dict.items() if k.partition(".")[0] not in unused}
+    state.update(taken)
     check_fits(method, state, config.weights)
     method.load_state_dict(state)
     checkpoint: dict[str, Any] = {
@@ -68,11 +70,15 @@ def convert(config: DictConfig) -> Path:
         "epoch": 0,
         "global_step": 0,
     }
+    missing = [name for name in absent if name in dict(method.named_children())]
+    if missing:  # Commands that need one of them can say so.
+        method.origin["missing"] = missing
     method.on_save_checkpoint(checkpoint)
     output = Path(config.output or Path(config.weights).with_suffix(".ckpt").name)
     VerifiedCheckpointIO().save_checkpoint(checkpoint, output)
-    missing = [name for name in absent if name in dict(method.named_children())]
     logger.info("wrote %s with %s", output, ", ".join(found.networks))
+    if left := sorted(unused & {key.partition(".")[0] for key in found.state_dict}):
+        logger.info("left out, as the method is built without: %s", ", ".join(left))
     if missing:
         logger.info("not in the file, so freshly initialised: %s", ", ".join(missing))
     return output

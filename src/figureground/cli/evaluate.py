@@ -89,7 +89,7 @@ def _score(
     trainer = build(config.trainer, logger=False, enable_checkpointing=False, callbacks=callbacks)
     if trainer.world_size == 1:  # Several processes agree to stop at the next batch.
         stop.check()
-    method = _load(paths, _find_changed(to_plain(config).get("metrics") or {}))
+    method = _load(paths, _find_changed(to_plain(config).get("metrics") or {}), config.refine)
     datamodule = _fit_data(config, method, paths[0], modules)
     if scorings:
         return score_drawn(scorings, method, datamodule, trainer, config.seed)
@@ -99,11 +99,14 @@ def _score(
     return {name: float(value) for each in found for name, value in each.items()}
 
 
-def _load(paths: list[str], metrics: dict[str, dict[str, Any]]) -> Any:
+def _load(paths: list[str], metrics: dict[str, dict[str, Any]], refine: str | None) -> Any:
     """The method of one checkpoint, or the ensemble of several."""
+    from figureground.cli.inference import choose_refinement
     from figureground.core.checkpoint import load_method
 
     methods = [load_method(path, metrics=metrics) for path in paths]
+    for method in methods:
+        choose_refinement(method, refine)
     if len(methods) == 1:
         return methods[0]
     from figureground.methods.segmenter.ensemble import SegmenterEnsemble

@@ -15,11 +15,12 @@ from figureground.cli.check import check_job
 from figureground.cli.coding import draw_coded, require_codes
 from figureground.cli.exploring import explore, require_latents
 from figureground.cli.inference import find_pictures, load, require_readable, write_png
-from figureground.cli.manifests import claim_folder
+from figureground.cli.manifests import claim_folder, read_rows
+from figureground.cli.picking import find_best, require_critic
 from figureground.core.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import torch
     from torch import Tensor
@@ -31,7 +32,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FIELDS = ("index", "seed", "checkpoint", "image", "mask", "layers", "truncation", "noise")
+_PICKED = ("drawn", "of", "score")  # Further fields where the best were kept.
 _SHEET = 24  # Samples on the contact sheet.
+
+#: Number of a sample in the order of drawing, and its score as text.
+Pick = tuple[int, str]
 
 
 def main() -> None:
@@ -42,9 +47,10 @@ def main() -> None:
 def generate(config: DictConfig) -> None:
     """Write what was asked for below `output`.
 
-    `count` samples, views of latents (`explore`), `input` redrawn, `swap` swapped, grids in which
-    one code changes (`vary`), pictures sorted and drawn elsewhere (`transfer`); of the method in
-    `ckpt`, or, the first two, of the pretrained `generator`.
+    `count` samples, or the `top` of them by the score of the method's critic; views of latents
+    (`explore`), `input` redrawn, `swap` swapped, grids in which one code changes (`vary`), pictures
+    sorted and drawn elsewhere (`transfer`); of the method in `ckpt`, or, samples and views, of the
+    pretrained `generator`.
 
     Sample i depends on (seed, i) alone, see `data.chunks`, so an interrupted run is simply started
     again. Samples of another seed, checkpoint, truncation or noise are refused unless
@@ -74,10 +80,12 @@ def _draw(config: DictConfig) -> None:
     require_codes(method, config)
     if config.explore:
         require_latents(method, list(config.explore))  # Before samples are drawn for hours.
+    if config.top is not None:
+        require_critic(method, config.ckpt)
     if config.count:
         draw = _choose_draw(method, config)
         if config.format == "png":
-            _sample(draw, output, _list_samples(config, with_layers=method.draws_layers), config)
+            _sample(draw, output, _choose_rows(method, draw, output, config), config)
         else:
             _write_shards(draw, output, config)
     if config.explore:
@@ -125,6 +133,28 @@ def _choose_draw(method: Method, config: DictConfig) -> Draw:
     return draw
 
 
+def _choose_rows(
+    method: Method, draw: Draw, output: Path, config: DictConfig
+) -> list[dict[str, str]]:
+    """Rows of the manifest: all samples in order, or the best of them."""
+    from figureground.core.signals import watching
+
+    if config.top is None:
+        return _list_samples(config, with_layers=method.draws_layers)
+    before = [] if config.overwrite else read_rows(output)
+    if len(before) == config.top and before[0].keys() >= set(_PICKED):
+        stored = [(int(row["drawn"]), row["score"]) for row in before]
+        # Equal rows were chosen from the same pictures by the run that is gone on with.
+        if _list_samples(config, stored, with_layers=method.draws_layers) == before:
+            return before
+    with watching() as stop:
+        best = find_best(
+            method, draw, seed=config.seed, count=config.count, top=config.top, check=stop.check
+        )
+    picks = [(number, f"{score:.6g}") for number, score in best]
+    return _list_samples(config, picks, with_layers=method.draws_layers)
+
+
 def _sample(draw: Draw, output: Path, rows: list[dict[str, str]], config: DictConfig) -> None:
     """Write a manifest, then images, masks and layers of `rows`, as far as these name them."""
     import torch
@@ -133,23 +163,33 @@ def _sample(draw: Draw, output: Path, rows: list[dict[str, str]], config: DictCo
     from figureground.data.chunks import CHUNK, draw_chunk
     from figureground.viz.grids import picture_grid
 
-    shown: list[torch.Tensor] = []
+    chunks: dict[int, list[dict[str, str]]] = {}
+    for row in rows:
+        chunks.setdefault(_number(row) // CHUNK, []).append(row)
+    shown: dict[int, torch.Tensor] = {}
     with watching() as stop:
         first = draw_chunk(draw, config.seed, 0)  # A method that refuses leaves nothing behind.
         claim_folder(output, rows, config.overwrite)
-        for start in range(0, len(rows), CHUNK):
+        for number, chunk in sorted(chunks.items()):
             stop.check()
-            chunk = rows[start : start + CHUNK]
             missing = [row for row in chunk if not (output / row["image"]).exists()]
-            if not missing and start >= _SHEET:
+            on_sheet = [row for row in chunk if int(row["index"]) < _SHEET]
+            if not missing and not on_sheet:
                 continue
-            layers = draw_chunk(draw, config.seed, start // CHUNK) if start else first
-            shown += list(layers.composite[: max(0, min(len(chunk), _SHEET - start))].cpu())
+            layers = draw_chunk(draw, config.seed, number) if number else first
+            for row in on_sheet:
+                shown[int(row["index"])] = layers.composite[_number(row) % CHUNK].cpu()
             for row in missing:
                 stop.check()
-                _write_sample(output, row, layers, int(row["index"]) - start)
-    write_png(output / "samples.png", picture_grid(torch.stack(shown), columns=8))
+                _write_sample(output, row, layers, _number(row) % CHUNK)
+    sheet = torch.stack([picture for _, picture in sorted(shown.items())])
+    write_png(output / "samples.png", picture_grid(sheet, columns=8))
     logger.info("%d samples. Look at:\n  %s", len(rows), output / "samples.png")
+
+
+def _number(row: dict[str, str]) -> int:
+    """Of a sample in the order of drawing, which chunks are counted by."""
+    return int(row.get("drawn", row["index"]))
 
 
 def _write_sample(output: Path, row: dict[str, str], layers: Layers, place: int) -> None:
@@ -213,18 +253,24 @@ def _digest(ckpt: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def _list_samples(config: DictConfig, *, with_layers: bool) -> list[dict[str, str]]:
-    """Rows of the manifest: where each sample comes from and where it goes."""
+def _list_samples(
+    config: DictConfig, picks: Sequence[Pick] | None = None, *, with_layers: bool
+) -> list[dict[str, str]]:
+    """Rows of the manifest: where each sample, or each of `picks`, comes from and where it goes."""
     from figureground.data.chunks import chunk_seed
 
     digest = _digest(config.ckpt)
     how = "" if config.truncation is None else str(config.truncation), config.noise
     rows = []
-    for index in range(config.count):
+    numbers = range(config.count) if picks is None else [number for number, _ in picks]
+    for index, number in enumerate(numbers):
         stem = f"{index:06d}"
         places = (f"images/{stem}.png", f"masks/{stem}.png", f"layers/{stem}_*.png")
-        cells = (str(index), str(chunk_seed(config.seed, index)), digest, *places, *how)
+        cells = (str(index), str(chunk_seed(config.seed, number)), digest, *places, *how)
         row = dict(zip(_FIELDS, cells, strict=True))
+        if picks is not None:
+            more = (str(number), str(config.count), picks[index][1])
+            row |= dict(zip(_PICKED, more, strict=True))
         if not with_layers:
             del row["mask"], row["layers"]
         rows.append(row)

@@ -15,12 +15,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from figureground.cli.drawn import DRAWN, WALKED, Check, NoiseMode, draw_batches
+from figureground.cli.path_length import PathSampling, PathScoring, PathSpace
 from figureground.core.bounds import Count, PositiveInt
 from figureground.core.config import build
 from figureground.core.errors import UserError, WriteError
 from figureground.core.io import atomic_write
 from figureground.core.method import Method
-from figureground.core.protocols import LatentDecoder, LayerGenerator
+from figureground.core.protocols import LayerGenerator
 from figureground.core.seeds import mix_seed
 from figureground.core.signals import watching
 from figureground.data.cache import first_writable
@@ -34,9 +35,7 @@ from figureground.metrics.features import (
 )
 from figureground.metrics.generation import (
     GenerationScores,
-    PathLength,
     SubsetSize,
-    squared_distance,
 )
 from figureground.metrics.legacy import (
     DoubleScaledFeatures,
@@ -44,16 +43,23 @@ from figureground.metrics.legacy import (
     StretchedClassifier,
     find_wrong_legacy,
 )
-from figureground.nn.paths import slerp
 
 logger = logging.getLogger(__name__)
 
 _FORMAT = 1  # Of the files with features of real pictures.
-_STEP = 1e-4  # Between two pictures of a path; the published one.
 
 
 class Scoring(Protocol):
-    """Scores a method by what it draws."""
+    """Scores a method by what it draws, or by what else its metrics have no place for.
+
+    Attributes:
+        capability: What the method must be able to do, a protocol of `core.protocols`.
+    """
+
+    @property
+    def capability(self) -> type[Any]:
+        """See above."""
+        ...
 
     def score(
         self, method: Any, datamodule: ImageDataModule, seed: int, check: Check
@@ -84,10 +90,15 @@ class GenerationScoring:
         imagenet_inception: Torchvision's weights, for L2IC's IS of pictures that are stretched one
             by one; None leaves it out.
         num_paths: Steps that the path length is measured by, where a method tells its latents.
+        path_space: Where paths run, see `PathScoring`,
+        path_sampling: where on them steps are taken,
+        path_crop: and whether only the middle of pictures is compared.
 
     Raises:
         UserError: A file of weights is another one, or there is none.
     """
+
+    capability = LayerGenerator
 
     def __init__(
         self,
@@ -102,11 +113,13 @@ class GenerationScoring:
         num_splits: PositiveInt = 10,
         num_neighbors: PositiveInt = 3,
         num_paths: Count = 0,
+        path_space: PathSpace = "z",
+        path_sampling: PathSampling = "full",
+        path_crop: bool = False,
         double_scaled: bool = False,
         imagenet_inception: str | None = None,
     ) -> None:
-        self.count, self.split, self.batch_size = count, split, batch_size
-        self.noise, self.num_paths = noise, num_paths
+        self.count, self.split, self.batch_size, self.noise = count, split, batch_size, noise
         self.options = {
             "num_subsets": num_subsets,
             "subset_size": subset_size,
@@ -124,20 +137,28 @@ class GenerationScoring:
         self.classifier: StretchedClassifier | None = None
         if imagenet_inception is not None:
             self.classifier = StretchedClassifier(imagenet_inception)
-        self.paths: EfficientNetFeatures | None = None
+        self.paths: PathScoring | None = None
         if num_paths:
             own = self.extractor
-            self.paths = (
-                own if isinstance(own, EfficientNetFeatures) else EfficientNetFeatures(efficientnet)
+            if not isinstance(own, EfficientNetFeatures):
+                own = EfficientNetFeatures(efficientnet)
+            self.paths = PathScoring(
+                own, num_paths, path_space, path_sampling, path_crop, batch_size
             )
 
     @staticmethod
     def check_options(
         *, inception: str | None, efficientnet: str | None, num_paths: int = 0,
+        path_space: PathSpace = "z", path_sampling: PathSampling = "full", path_crop: bool = False,
         double_scaled: bool = False, imagenet_inception: str | None = None, **_: object,
     ) -> list[str]:  # fmt: skip
         """Miss weights, or find others, before hours of training rather than after them."""
         problems = [find_wrong_weights(inception, efficientnet)]
+        if not num_paths and (path_space, path_sampling, path_crop) != ("z", "full", False):
+            problems.append(
+                "path_space, path_sampling and path_crop do nothing without paths; add "
+                "metrics.generation.num_paths=50000, or leave them out"
+            )
         if inception is not None and num_paths:
             problems.append(find_wrong_weights(None, efficientnet))
         found = [problem for problem in problems if problem is not None]
@@ -147,9 +168,10 @@ class GenerationScoring:
         self, method: Any, datamodule: ImageDataModule, seed: int, check: Check
     ) -> dict[str, float]:
         """All scores by id, `num_real`, `num_drawn`, and those of real halves as `.../floor`."""
-        self.extractor.to(method.device)
         if self.paths is not None:
-            self.paths.to(method.device)
+            self.paths.require_paths(method)
+            self.paths.network.to(method.device)
+        self.extractor.to(method.device)
         if self.classifier is not None:
             self.classifier.to(method.device)
         real = self._describe_real(self.extractor, datamodule, method.device, check)
@@ -168,8 +190,8 @@ class GenerationScoring:
             legacy.take_drawn(image)
         found = {name: float(value) for name, value in scores.compute().items()} | legacy.compute()
         found |= self._find_floor(real, seed)
-        if self.num_paths and isinstance(method, LatentDecoder):
-            found |= self._walk(method, mix_seed(seed, WALKED), check)
+        if self.paths is not None:
+            found |= self.paths.measure(method, mix_seed(seed, WALKED), check)
         return {**found, "num_real": float(len(real.pooled)), "num_drawn": float(self.count)}
 
     def _new_scores(self, seed: int) -> GenerationScores:
@@ -239,25 +261,6 @@ class GenerationScoring:
             f"kid{suffix}/floor": float(halves.kernel.compute()),
         }
 
-    def _walk(self, method: LatentDecoder, seed: int, check: Check) -> dict[str, float]:
-        """Path length between latents of normal distribution, along great circles."""
-        network = self.paths
-        if network is None:
-            return {}
-        metric = PathLength(_STEP)
-        generator = torch.Generator().manual_seed(seed)
-        for start in range(0, self.num_paths, self.batch_size):
-            check()
-            count = min(self.batch_size, self.num_paths - start)
-            one, other = (method.latent(count, generator=generator) for _ in range(2))
-            place = torch.rand(count, 1, generator=generator).to(one)
-            maps = [
-                network.extract_maps(method.decode(slerp(one, other, place + step)).composite)
-                for step in (0, _STEP)
-            ]
-            metric.update(squared_distance(*maps).cpu())
-        return {f"ppl_{network.suffix}": float(metric.compute())}
-
 
 def build_scorings(options: Mapping[str, Mapping[str, Any]]) -> list[Scoring]:
     """Make what `metrics` asks for beyond options of the checkpoint's own metrics.
@@ -275,17 +278,20 @@ def score_drawn(
     trainer: Any,
     seed: int,
 ) -> dict[str, float]:
-    """Score what `method` draws, on the device of `trainer`.
+    """Score `method` by all of `scorings`, on the device of `trainer`.
 
     Raises:
-        UserError: It draws nothing, or there are several processes.
+        UserError: It cannot do what is scored, or there are several processes.
     """
-    if not isinstance(method, LayerGenerator):
+    for capability in {scoring.capability for scoring in scorings}:
+        if isinstance(method, capability):
+            continue
+        what = "draw pictures" if capability is LayerGenerator else "segment"
         raise UserError(
-            f"{type(method).__name__} cannot draw pictures; leave metrics=... out to score masks"
+            f"{type(method).__name__} cannot {what}; leave metrics=... out to score what it can"
         )
     if trainer.world_size > 1:
-        raise UserError("drawn pictures are scored by one process; add trainer.devices=1")
+        raise UserError("these scores are taken by one process; add trainer.devices=1")
     method.to(trainer.strategy.root_device).eval()
     found: dict[str, float] = {}
     with watching() as stop:

@@ -43,6 +43,22 @@ def load(ckpt: str, device: str) -> Method:
     return load_method(ckpt, choose_device(device)).to(memory_format=torch.channels_last)
 
 
+def choose_refinement(method: Method, how: str | None) -> None:
+    """Let `method` refine its masks so, whatever it was trained with; None leaves it.
+
+    Raises:
+        UserError: It cannot.
+    """
+    if how is None:
+        return
+    if not hasattr(method, "refine"):
+        raise UserError(
+            f"{type(method).__name__} does not refine masks; leave refine=... out, or give a "
+            "checkpoint of method=segmenter"
+        )
+    method.refine = how  # type: ignore[assignment]  # modules have any attribute
+
+
 def find_pictures(inputs: str | Sequence[str]) -> list[tuple[Path, Path]]:
     """Find pictures in files, folders and patterns.
 

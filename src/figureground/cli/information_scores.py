@@ -14,6 +14,7 @@ from torch import Tensor
 from figureground.cli.drawn import DRAWN, HELD_OUT, Check, draw_batches
 from figureground.core.bounds import Count, LearningRate, PositiveInt
 from figureground.core.errors import UserError
+from figureground.core.protocols import LayerGenerator
 from figureground.core.seeds import mix_seed
 from figureground.core.types import Layers
 from figureground.data.datamodule import ImageDataModule
@@ -45,6 +46,8 @@ class InformationScoring:
         lr: Learning rate.
         evaluate_every: Iterations between evaluations; the mean of the last 20 is reported.
     """
+
+    capability = LayerGenerator
 
     def __init__(
         self,
@@ -83,6 +86,7 @@ class InformationScoring:
         if self.pairs is not None:
             batches = read_layers(self.pairs, self.count, self.batch_size, check)
         drawn = self._collect(batches)
+        num_drawn = len(drawn[0])
         others = self._collect(self._draw(method, self.held_out, mix_seed(seed, HELD_OUT), check))
         estimator = MutualInformation(seed=seed, **self.options)
         found: dict[str, float] = {}
@@ -90,7 +94,7 @@ class InformationScoring:
             pairs = pair_layers(*drawn, protocol)
             held_out = pair_layers(*others, protocol) if self.held_out else None
             found |= estimator.estimate(pairs, held_out, check)
-        return {**found, "num_drawn": float(self.count), "num_held_out": float(self.held_out)}
+        return {**found, "num_drawn": float(num_drawn), "num_held_out": float(self.held_out)}
 
     def _draw(self, method: Any, count: int, seed: int, check: Check) -> Iterator[Layers]:
         return draw_batches(method, count, self.batch_size, seed, check)
@@ -113,18 +117,14 @@ class InformationScoring:
 
 
 def read_layers(folder: str, count: int, batch_size: int, check: Check) -> Iterator[Layers]:
-    """Layers of the first `count` pictures that `generate` has written into `folder`.
+    """Layers of the first `count` pictures, if so many, that `generate` has written into `folder`.
 
     Raises:
         DataError: Files are missing or damaged.
-        UserError: There are too few pictures, or they were written without layers.
+        UserError: They were written without layers.
     """
     reader = open_pairs(Path(folder), verify=False)
-    if len(reader) < count:
-        raise UserError(
-            f"{folder} has {len(reader)} pictures, metrics.information.count={count} asks for "
-            "more; lower it or draw more"
-        )
+    count = min(count, len(reader))
     if not reader.has_layers:
         raise UserError(f"{folder} holds no layers; write them with generate layers=true")
     for start in range(0, count, batch_size):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from figureground.core.errors import UserError
 
+LIST = "manifest.csv"
 _NUMBER = "[0-9]" * 6
 
 
@@ -25,14 +26,14 @@ def claim_folder(output: Path, rows: list[dict[str, str]], overwrite: bool) -> N
     """
     from figureground.core.io import atomic_write
 
-    path = output / "manifest.csv"
+    path = output / LIST
     patterns = (f"images/{_NUMBER}.png", f"masks/{_NUMBER}.png", f"layers/{_NUMBER}_*.png")
     if overwrite:
         for pattern in patterns:
             for old in output.glob(pattern):
                 old.unlink()
     elif any(output.glob(patterns[0])):
-        _require_same(output, _read(path), rows)
+        _require_same(output, read_rows(output), rows)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -41,7 +42,9 @@ def claim_folder(output: Path, rows: list[dict[str, str]], overwrite: bool) -> N
         file.write(text.getvalue())
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def read_rows(output: Path) -> list[dict[str, str]]:
+    """Rows of the manifest in `output`; none where there is no such file."""
+    path = output / LIST
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:

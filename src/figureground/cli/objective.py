@@ -29,11 +29,13 @@ def read_objective(name: str | None, logged: Mapping[str, Any]) -> float | None:
         return float(logged[name])
     if not logged:  # A run that was finished already.
         return None
+    is_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
     scores = sorted(each for each in logged if each.startswith("val/"))
-    if set(scores) <= {"val/images"} and not is_typed("objective"):
-        return None  # The default cannot be measured without masks, and nobody asked for it.
+    # The default cannot be measured without masks, nor of a method that only draws.
+    if not is_typed("objective") and (not is_sweep or set(scores) <= {"val/images"}):
+        return None
     message = f"objective={name} was never logged{nearest(name, scores or sorted(logged))}"
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+    if is_sweep:
         raise SweepError(message)
     if is_first_process():
         logger.warning("%s", message)

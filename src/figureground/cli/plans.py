@@ -110,7 +110,9 @@ def _check_commands(
     more = tuple(config_folders())
     for step in pending:
         if problem := _refusal(step.command, tuple(step.arguments(folders)), more):
-            return [f"step '{step.name}': {problem}"]
+            return [
+                f"step '{step.name}': {problem} (options of this step: steps.{step.name}.options)"
+            ]
     return []
 
 

@@ -10,7 +10,13 @@ from omegaconf import DictConfig
 
 from figureground.cli import objects, run
 from figureground.cli.check import check_job
-from figureground.cli.inference import find_pictures, load, require_readable, write_png
+from figureground.cli.inference import (
+    choose_refinement,
+    find_pictures,
+    load,
+    require_readable,
+    write_png,
+)
 
 if TYPE_CHECKING:
     from figureground.cli.projecting import Way
@@ -49,6 +55,7 @@ def predict(config: DictConfig) -> None:
     ]
     with watching() as stop:
         method = load(config.ckpt, config.device)
+        choose_refinement(method, config.refine)
         divide = choose_way(method, config, stop.check)
         for first in range(0, len(todo), config.batch_size):
             stop.check()

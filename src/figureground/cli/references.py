@@ -3,7 +3,9 @@
 - `{train}/checkpoints/last.ckpt`: a file below the directory of step `train`;
 - `{train}/checkpoints/snapshots/*.ckpt`: a list of all that match;
 - `{choose:least fid*}`: of the checkpoints that step `choose`, an `evaluate`, has scored, the one
-  with the smallest `fid...`.
+  with the smallest `fid...`;
+- `{choose:least fid* up to 3125 with sigma 1}`: the same among those of the first 3125 batches that
+  were saved while the weight sigma of the loss between layers was 1; or with one of the two limits.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from pathlib import Path
 
 from figureground.core.errors import UserError
 
-_PATTERN = re.compile(r"\{([A-Za-z][\w-]*)(?::least ([\w/*]+))?\}([^\s,\[\]{}']*)")
+_LIMITS = r"(?: up to (\d+))?(?: with sigma (\d[\d.e-]*))?"
+_PATTERN = re.compile(rf"\{{([A-Za-z][\w-]*)(?::least ([\w/*]+){_LIMITS})?\}}([^\s,\[\]{{}}']*)")
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,15 @@ class Reference:
         name: Of the step.
         least: Pattern of the score that chooses a checkpoint; empty for a file.
         rest: Path below its directory, with wildcards for several.
+        up_to: Last iteration of checkpoints to choose from, or None.
+        sigma: Their weight of the loss between layers, or None for any.
     """
 
     name: str
     least: str
     rest: str
+    up_to: int | None = None
+    sigma: float | None = None
 
     @property
     def is_list(self) -> bool:
@@ -51,7 +58,7 @@ class Reference:
         """
         folder = folders[self.name]
         if self.least:
-            return [_find_least(folder, self.least)]
+            return [_find_least(folder, self)]
         if self.is_list and (found := sorted(folder.glob(self.rest))):
             return found
         return [folder / self.rest if self.rest else folder]
@@ -86,10 +93,12 @@ def quote(text: str) -> str:
 
 
 def _read(found: re.Match[str]) -> Reference:
-    return Reference(found[1], found[2] or "", found[3].lstrip("/"))
+    name, least, up_to, sigma, rest = found.groups()
+    limits = int(up_to) if up_to else None, float(sigma) if sigma else None
+    return Reference(name, least or "", rest.lstrip("/"), *limits)
 
 
-def _find_least(folder: Path, pattern: str) -> Path:
+def _find_least(folder: Path, reference: Reference) -> Path:
     """The checkpoint with the smallest score among those that `evaluate` has scored."""
     path = folder / "metrics.json"
     if not path.is_file():
@@ -97,9 +106,29 @@ def _find_least(folder: Path, pattern: str) -> Path:
     content = json.loads(path.read_text("utf-8"))
     scored: list[tuple[float, str]] = []
     for ckpt, scores in zip(content["ckpt"], content["runs"], strict=True):
-        named = [value for name, value in sorted(scores.items()) if fnmatchcase(name, pattern)]
-        if named and math.isfinite(named[0]):
+        named = [
+            value for name, value in sorted(scores.items()) if fnmatchcase(name, reference.least)
+        ]
+        if named and math.isfinite(named[0]) and _is_within(Path(ckpt), reference):
             scored.append((named[0], ckpt))
     if not scored:
-        raise UserError(f"{path} has no finite score {pattern} to choose a checkpoint by")
+        limits = "" if reference.up_to is None else f" up to iteration {reference.up_to}"
+        limits += "" if reference.sigma is None else f" with sigma {reference.sigma:g}"
+        raise UserError(
+            f"{path} has no finite score {reference.least}{limits} to choose a checkpoint by"
+        )
     return Path(min(scored)[1])
+
+
+def _is_within(ckpt: Path, reference: Reference) -> bool:
+    """Whether a snapshot, named by its iteration, is one of those to choose from."""
+    if reference.up_to is not None and not (
+        ckpt.stem.isdigit() and int(ckpt.stem) <= reference.up_to
+    ):
+        return False
+    if reference.sigma is None:
+        return True
+    from figureground.core.checkpoint import read_checkpoint
+
+    sigma = read_checkpoint(ckpt)["figureground"].get("sigma")
+    return sigma is not None and math.isclose(sigma, reference.sigma, rel_tol=1e-6)

@@ -72,6 +72,7 @@ class EvaluateSettings(Settings):
     split: Literal["val", "test"] = "test"
     metrics: Mapping[str, Mapping[str, Any]] | None = None
     ensemble: bool = False
+    refine: Literal["none", "bilateral"] | None = None
 
     @staticmethod
     def check_options(
@@ -99,6 +100,7 @@ class PredictSettings(Settings):
     device: str = "auto"
     layers: bool = True
     objects: bool = True
+    refine: Literal["none", "bilateral"] | None = None
     steps: Count = 0
     distance: Literal["pixels", "features"] = "pixels"
     efficientnet: str | None = None
@@ -113,6 +115,7 @@ class GenerateSettings(Settings):
     generator: Mapping[str, Any] | None = None
     output: str = ""
     count: Count = 0
+    top: PositiveInt | None = None
     input: str | Sequence[str] | None = None
     swap: Sequence[str] | None = None
     columns: PositiveInt = 1
@@ -135,10 +138,20 @@ class GenerateSettings(Settings):
     @staticmethod
     def check_options(
         *, ckpt: str | None, generator: object = None, input: object, swap: object, format: str,  # noqa: A002 - names of options
-        truncation: object = None, noise: str = "const", vary: str | None = None,
-        fixed: Sequence[str] | None = None, transfer: object = None, **_: object,
+        truncation: object = None, noise: str = "const", count: int = 0, top: int | None = None,
+        vary: str | None = None, fixed: Sequence[str] | None = None, transfer: object = None,
+        **_: object,
     ) -> list[str]:  # fmt: skip
         """Check what draws, and that it can."""
+        if top is not None and top > count:
+            return [
+                f"top={top} keeps the best of the count={count} samples that are drawn; draw more, "
+                f"such as count={5 * top}, or leave out top"
+            ]
+        if top is not None and format != "png":
+            return [
+                "top=... keeps single files; leave out format=shards (pairs=saved reads both kinds)"
+            ]
         if vary is not None and vary in (fixed or ()):
             return [f"vary={vary} and fixed={list(fixed or ())} want {vary} to change and to stay"]
         if fixed is not None and vary is None:
@@ -152,11 +165,11 @@ class GenerateSettings(Settings):
                 "truncation and noise are those of a checkpoint's samples; with generator=... use "
                 "generator.truncation=..."
             ]
-        named = (input, swap, vary, transfer)
+        named = (input, swap, vary, transfer, top)
         if any(each is not None for each in named) or format != "png":
             return [
-                "generator takes count=... and explore=[...] only: its pictures have no layers; "
-                "leave out input, swap, vary, transfer and format=shards"
+                "generator takes count=... and explore=[...] only: its pictures have no layers and "
+                "no critic; leave out input, swap, vary, transfer, top and format=shards"
             ]
         return []
 

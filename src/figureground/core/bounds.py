@@ -37,7 +37,7 @@ class Bounds:
     def __str__(self) -> str:
         parts = []
         if self.power_of_two:
-            parts.append("a power of two")
+            parts.append("that is a power of two")
         if self.above is not None:
             parts.append(f"above {self.above:g}")
         if self.low is not None and self.high is not None:

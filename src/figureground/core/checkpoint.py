@@ -45,11 +45,13 @@ class ConvertedWeights:
         options: Constructor arguments of the method that the file determines.
         state_dict: Part of its state dict.
         networks: Our names of the networks that were in the file.
+        optional: Parts of the state dict that the method may be built without, by their first name.
     """
 
     options: dict[str, Any]
     state_dict: dict[str, Tensor]
     networks: list[str]
+    optional: frozenset[str] = frozenset()
 
 
 class VerifiedCheckpointIO(CheckpointIO):

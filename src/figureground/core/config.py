@@ -24,6 +24,9 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 
 from figureground.core.bounds import Bounds
 from figureground.core.errors import CheckpointError, ConfigError, FiguregroundError
+from figureground.core.resolvers import register_resolvers
+
+register_resolvers()
 
 _TRUSTED = ("figureground.", "torch.nn.", "torch.optim.")
 _SPECIAL = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})

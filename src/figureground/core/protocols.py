@@ -126,6 +126,15 @@ class NoisyGenerator(Protocol):
 
 
 @runtime_checkable
+class Critic(Protocol):
+    """Tells how real pictures look to it."""
+
+    def score(self, image: Tensor) -> Tensor:
+        """Scores (B,) of `image` (B, 3, H, W), larger for more real."""
+        ...
+
+
+@runtime_checkable
 class LatentDecoder(Protocol):
     """Draws from latents that are at hand, so that paths between pictures can be walked."""
 
@@ -135,6 +144,19 @@ class LatentDecoder(Protocol):
 
     def decode(self, latent: Tensor) -> Layers:
         """The pictures of `latent` (B, D); equal latents give equal pictures."""
+        ...
+
+
+@runtime_checkable
+class StyleDecoder(Protocol):
+    """Draws from styles that a mapping network makes of latents, see `LatentDecoder`."""
+
+    def styles(self, latent: Tensor) -> Tensor:
+        """Styles (B, N, W) of `latent` (B, D)."""
+        ...
+
+    def decode_styles(self, styles: Tensor) -> Layers:
+        """The pictures of `styles` (B, N, W); those of a latent's styles are the latent's."""
         ...
 
 

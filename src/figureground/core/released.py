@@ -63,7 +63,9 @@ def read_released(path: str | Path) -> Any:
         elif head[:1] == b"\x80":
             content = read_pickle(path)
         else:
-            raise ValueError("it is neither safetensors nor saved by PyTorch nor a pickle")
+            raise ValueError(
+                "it is neither safetensors nor saved by PyTorch nor a pickle of protocol 2 on"
+            )
         _require_stored(content)
     except Exception as error:  # Whatever a crafted file provokes means the same.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

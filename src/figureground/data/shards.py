@@ -135,10 +135,15 @@ class ShardWriter:
             before = read_manifest(self.folder)
             if all(before.get(key) == value for key, value in self.identity.items()):
                 return list(before["shards"])
-        except DataError:
+        except DataError as error:
+            if not self.overwrite:
+                raise UserError(
+                    f"{error}; what is in the folder cannot be told without it, so add "
+                    "overwrite=true to draw all anew, or choose another output=..."
+                ) from error
             before = {}
         if not self.overwrite:
-            differing = [k for k, v in self.identity.items() if before.get(k) != v] or ["manifest"]
+            differing = [k for k, v in self.identity.items() if before.get(k) != v]
             raise UserError(
                 f"{self.folder} holds pairs of another {', '.join(differing)}; add overwrite=true "
                 "to replace them, or choose another output=..."
@@ -218,7 +223,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "ckpt=... format=shards count=10000 output=..."
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is damaged or of another version ({error})") from error
+        raise DataError(
+            f"{path} is damaged or of another version ({error}); put the folder's own back, or "
+            "write the pairs anew with generate"
+        ) from error
     return dict(manifest)
 
 

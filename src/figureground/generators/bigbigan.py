@@ -64,7 +64,7 @@ class BigBiGAN(SpectralGenerator):
         family="BigBiGAN",
         project="BigGANsAreWatching",
         files="BigBiGAN_x1.pth",
-        licence="MIT or similar, see the project",
+        licence="none stated by the project; ask its authors",
         note="A port of the TensorFlow Hub module bigbigan-resnet50, averaged weights; no encoder.",
     )
 

@@ -66,7 +66,7 @@ class BigGANDeep(SpectralGenerator):
         family="BigGAN-deep",
         project="pytorch-pretrained-BigGAN",
         files="pytorch_model.bin of biggan-deep-128, biggan-deep-256 or biggan-deep-512",
-        licence="MIT or similar, see the project",
+        licence="MIT, that of the project",
         note="A port of three TensorFlow Hub modules.",
     )
     is_prior_bounded = True

@@ -158,7 +158,7 @@ class CIPS(StyleImageGenerator):
         family="CIPS",
         project="CIPS",
         files="churches_g_ema.pt",
-        licence="MIT or similar; see the project",
+        licence="MIT, that of the project",
     )
 
     def __init__(

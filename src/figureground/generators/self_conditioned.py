@@ -46,7 +46,7 @@ class SelfConditionedGAN(ImageGenerator):
         family="Self-Conditioned GAN",
         project="self-conditioned-gan",
         files="selfcondgan_i_model.pt or uncondgan_i_model.pt",
-        licence="MIT or similar, see the project",
+        licence="MIT, that of the project",
     )
 
     def __init__(

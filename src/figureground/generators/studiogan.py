@@ -69,7 +69,7 @@ class StudioGAN(SpectralGenerator):
         family="StudioGAN",
         project="PyTorch-StudioGAN",
         files="model=G_ema-best-weights-step=N.pth, or model=G-... where nothing is averaged",
-        licence="MIT or similar, see the project",
+        licence="MIT, that of the project",
         note="Models of one architecture and size differ in training only; files cannot tell them.",
     )
 

@@ -61,7 +61,8 @@ class Judging:
             batch_size: Pictures in a batch of all processes.
 
         Returns:
-            The strength, a scalar in [0, 1]; None without augmentation.
+            The strength, a scalar of 0 or more: a controller may push it above 1, where every
+            operation fires, as in the published code. None without augmentation.
         """
         if self.augmentation is None:
             return None

@@ -7,8 +7,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import Run, TinyGAN
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from figureground.callbacks.image_grid import ImageGrid
 from figureground.callbacks.run_card import RunCard
 from figureground.core.errors import StoppedBySignalError, WriteError
 from figureground.core.types import Batch
+from figureground.viz.grids import picture_grid
 
 
 def redo() -> Any:
@@ -38,6 +41,26 @@ def test_grids_come_with_validation_and_at_the_end(tmp_path: Path) -> None:
     )
     newest = (tmp_path / "images/redraw_object.png").read_bytes()
     assert newest == (tmp_path / "images/redraw_object_000007.png").read_bytes()
+
+
+def test_training_pictures_are_shown_once_beside_drawn_ones(tmp_path: Path) -> None:
+    def ilsgan() -> Any:
+        options = ("data.resolution=16", "method.channel_base=64", "data.val.count=4")
+        return build_tiny("ilsgan", *options)
+
+    path = tmp_path / "images/reals.png"
+    for number, folder in enumerate(("a", "b")):
+        grid = ImageGrid(str(tmp_path / "images"), every=9, num_images=2, num_reals=5)
+        run = Run(tmp_path / folder, grid, iterations=1, validate_every=9, make=ilsgan)
+        run.start()
+        assert "samples.png" in names(tmp_path / "images")
+        count = len(run.data.store("train"))  # type: ignore[attr-defined]
+        batch = run.data.batch("train", [i * count // 5 for i in range(5)])  # type: ignore[attr-defined]
+        with Image.open(path) as shown:
+            assert np.array_equal(np.asarray(shown), picture_grid(batch.image, 8))
+        if number == 0:
+            written = path.stat().st_mtime_ns
+    assert path.stat().st_mtime_ns == written
 
 
 def test_drawing_changes_nothing_of_the_run(tmp_path: Path) -> None:

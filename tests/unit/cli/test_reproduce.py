@@ -18,9 +18,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from figureground.cli import plans
 from figureground.cli import reproduce as module
 from figureground.cli.records import RECORD, Record, read_scores
-from figureground.cli.references import fill
+from figureground.cli.references import fill, find_references
 from figureground.cli.reproduce import reproduce
+from figureground.cli.semantic_scores import SemanticScoring
 from figureground.cli.steps import followers, read_steps, split_steps
+from figureground.core.checkpoint import VerifiedCheckpointIO
 from figureground.core.config import config_dir
 from figureground.core.errors import (
     ConfigError,
@@ -304,9 +306,21 @@ def load(*overrides: str) -> dict[str, Any]:
 )
 def test_every_experiment_composes(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "find_spec", lambda name: object())  # Not installed everywhere.
+    monkeypatch.setattr(SemanticScoring, "check_options", lambda **_: [])  # Whose file is no one's.
     plain = load(*overrides)
     nodes = (plain[key] for key in ("steps", "snapshots", "curves", "paths"))
     assert plans.find_problems(*nodes) == []
+
+
+def test_whole_pictures_are_tested_at_full_resolution() -> None:
+    plan = load("experiment=gan-segmenter-bigbigan", "chain.data=duts", "chain.crop=false")
+    assert plans.find_problems(*(plan[k] for k in ("steps", "snapshots", "curves", "paths"))) == []
+
+
+def test_network_for_classes_is_asked_for_before_anything_runs() -> None:
+    plan = load("experiment=voc-semantic")
+    (problem,) = plans.find_problems(*(plan[k] for k in ("steps", "snapshots", "curves", "paths")))
+    assert "step 'semantic': metrics.semantic: weights=<file> is not set" in problem
 
 
 def test_missing_weights_are_missed_before_training(
@@ -362,6 +376,27 @@ def test_the_checkpoint_with_the_least_score_is_chosen(tmp_path: Path) -> None:
     score(tmp_path, math.nan)
     with pytest.raises(UserError, match=r"no finite score fid\* to choose a checkpoint by"):
         fill("ckpt={choose:least fid*}", folders)
+
+
+def test_checkpoints_to_choose_from_are_limited(tmp_path: Path) -> None:
+    folders, files = {"choose": tmp_path}, []
+    for number, sigma in enumerate([0.2, 0.2, 1.0, 1.0], start=1):
+        files.append(str(tmp_path / f"{number * 100:07d}.ckpt"))
+        section = {"format": 1, "sigma": sigma}
+        VerifiedCheckpointIO().save_checkpoint(
+            {"state_dict": {}, "figureground": section}, files[-1]
+        )
+    runs = [{"fid": value} for value in (3.0, 2.0, 4.0, 1.0)]
+    (tmp_path / "metrics.json").write_text(json.dumps({"ckpt": files, "runs": runs}))
+    for limits, place in {
+        "": 3, " up to 300": 1, " up to 100": 0, " with sigma 0.2": 1, " with sigma 1": 3,
+        " up to 300 with sigma 1.0": 2,
+    }.items():  # fmt: skip
+        text = f"ckpt={{choose:least fid*{limits}}}"
+        assert [each.name for each in find_references(text)] == ["choose"]
+        assert fill(text, folders) == f"ckpt={files[place]}"
+    with pytest.raises(UserError, match=r"score fid\* up to iteration 200 with sigma 1 to choose"):
+        fill("{choose:least fid* up to 200 with sigma 1}", folders)
 
 
 def test_wildcards_stand_for_all_files(tmp_path: Path) -> None:

@@ -221,6 +221,19 @@ def test_damaged_shards_are_refused(
     assert "\n" not in str(caught.value)
 
 
+def test_a_list_cut_short_is_named_and_keeps_what_is_there(tmp_path: Path) -> None:
+    writer(tmp_path).write(draw, 11)
+    truncate(tmp_path / MANIFEST)
+    before = {path: path.read_bytes() for path in shards(tmp_path)}
+    with pytest.raises(DataError, match=r"pairs\.json is damaged .*; put the folder's own back"):
+        SavedPairs(str(tmp_path))
+    with pytest.raises(UserError, match=r"pairs\.json is damaged .*cannot be told without it"):
+        writer(tmp_path).write(draw, 11)
+    assert {path: path.read_bytes() for path in shards(tmp_path)} == before
+    writer(tmp_path, overwrite=True).write(draw, 11)
+    assert {path: path.read_bytes() for path in shards(tmp_path)} == before
+
+
 def edit(folder: Path, **changes: Any) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["shards"][0].update(changes)

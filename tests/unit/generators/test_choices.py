@@ -45,6 +45,17 @@ def test_every_choice_stands_in_the_table() -> None:
     assert listed == set(NAMES)
 
 
+def test_every_row_of_the_table_names_project_file_licence_and_size() -> None:
+    text = (Path(generators.__file__).parent / "README.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in re.findall(r"^\| `.+$", text, re.MULTILINE)]
+    for names, *cells in rows[1:]:
+        assert len(cells) == 6, names
+        assert all(cells), names
+    for family in families():
+        card: Any = family.card
+        assert card.licence.split("; trained")[0] in text, card.family
+
+
 def expand(name: str) -> set[str]:
     """All names that `a_{b,c}` stands for."""
     found = re.search(r"\{([^}]+)\}", name)

@@ -381,7 +381,7 @@ def test_samples_and_views_have_no_masks(compose: Compose, tmp_path: Path) -> No
     ("overrides", "fragment"),
     [
         (["data.batch_size=18"], "must be a multiple of 4, got 18"),
-        (["data.resolution=48"], "expected a whole number a power of two"),
+        (["data.resolution=48"], "expected a whole number that is a power of two"),
         (["method.channel_base=16"], "channel_base must be the resolution (32) at least"),
         (["method.network=dcgan"], "expected one of stylegan2, sngan"),
         (["method.loss=wasserstein"], "set weight_clip=0.01, or network=sngan"),

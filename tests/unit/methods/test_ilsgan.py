@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,10 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from figureground.core.errors import CheckpointError
+from figureground.cli.convert import convert
+from figureground.cli.picking import require_critic
+from figureground.core.checkpoint import load_method, read_checkpoint
+from figureground.core.errors import CheckpointError, UserError
 from figureground.core.protocols import Decomposer, LayerGenerator, Segmenter
 from figureground.methods.ilsgan import ILSGAN
 from figureground.methods.ilsgan.cleaning import GradientCleaner
@@ -25,6 +31,7 @@ from figureground.methods.ilsgan.independence import (
     Independence,
     draw_negatives,
     independence_loss,
+    make_pairs,
 )
 from figureground.methods.ilsgan.perturbation import (
     LayeredPicture,
@@ -34,8 +41,9 @@ from figureground.methods.ilsgan.perturbation import (
     shift_pixels,
 )
 from figureground.methods.ilsgan.schedules import Sigma
-from figureground.nn.ada import AdaController
+from figureground.nn.ada import AdaController, AugmentPipe
 from figureground.nn.resample import fir_kernel
+from figureground.nn.stylegan2_discriminator import DiscriminatorArchitecture
 
 TINY: dict[str, Any] = {
     "resolution": 16, "batch_size": 4, "latent_dim": 8, "style_width": 8, "mapping_depth": 2,
@@ -161,6 +169,21 @@ def test_switches_that_are_accepted_change_the_loss(kind: Any) -> None:
         assert any(not torch.equal(a, b) for a, b in zip(plain, changed, strict=True)), switch
 
 
+@pytest.mark.parametrize("masked", [True, False])
+def test_one_sided_pairs_give_what_is_seen_of_a_layer_or_all_of_it(masked: bool) -> None:
+    background, foreground, mask = (torch.rand(2, c, 4, 4) for c in (3, 3, 1))
+    picture = LayeredPicture(background, foreground, mask)
+    seen = foreground * mask, background * (1 - mask)
+    options = Independence(pairs="foreground_given_background", mask_condition=masked)
+    (found,) = make_pairs(picture, options)
+    for ours, expected in zip(found, (seen[0], seen[1] if masked else background), strict=True):
+        assert torch.equal(ours, expected)
+    options = Independence(pairs="background_given_foreground", mask_condition=masked)
+    (found,) = make_pairs(picture, options)
+    for ours, expected in zip(found, (seen[1], seen[0] if masked else foreground), strict=True):
+        assert torch.equal(ours, expected)
+
+
 def test_floors_are_as_published() -> None:
     floors = {
         shake: ILSGAN(**TINY, perturbation=perturbation).ground_floor
@@ -255,6 +278,7 @@ class Stored:
         if "resample_filter" in buffers:
             buffers["resample_filter"] = fir_kernel()  # Ours has one dimension in some places.
         own = {"conv_clamp": module.clamp} if hasattr(module, "clamp") else {}
+        own |= {"group_size": module.group_size} if hasattr(module, "group_size") else {}
         self.meta = {
             "type": "class", "version": 6, "module_src": "raise SystemExit", "class_name": "X",
             "state": own | {
@@ -283,7 +307,10 @@ def theirs(method: ILSGAN) -> dict[str, Any]:
     layered = nn.Module()
     for name, module in method.generator.named_children():
         layered.add_module(name.replace("background", "bg").replace("foreground", "fg"), module)
-    return {"G": Stored(layered), "D": Stored(method.discriminator), "G_ema": Stored(layered)}
+    networks = {"G": Stored(layered), "D": Stored(method.discriminator), "G_ema": Stored(layered)}
+    if method.augmentation is not None:
+        networks["augment_pipe"] = Stored(method.augmentation)
+    return networks
 
 
 def test_snapshot_is_read_and_nothing_in_it_run(
@@ -293,13 +320,43 @@ def test_snapshot_is_read_and_nothing_in_it_run(
     options = {"share": np.float64(0.5)}  # Snapshots have such numbers beside the networks.
     write_snapshot(tmp_path / "s.pkl", monkeypatch, training_set_kwargs=options, **theirs(method))
     found = convert_checkpoint(tmp_path / "s.pkl")
+    usual = {"conv_clamp": 256.0, "discriminator_architecture": "resnet", "group_size": 4}
     for name, value in found.options.items():
-        assert {**TINY, "conv_clamp": 256.0}[name] == value
+        assert {**TINY, **usual}[name] == value
     assert found.networks == ["discriminator", "generator", "ema"]
     state = method.state_dict()
     assert len(found.state_dict) > 100
     for key, tensor in found.state_dict.items():
         assert torch.equal(state[key], tensor), key
+
+
+def test_snapshot_without_discriminator_has_no_critic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compose: Callable[..., DictConfig]
+) -> None:
+    networks = theirs(ILSGAN(**TINY))
+    write_snapshot(tmp_path / "s.pkl", monkeypatch, G=networks["G"], G_ema=networks["G_ema"])
+    file = tmp_path / "s.ckpt"
+    options = ("method=ilsgan", f"weights={tmp_path}/s.pkl", f"output={file}")
+    convert(compose(*options, config_name="convert"))
+    with pytest.raises(UserError, match="from a file without the discriminator"):
+        require_critic(load_method(file), str(file))
+
+
+@pytest.mark.parametrize("augmented", [True, False])
+def test_strength_of_augmentation_is_left_where_there_is_none(
+    compose: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture, augmented: bool,
+) -> None:  # fmt: skip
+    method = ILSGAN(**TINY, augmentation=AugmentPipe("bgc", 0.25), controller=AdaController())
+    write_snapshot(tmp_path / "s.pkl", monkeypatch, **theirs(method))
+    caplog.set_level(logging.INFO)
+    data = "cub_drc" if augmented else "toy"  # Whose recipe has none.
+    arguments = ["method=ilsgan", f"data={data}", "data.resolution=16",
+                 f"weights={tmp_path}/s.pkl", f"output={tmp_path}/c.ckpt"]  # fmt: skip
+    convert(compose(*arguments, config_name="convert"))
+    state = read_checkpoint(tmp_path / "c.ckpt")["state_dict"]
+    assert ("augmentation.p" in state) == augmented
+    assert ("left out, as the method is built without: augmentation" in caplog.text) != augmented
 
 
 @pytest.mark.parametrize("clamp", [None, 64.0])
@@ -309,6 +366,25 @@ def test_limit_of_activations_is_that_of_the_snapshot(
     method = ILSGAN(**TINY, conv_clamp=clamp)
     write_snapshot(tmp_path / "s.pkl", monkeypatch, **theirs(method))
     assert convert_checkpoint(tmp_path / "s.pkl").options["conv_clamp"] == clamp
+
+
+@pytest.mark.parametrize("architecture", ["resnet", "skip", "orig"])
+def test_discriminator_is_that_of_the_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    architecture: DiscriminatorArchitecture,
+) -> None:  # fmt: skip
+    method = ILSGAN(**TINY, discriminator_architecture=architecture, group_size=2)
+    write_snapshot(tmp_path / "s.pkl", monkeypatch, **theirs(method))
+    options = convert_checkpoint(tmp_path / "s.pkl").options
+    assert options["discriminator_architecture"] == architecture
+    assert options["group_size"] == 2
+    assert not caplog.records
+    assert type(method)(**{**TINY, **options}).state_dict().keys() == method.state_dict().keys()
+    # Where it is not told, one has to know it.
+    del method.discriminator.b4.group_size
+    write_snapshot(tmp_path / "s.pkl", monkeypatch, **theirs(method))
+    assert "group_size" not in convert_checkpoint(tmp_path / "s.pkl").options
+    assert "Type method.group_size=..." in caplog.text
 
 
 class Payload:

@@ -94,6 +94,7 @@ def test_path_length_steps_by_itself_now_and_then(tmp_path: Path) -> None:
     assert part.method.path_length.mean_length > 0  # type: ignore[union-attr]
     # G and D every time, D's penalty the first time, G's at the first and third.
     assert part.trainer.global_step == 3 * 2 + 1 + 2
+    assert part.method.origin["sigma"] == 0.2  # Snapshots are chosen by it.
     part.method.reset_parameters()
     assert part.method.path_length.mean_length == 0  # type: ignore[union-attr]
 

@@ -18,8 +18,9 @@ from figureground.methods.gan_segmenter.latents import LatentSource
 from figureground.methods.gan_segmenter.masks import (
     Rule,
     keep_large_components,
-    mask_of_one,
-    mask_of_two,
+    margin_of_one,
+    margin_of_two,
+    soften,
 )
 
 logger = logging.getLogger(__name__)
@@ -33,12 +34,14 @@ class Candidates(NamedTuple):
         shifted: G(z + eps v) of each direction, the same shape.
         sides: Cleaned mask of each direction alone, (B, R, R) bool.
         mask: The pair's mask, cleaned: of both directions together where there are two.
+        margin: Difference of grey values that the pair's mask was cut from, (B, R, R).
     """
 
     image: Tensor
     shifted: Mapping[Side, Tensor]
     sides: Mapping[Side, Tensor]
     mask: Tensor
+    margin: Tensor
 
 
 class PairDrawing:
@@ -50,6 +53,7 @@ class PairDrawing:
         latents: Where z come from.
         step: eps.
         rule: How one direction's mask is cut.
+        margin: Difference of grey values from which on a pixel is sure; 0 for hard masks.
         filters: Of each direction.
         max_rejected: Candidates in a row that may be thrown away before drawing is given up.
         acceptance: What all filters have seen.
@@ -60,6 +64,7 @@ class PairDrawing:
     latents: LatentSource
     step: float
     rule: Rule
+    margin: float
     filters: Mapping[Side, PairFilters]
     max_rejected: int
     acceptance: Acceptance
@@ -85,7 +90,7 @@ class PairDrawing:
                 raise UserError(_explain(failed))
             chosen = keep.to(drawn.image.device)
             images.append(drawn.image[chosen])
-            masks.append(drawn.mask[chosen])
+            masks.append(soften(drawn.margin[chosen], drawn.mask[chosen], self.margin))
             missing -= seen.passed
         if not images:
             side = self.generator.resolution
@@ -104,13 +109,13 @@ class PairDrawing:
         steps = [self.step * self.directions.best(side, generator=generator) for side in sides]
         image, *moved = self.paint_along(latent, [torch.zeros_like(steps[0]), *steps])
         shifted = dict(zip(sides, moved, strict=True))
-        raw = {side: mask_of_one(image, shifted[side], side, self.rule) for side in sides}
-        cleaned = clean(raw, self.filters)
+        margins = {side: margin_of_one(image, shifted[side], side, self.rule) for side in sides}
+        cleaned = clean({side: each > 0 for side, each in margins.items()}, self.filters)
         if len(sides) == 1:
-            return Candidates(image, shifted, cleaned, cleaned[sides[0]])
-        mask = mask_of_two(shifted["light"], shifted["dark"])
-        mask = keep_large_components(mask, self.filters["light"].components)
-        return Candidates(image, shifted, cleaned, mask)
+            return Candidates(image, shifted, cleaned, cleaned[sides[0]], margins[sides[0]])
+        margin = margin_of_two(shifted["light"], shifted["dark"])
+        mask = keep_large_components(margin > 0, self.filters["light"].components)
+        return Candidates(image, shifted, cleaned, mask, margin)
 
     def paint_along(self, latent: Latent, steps: list[Tensor]) -> list[Tensor]:
         """Pictures at `latent` and every step (*shape) from it, in one call of the generator."""

@@ -14,6 +14,7 @@ from figureground.methods.gan_segmenter.objective import gray
 
 Rule = Literal["lighting", "std"]
 
+_BELOW_HALF = 127 / 255
 _STD_SHARE = -0.3  # Of the deviation, which the rule `std` cuts at.
 # Pixels touch across corners; pictures of a batch do not touch.
 _NEIGHBOURS = np.stack([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))])
@@ -32,14 +33,44 @@ def mask_of_one(original: Tensor, shifted: Tensor, side: Side, rule: Rule = "lig
     Returns:
         (B, H, W) bool.
     """
+    return margin_of_one(original, shifted, side, rule) > 0
+
+
+def margin_of_one(original: Tensor, shifted: Tensor, side: Side, rule: Rule = "lighting") -> Tensor:
+    """By how much grey values are beyond the bound of `mask_of_one`, (B, H, W)."""
     difference = SIGNS[side] * (gray(shifted) - gray(original))
-    bound = _STD_SHARE * difference.std() if rule == "std" else 0.0
-    return difference > bound
+    return difference - (_STD_SHARE * difference.std() if rule == "std" else 0.0)
 
 
 def mask_of_two(light: Tensor, dark: Tensor) -> Tensor:
     """What is lighter in G(z + eps v_light) than in G(z + eps v_dark); (B, H, W) bool."""
-    return gray(light - dark) > 0
+    return margin_of_two(light, dark) > 0
+
+
+def margin_of_two(light: Tensor, dark: Tensor) -> Tensor:
+    """By how much it is lighter, (B, H, W)."""
+    return gray(light - dark)
+
+
+def soften(margin: Tensor, mask: Tensor, width: float) -> Tensor:
+    """Shares of the object that say how sure a mask is of each pixel.
+
+    With difference d of grey values, s = 1/2 + d / (2 width), limited to [0, 1]; what cleaning has
+    dropped is 0. On either side of the half shares agree with the mask, also as bytes.
+
+    Args:
+        margin: d, (B, H, W).
+        mask: What d > 0 has left after cleaning, (B, H, W) bool.
+        width: Difference from which on a pixel is sure; 0 for masks as they are.
+
+    Returns:
+        (B, H, W) in [0, 1].
+    """
+    if width <= 0:
+        return mask.to(margin)
+    share = (0.5 + margin / (2 * width)).clamp(0, 1)
+    ground = torch.where(margin > 0, 0.0, share.clamp(max=_BELOW_HALF))
+    return torch.where(mask, share.clamp(min=0.5), ground)
 
 
 def label_components(mask: Tensor) -> tuple[Tensor, Tensor]:

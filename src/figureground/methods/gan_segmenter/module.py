@@ -76,6 +76,8 @@ class GANSegmenter(PairDrawing, Method):
         objective: What is minimised.
         step: eps, how far pictures are shifted for masks.
         rule: How the mask of a single direction is cut, see `mask_of_one`.
+        margin: Draw soft masks, sure from this difference of grey values on, for a segmenter with
+            `target=soft` or `ignore`; 0 for hard ones, as published.
         filters: Cleaning and filters of pairs; of the light direction if `dark_filters` are given.
         dark_filters: Thresholds of the dark direction; None: the same.
         max_rejected: Candidates in a row that may be thrown away before drawing is given up.
@@ -96,6 +98,7 @@ class GANSegmenter(PairDrawing, Method):
         objective: SearchObjective = _OBJECTIVE,
         step: NonNegativeFloat = 5.0,
         rule: Rule = "lighting",
+        margin: NonNegativeFloat = 0.0,
         filters: PairFilters = _FILTERS,
         dark_filters: PairFilters | None = None,
         max_rejected: PositiveInt = 1000,
@@ -118,6 +121,7 @@ class GANSegmenter(PairDrawing, Method):
         )
         self.shift, self.objective = shift, objective
         self.step, self.rule, self.max_rejected = step, rule, max_rejected
+        self.margin = margin
         self.filters = {"light": filters, "dark": dark_filters or filters}
         self.acceptance = Acceptance()
         self._optimizer = optimizer or partial(torch.optim.Adam, lr=5e-3)

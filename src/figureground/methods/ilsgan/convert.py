@@ -6,8 +6,9 @@ A snapshot is a pickle of whole modules, of which only parameters and buffers ar
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from figureground.core.checkpoint import ConvertedWeights
 from figureground.core.errors import CheckpointError
 from figureground.core.released import collect_module, read_pickle
 from figureground.nn.stylegan2 import convert_released
+
+logger = logging.getLogger(__name__)
 
 #: Patterns of their keys -> ours, tried in order; keys without any keep their names.
 TABLE: dict[str, tuple[tuple[str, str], ...]] = {
@@ -62,8 +65,11 @@ def convert_checkpoint(path: Path) -> ConvertedWeights:
             f"{path} has no layered generator ({error.args[0]} is missing)"
         ) from error
     options |= _read_clamp(content.get("G") or content.get("G_ema"))
+    if content.get("D") is not None:
+        options |= _read_discriminator(content["D"], state, path)
     networks = sorted({key.partition(".")[0] for key in state} & {"generator", "discriminator"})
-    return ConvertedWeights(options, state, [*networks, *(["ema"] if "G_ema" in content else [])])
+    networks += ["ema"] if "G_ema" in content else []
+    return ConvertedWeights(options, state, networks, optional=frozenset({"augmentation"}))
 
 
 def convert_network(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -100,19 +106,43 @@ def _read_clamp(network: Any) -> dict[str, Any]:
 
     Nothing if none has; the usual limit holds then.
     """
+    for clamp in _find_attribute(network, "conv_clamp"):
+        is_plain = clamp is None or (isinstance(clamp, int | float) and clamp is not True)
+        return {"conv_clamp": clamp if clamp is None else float(clamp)} if is_plain else {}
+    return {}
+
+
+def _read_discriminator(network: Any, state: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
+    """Architecture of D, which its weights tell, and its group size, an attribute of one layer."""
+    keys = [key for key in state if key.startswith("discriminator.")]
+    # "skip" shows the picture to every block, "resnet" only to the first.
+    num_readers = sum(key.endswith(".fromrgb.weight") for key in keys)
+    has_skips = any(key.endswith(".skip.weight") for key in keys)
+    architecture = "resnet" if has_skips else "skip" if num_readers > 1 else "orig"
+    options: dict[str, Any] = {"discriminator_architecture": architecture}
+    for size in _find_attribute(network, "group_size"):
+        if isinstance(size, int) and size is not True:
+            return options | {"group_size": size}
+    logger.warning(
+        "%s does not say how many pictures its discriminator compares; method.group_size stays as "
+        "it is (4 as published). Type method.group_size=... if it was trained with others",
+        path,
+    )
+    return options
+
+
+def _find_attribute(network: Any, name: str) -> Iterator[Any]:
+    """Values of attribute `name` of a stored module and of those inside it, outermost first."""
     waiting = [network]
     while waiting:
         module = waiting.pop()
         state = module.get("state") if isinstance(module, Mapping) else None
         if not isinstance(state, Mapping):
             continue
-        if "conv_clamp" in state:
-            clamp = state["conv_clamp"]
-            is_plain = clamp is None or (isinstance(clamp, int | float) and clamp is not True)
-            return {"conv_clamp": clamp if clamp is None else float(clamp)} if is_plain else {}
+        if name in state:
+            yield state[name]
         children = state.get("_modules")
         waiting += children.values() if isinstance(children, Mapping) else []
-    return {}
 
 
 def _infer_options(state: Mapping[str, Tensor]) -> dict[str, Any]:

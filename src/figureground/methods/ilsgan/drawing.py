@@ -86,6 +86,17 @@ class LayerDrawing:
         """The same at another truncation; at 0 all are the mean picture."""
         return to_layers(self.draw(latent, truncation))
 
+    def styles(self, latent: Tensor) -> Tensor:
+        """Styles (B, 2 num_styles, W) of `latent` (B, D): the background's and the foreground's."""
+        network: LayeredGenerator = self.ema.average  # type: ignore[assignment]  # of one
+        return torch.cat(network.map(self._here(latent), truncation=self.truncation), dim=1)
+
+    def decode_styles(self, styles: Tensor) -> Layers:
+        """The pictures of `styles`, as `decode` returns those of their latent."""
+        network: LayeredGenerator = self.ema.average  # type: ignore[assignment]  # of one
+        background, foreground = self._here(styles).chunk(2, dim=1)
+        return to_layers(network.synthesize(background, foreground, noise="const"))
+
     def decode_layers(self, latent: Tensor) -> Layers:
         """Backgrounds of `latent[:, 0]` and foregrounds of `latent[:, 1]`; `latent` is (B, 2, D).
 

@@ -70,8 +70,9 @@ _INDEPENDENCE, _SIGMA, _PERTURBATION, _MIXING = (
 class ILSGAN(LayerDrawing, Painting, Judging, LayerScoring):
     """Draw pictures as a masked foreground before a background that know nothing of each other.
 
-    Defaults are those of the paper at 64 pixels. It cannot segment given pictures: train a
-    `segmenter` on its samples for that.
+    Defaults are the paper's at 64 pixels, but for half precision (4 `low_precision_blocks`, with
+    `clean_gradients`), which the recipes of its datasets turn on, and augmentation, which
+    `conf/method/ilsgan.yaml` does. It segments no given pictures: train a `segmenter` for that.
 
     Args:
         resolution: Side S of the pictures.
@@ -169,6 +170,7 @@ class ILSGAN(LayerDrawing, Painting, Judging, LayerScoring):
         self.independence, self.sigma, self.style_mixing = independence, sigma, style_mixing
         if independence is not None and independence.is_learned:
             self.sigma = sigma.for_learned()
+        self.last_sigma = self.sigma.weights[1]
         self.perturbation = perturbation or Perturbation(shift=0)
         # Otherwise nothing else says which layer is the background.
         self.ground_floor = 0.0 if self.perturbation.acts else size_floor
@@ -197,9 +199,10 @@ class ILSGAN(LayerDrawing, Painting, Judging, LayerScoring):
         image, iteration = batch.image, self.iteration
         batch_size = len(image) * self.trainer.world_size
         num_seen = (iteration - 1) * batch_size
-        sigma = self.sigma.at(num_seen)
-        self.log("train/sigma", sigma)
-        self._update_generator(len(image), sigma)
+        self.last_sigma = self.sigma.at(num_seen)
+        self.log("train/sigma", self.last_sigma)
+        self.origin["sigma"] = self.last_sigma  # Snapshots can be chosen by it.
+        self._update_generator(len(image), self.last_sigma)
         if self.path_length is not None and (iteration - 1) % self.path_length_every == 0:
             self._regularise_generator(len(image), self.path_length)
         self._update_discriminator(image)

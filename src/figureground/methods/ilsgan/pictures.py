@@ -86,7 +86,7 @@ def _gradients(method: ILSGAN, picture: LayeredPicture, moved: LayeredPicture) -
     moved = moved.detach()
     moved.mask.requires_grad_()
     composite = moved.composite
-    loss = method.generator_loss(picture, moved, composite, method.sigma.weights[1])[0]
+    loss = method.generator_loss(picture, moved, composite, method.last_sigma)[0]
     found = torch.autograd.grad(loss, [composite, moved.mask])
     return [_stretch(gradient.abs()).expand(-1, 3, -1, -1) for gradient in found]
 

@@ -1,7 +1,7 @@
 """Random changes of training pairs, as ILSGAN trains its U-Net (section 6.2 of its spec).
 
 Operations are those of StyleGAN2-ADA (Karras et al. 2020), each drawn for each picture and left
-out with probability one half.
+out with probability one half; `photo` has milder ones of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Augmentation = Literal["none", "color", "geom", "gc"]
+from figureground.methods.segmenter.photo import compress_some, draw_view, jitter
+
+Augmentation = Literal["none", "color", "geom", "gc", "photo"]
 
 _PROBABILITY = 0.5  # Of each operation.
 _BRIGHTNESS, _CONTRAST, _SATURATION = 0.2, 0.5, 1.0  # Standard deviations; the last two in octaves.
@@ -24,13 +26,18 @@ def augment_pairs(kind: Augmentation, image: Tensor, share: Tensor) -> tuple[Ten
     """Change pictures and their masks by random numbers of the global generator.
 
     Args:
-        kind: `color` leaves the masks alone, `geom` warps both, `gc` warps, then changes colours.
+        kind: `color` leaves the masks alone, `geom` warps both, `gc` warps, then changes colours;
+            `photo` is flip, zoom, mild colours and JPEG, see `photo`.
         image: (B, 3, H, W).
         share: Masks (B, H, W): int64 in {0, 1}, or soft ones in [0, 1].
 
     Returns:
         Both, changed; colours may leave [-1, 1].
     """
+    if kind == "photo":
+        matrix = draw_view(len(image), min(image.shape[2:])).to(image)
+        image, share = warp(image, matrix), warp_mask(share, matrix)
+        return compress_some(jitter(image)), share
     if kind in {"geom", "gc"}:
         matrix = draw_geometry(len(image)).to(image)
         image, share = warp(image, matrix), warp_mask(share, matrix)

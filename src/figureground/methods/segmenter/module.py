@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
-from figureground.core.bounds import Fraction, PositiveInt, Width
+from figureground.core.bounds import Bounds, Fraction, PositiveInt, Width
 from figureground.core.errors import DataError
 from figureground.core.method import Method
 from figureground.core.types import Batch, check_image
@@ -37,11 +37,13 @@ from figureground.methods.segmenter.game import (
     real_pictures,
 )
 from figureground.methods.segmenter.losses import binary_entropy, cross_entropy
+from figureground.nn.bilateral import refine_shares
 from figureground.nn.precision import widen
 from figureground.nn.unet import BlockNorm, UNet, Upsampling, unet_widths
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 Schedule = Literal["constant", "step", "cosine"]
+Refinement = Literal["none", "bilateral"]
 Loss = Literal["cross_entropy", "binary_entropy", "ds_comgan"]
 
 _SMALLEST_JUDGED = 8  # Pixels that the judge's convolutions take.
@@ -65,7 +67,10 @@ class Segmenter(Method):
         loss: `cross_entropy` of two classes, base-2 `binary_entropy` of one, or `ds_comgan`, which
             also trains a judge of masks on those of real training pictures.
         target: Learn from `hard` masks (m >= 0.5), or from `soft` ones where pairs have any.
-        augment: Random changes of training pairs: none, colours, geometry, or both.
+        ignore: Pixels whose soft mask is nearer to the half than this do not count; 0 counts all.
+        augment: Random changes of training pairs: none, colours, geometry, or both; or `photo`,
+            what happens to photographs.
+        refine: `bilateral` moves what is found to the edges of the picture, see `nn.bilateral`.
         schedule: `constant` is what all papers ran; `step` multiplies the rate by `step_factor`
             every `step_every` iterations; `cosine` falls to zero at `cosine_iterations`.
         step_every: See `schedule`.
@@ -90,7 +95,9 @@ class Segmenter(Method):
         norm: BlockNorm = "batch",
         loss: Loss = "cross_entropy",
         target: Literal["hard", "soft"] = "hard",
+        ignore: Annotated[float, Bounds(0, 0.5)] = 0.0,
         augment: Augmentation = "none",
+        refine: Refinement = "none",
         schedule: Schedule = "constant",
         step_every: PositiveInt = 4000,
         step_factor: Fraction = 0.2,
@@ -107,10 +114,12 @@ class Segmenter(Method):
             depth=depth,
             loss=loss,
             target=target,
+            ignore=ignore,
         ):
             raise ValueError("; ".join(problems))
         self.resolution, self.input_resolution = resolution, input_resolution
         self.loss, self.target, self.augment = loss, target, augment
+        self.ignore, self.refine = ignore, refine
         self.schedule, self.step_every, self.step_factor = schedule, step_every, step_factor
         self.cosine_iterations = cosine_iterations
         self._optimizer = optimizer or partial(torch.optim.Adam, lr=1e-3)
@@ -135,6 +144,7 @@ class Segmenter(Method):
         depth: int,
         loss: str,
         target: str,
+        ignore: float = 0.0,
         **others: Any,
     ) -> list[str]:
         """Problems of options that are fine one by one but not together."""
@@ -152,6 +162,8 @@ class Segmenter(Method):
             )
         if target == "soft" and loss == "cross_entropy":
             problems.append("target=soft needs loss=binary_entropy or ds_comgan")
+        if ignore and loss == "ds_comgan":
+            problems.append("ignore needs loss=cross_entropy or binary_entropy")
         if loss == "ds_comgan" and (side < _SMALLEST_JUDGED or side & (side - 1)):
             problems.append(
                 f"loss=ds_comgan judges masks of {_SMALLEST_JUDGED}, 16, 32, ... pixels, got "
@@ -176,6 +188,14 @@ class Segmenter(Method):
         return self._segment_at(batch.image, size)
 
     def _segment_at(self, image: Tensor, size: torch.Size) -> Tensor:
+        if self.refine == "none":
+            return self._classify(image, size)
+        found = self._refine(image)
+        if found.shape[2:] != size:
+            found = F.interpolate(found, size, mode="bilinear", align_corners=False)
+        return found
+
+    def _classify(self, image: Tensor, size: torch.Size) -> Tensor:
         logits = widen(self.network(self._shrink(image)))
         if logits.shape[2:] != size:
             logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
@@ -183,6 +203,11 @@ class Segmenter(Method):
             return logits.softmax(dim=1)
         object_ = logits.sigmoid()
         return torch.cat([1 - object_, object_], dim=1)
+
+    def _refine(self, image: Tensor) -> Tensor:
+        """Probabilities (B, 2, H, W) of `image` (B, 3, H, W), moved to its edges."""
+        share = refine_shares(image, self._classify(image, image.shape[2:])[:, 1])
+        return torch.stack([1 - share, share], dim=1)
 
     def _shrink(self, image: Tensor) -> Tensor:
         """Shrink (B, C, H, W) to the size the network is fed."""
@@ -204,10 +229,12 @@ class Segmenter(Method):
         if self.loss == "ds_comgan":
             self._play(logits[:, 0], share.to(image), optimizers)
             return
+        unsure = (share - 0.5).abs() < self.ignore if self.ignore else None
         if self.loss == "cross_entropy":
-            loss = cross_entropy(logits, share)
+            loss = cross_entropy(logits, (share >= 0.5).long(), unsure)
         else:
-            loss = binary_entropy(logits[:, 0], share.to(image))
+            target = share if self.target == "soft" else (share >= 0.5)
+            loss = binary_entropy(logits[:, 0], target.to(image), unsure)
         self.log_losses({self.loss: loss})
         self.descend(loss, optimizers[0], player="network")
 
@@ -227,17 +254,21 @@ class Segmenter(Method):
         self.judge.requires_grad_(True)
 
     def _truth(self, batch: Batch) -> Tensor:
-        """Masks (B, h, w) at the network's size: int64 in {0, 1}, or soft ones in [0, 1]."""
+        """Masks (B, h, w) at the network's size: int64 in {0, 1}, or soft ones in [0, 1].
+
+        Soft ones where they are the target, or tell which pixels to ignore.
+        """
         if batch.mask is None:
             raise DataError(
                 f"{batch.key[0]} and others have no mask to learn from; give pairs=saved, "
                 "pairs=live or a dataset with annotated training pictures"
             )
         share = batch.mask.clamp(max=1).to(batch.image)
-        if self.target == "soft" and batch.soft_mask is not None:
+        is_soft = self.target == "soft" or self.ignore > 0
+        if is_soft and batch.soft_mask is not None:
             share = batch.soft_mask
         share = self._shrink(share.unsqueeze(1))[:, 0]
-        return share if self.target == "soft" else (share >= 0.5).long()
+        return share if is_soft else (share >= 0.5).long()
 
     def _rate_factor(self) -> float:
         """Factor of the learning rate in this iteration."""
