@@ -145,6 +145,8 @@ def main() -> None:
         **ratios.describe_load(),
         **ratios.describe_software(),
     }
+    if not options.only:  # First: a process starts with the peak of the one that it came from.
+        result["peak_mib"] = ratios.measure_alone(__file__)
     names = [options.only] if options.only else [*SETTINGS]
     steps = {name: compare(name, options.rounds) for name in names}
     result["bf16"] = "not available: this processor does not multiply bf16 numbers itself"
@@ -153,7 +155,6 @@ def main() -> None:
         steps |= {f"{x} bf16": compare(x, options.rounds, "bf16-mixed") for x in names}
     ratios.print_steps(steps, digits=3)
     if not options.only:
-        result["peak_mib"] = ratios.measure_alone(__file__)
         memory = result["peak_mib"]
         print(f"\npeak memory: plain {memory['plain']} MiB, ours {memory['ours']} MiB")
         ratios.save(RESULTS, result | {"steps": steps})

@@ -14,6 +14,7 @@ SHORT = {
     "dti_step": ["--rounds", "1", "--only", "tetro"],
     "ilsgan_outputs": ["--quick", "--count", "16"],
     "ilsgan_step": ["--rounds", "1", "--only", "toy"],
+    "l2ic_step": ["--rounds", "1", "--only", "toy"],
 }
 NAMES = sorted(p.stem for p in BENCHMARKS.glob("*.py") if "argparse" in p.read_text())
 
