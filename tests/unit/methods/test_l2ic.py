@@ -220,6 +220,26 @@ def test_moves_keep_to_their_ranges() -> None:
 # -- the method ------------------------------------------------------------------------------
 
 
+def test_independent_backgrounds_say_nothing_of_categories() -> None:
+    for how in ("tied", "independent"):
+        codes = make(background_drawing=how).draw_codes(300)
+        same = (codes.background == codes.category).float().mean()
+        assert same == (1 if how == "tied" else pytest.approx(1 / 6, abs=0.08))
+    # Fewer backgrounds than categories are all in use.
+    few = make(background_drawing="independent", num_backgrounds=2).draw_codes(300)
+    assert set(few.background.tolist()) == {0, 1}
+
+
+def test_foregrounds_move_in_training_and_not_where_they_are_drawn() -> None:
+    method = make(perturbation="strong")
+    torch.manual_seed(0)
+    codes, moved = method._make(4, swaps=True)
+    still = method.draw(codes)
+    assert torch.equal(moved.background, still.background)
+    assert moved.other_background is not None
+    assert not torch.allclose(moved.mask, still.mask, atol=1e-2)
+
+
 @pytest.mark.parametrize("architecture", OPTIONS)
 def test_every_paper_draws_and_sorts(architecture: Architecture) -> None:
     method = make(architecture)
@@ -288,7 +308,7 @@ def test_scores_find_trivial_masks_and_known_categories() -> None:
         ({"num_blocks": (1, 1)}, "three numbers"),
         ({"num_categories": 1, "num_backgrounds": None}, "architecture=comgan"),
         ({"num_backgrounds": 7}, r"\(6\) at most, got 7"),
-        ({"perturbation": "weak"}, "needs architecture=c3gan"),
+        ({**OPTIONS["comgan"], "architecture": "comgan", "perturbation": "weak"}, "=l2ic or c3gan"),
         ({"weights": Weights(sketch=1)}, "sketch=1 needs architecture=ds_comgan"),
         ({"weights": Weights(area=1, area_low=0.9, area_high=0.1)}, "is above"),
         ({"architecture": "comgan", "weights": Weights()}, "info=5 needs .* set it to 0"),

@@ -16,6 +16,8 @@ from torch import Tensor
 from figureground.core.types import TensorRecord
 
 Drawing = Literal["uniform", "distinct", "balanced"]
+#: Whether b is the one that belongs to c, as published, or says nothing about it.
+BackgroundDrawing = Literal["tied", "independent"]
 
 
 @dataclass(slots=True)

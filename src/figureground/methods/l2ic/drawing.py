@@ -9,7 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from figureground.core.types import Layers
-from figureground.methods.l2ic.codes import Codes, Drawing, draw_categories, parent_of
+from figureground.methods.l2ic.codes import (
+    BackgroundDrawing,
+    Codes,
+    Drawing,
+    draw_categories,
+    parent_of,
+)
 from figureground.methods.l2ic.composition import ComposedPicture
 from figureground.nn.ema import WeightAverage
 from figureground.nn.regions import RegionStatistics
@@ -26,6 +32,7 @@ class CompositionDrawing:
         variation_dim: V.
         num_categories: K.
         num_backgrounds: Length of b.
+        background_drawing: Whether b belongs to c or is drawn by itself.
         statistics: Says where the weights are.
     """
 
@@ -36,6 +43,7 @@ class CompositionDrawing:
     variation_dim: int
     num_categories: int
     num_backgrounds: int
+    background_drawing: BackgroundDrawing
     statistics: RegionStatistics
 
     def draw(self, codes: Codes) -> ComposedPicture:
@@ -47,7 +55,7 @@ class CompositionDrawing:
     def draw_codes(
         self, count: int, how: Drawing = "uniform", generator: torch.Generator | None = None
     ) -> Codes:
-        """Codes of `count` pictures whose backgrounds belong to their categories.
+        """Codes of `count` pictures; backgrounds belong to categories unless drawn by themselves.
 
         Args:
             count: Pictures.
@@ -57,7 +65,10 @@ class CompositionDrawing:
         like = self.statistics.area_sum
         latent = self.latent_scale * torch.randn(count, self.latent_dim, generator=generator)
         category = draw_categories(count, self.num_categories, how, generator)
-        background = parent_of(category, self.num_categories, self.num_backgrounds)
+        if self.background_drawing == "tied":
+            background = parent_of(category, self.num_categories, self.num_backgrounds)
+        else:
+            background = draw_categories(count, self.num_backgrounds, "uniform", generator)
         variation = torch.randn(count, self.variation_dim, generator=generator)
         device = like.device
         return Codes(

@@ -33,7 +33,7 @@ from figureground.core.bounds import (
 )
 from figureground.core.method import Method
 from figureground.core.types import Batch, check_image
-from figureground.methods.l2ic.codes import Codes, Drawing, draw_categories
+from figureground.methods.l2ic.codes import BackgroundDrawing, Codes, Drawing, draw_categories
 from figureground.methods.l2ic.composition import ComposedPicture
 from figureground.methods.l2ic.discriminator import ClusterDiscriminator, Judge
 from figureground.methods.l2ic.drawing import CompositionDrawing
@@ -74,8 +74,10 @@ class L2IC(CompositionDrawing, Method):
         game: Adversarial terms: `logistic` or `hinge`.
         temperature: tau, of similarities and contrasts.
         category_drawing: How categories of a batch are drawn: `uniform`, `distinct`, `balanced`.
+        background_drawing: `tied` gives each category its background, as published; with
+            `independent` ones backgrounds say nothing of categories, so objects have to.
         fresh_codes: Whether G steps on pictures of its own instead of those that D saw.
-        perturbation: How far C3-GAN moves foregrounds in training.
+        perturbation: How far foregrounds are moved in training, as C3-GAN does.
         ema_decay: Of the average of G that draws; None draws by G itself.
         generator_optimizer: Makes the optimiser of G and of networks that read codes.
         discriminator_optimizer: Makes that of D and its centroids.
@@ -106,6 +108,7 @@ class L2IC(CompositionDrawing, Method):
         game: Game = "logistic",
         temperature: PositiveFloat = 0.1,
         category_drawing: Drawing = "uniform",
+        background_drawing: BackgroundDrawing = "tied",
         fresh_codes: bool = False,
         perturbation: Strength = "none",
         ema_decay: Decay | None = None,
@@ -125,7 +128,7 @@ class L2IC(CompositionDrawing, Method):
         self.latent_dim, self.latent_scale = latent_dim, latent_scale
         self.variation_dim = variation_dim
         self.category_drawing, self.fresh_codes = category_drawing, fresh_codes
-        self.perturbation = perturbation
+        self.background_drawing, self.perturbation = background_drawing, perturbation
         self.objective = Objective(weights, game, temperature)
         self._networks = network_builders(
             architecture,

@@ -139,8 +139,10 @@ def check_setup(
             "each background belongs to one or more categories, so num_backgrounds must be "
             f"num_categories ({num_categories}) at most, got {num_backgrounds}"
         )
-    if perturbation != "none" and architecture != "c3gan":
-        problems.append(f"perturbation={perturbation} needs architecture=c3gan; set it to none")
+    if perturbation != "none" and architecture not in {"l2ic", "c3gan"}:
+        problems.append(
+            f"perturbation={perturbation} needs architecture=l2ic or c3gan; set it to none"
+        )
     return problems + _weight_problems(architecture, weights)
 
 
