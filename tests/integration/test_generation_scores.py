@@ -302,7 +302,7 @@ def test_styles_of_ilsgan_are_drawn_as_their_latents() -> None:
     assert isinstance(method, StyleDecoder)
     latent = method.latent(3, generator=torch.Generator().manual_seed(1))  # type: ignore[attr-defined]
     styles = method.styles(latent)
-    assert styles.shape[0] == 3
+    assert styles.shape[:2] == (3, method.num_styles)
     same = method.decode_styles(styles).composite
     torch.testing.assert_close(same, method.decode(latent).composite)  # type: ignore[attr-defined]
 

@@ -58,7 +58,7 @@ class PathScoring:
 
     def require_paths(self, method: Any) -> None:
         """Raise `UserError` if `method` has no styles but paths are to run between them."""
-        if self.space == "w" and not isinstance(method, StyleDecoder):
+        if self.space == "w" and not (isinstance(method, StyleDecoder) and method.num_styles):
             raise UserError(
                 f"{type(method).__name__} does not tell styles w that it draws from; use "
                 "metrics.generation.path_space=z, or num_paths=0 to do without path lengths"

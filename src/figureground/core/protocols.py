@@ -148,19 +148,6 @@ class LatentDecoder(Protocol):
 
 
 @runtime_checkable
-class StyleDecoder(Protocol):
-    """Draws from styles that a mapping network makes of latents, see `LatentDecoder`."""
-
-    def styles(self, latent: Tensor) -> Tensor:
-        """Styles (B, N, W) of `latent` (B, D)."""
-        ...
-
-    def decode_styles(self, styles: Tensor) -> Layers:
-        """The pictures of `styles` (B, N, W); those of a latent's styles are the latent's."""
-        ...
-
-
-@runtime_checkable
 class TruncatedDecoder(Protocol):
     """Trades variety for likeliness: draws nearer to the mean picture."""
 
@@ -171,19 +158,22 @@ class TruncatedDecoder(Protocol):
 
 @runtime_checkable
 class StyleDecoder(Protocol):
-    """Maps latents to styles, which may be moved layer by layer before a picture is painted."""
+    """Maps latents to styles, which may be moved layer by layer before a picture is painted.
+
+    Latents are those of a `LatentDecoder`.
+    """
 
     @property
     def num_styles(self) -> int:
         """N, one for each layer; 0 if the network that was chosen has none."""
         ...
 
-    def styles(self, latent: Tensor, *, truncation: float = 1.0) -> Tensor:
-        """Styles (B, N, W) of `latent` (B, D), pulled to their mean by `truncation`."""
+    def styles(self, latent: Tensor, *, truncation: float | None = None) -> Tensor:
+        """Styles (B, N, W) of `latent` (B, D), at a `truncation` or, as drawn, at its own."""
         ...
 
     def decode_styles(self, styles: Tensor) -> Layers:
-        """The pictures of `styles` (B, N, W); equal styles give equal pictures."""
+        """The pictures of `styles` (B, N, W); those of a latent's styles are the latent's."""
         ...
 
 

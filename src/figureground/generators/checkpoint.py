@@ -131,7 +131,7 @@ def _require_styles(method: object, path: Path) -> StyleDecoder:
         return method
     raise UserError(
         f"{path} holds {type(method).__name__}, which has no styles; use generator.latent_space=z, "
-        "or a checkpoint of method=gan with network=stylegan2"
+        "or a checkpoint of ilsgan, or of gan with network=stylegan2"
     )
 
 

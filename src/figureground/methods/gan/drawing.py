@@ -63,9 +63,10 @@ class PictureDrawing:
         average = self.ema.average
         return average.synthesis.num_styles if isinstance(average, StyleGenerator) else 0
 
-    def styles(self, latent: Tensor, *, truncation: float = 1.0) -> Tensor:
+    def styles(self, latent: Tensor, *, truncation: float | None = None) -> Tensor:
         """Styles (B, N, W) of `latent` (B, D), pulled to their mean by `truncation`."""
-        found: Tensor = self._painter.mapping(self._here(latent), truncation=truncation)
+        share = self.truncation if truncation is None else truncation
+        found: Tensor = self._painter.mapping(self._here(latent), truncation=share)
         return found
 
     def decode_styles(self, styles: Tensor) -> Layers:

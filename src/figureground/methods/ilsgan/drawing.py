@@ -86,10 +86,17 @@ class LayerDrawing:
         """The same at another truncation; at 0 all are the mean picture."""
         return to_layers(self.draw(latent, truncation))
 
-    def styles(self, latent: Tensor) -> Tensor:
-        """Styles (B, 2 num_styles, W) of `latent` (B, D): the background's and the foreground's."""
+    @property
+    def num_styles(self) -> int:
+        """Styles of one picture: the background's and as many of the foreground."""
         network: LayeredGenerator = self.ema.average  # type: ignore[assignment]  # of one
-        return torch.cat(network.map(self._here(latent), truncation=self.truncation), dim=1)
+        return 2 * network.synthesis_background.num_styles
+
+    def styles(self, latent: Tensor, *, truncation: float | None = None) -> Tensor:
+        """Styles (B, N, W) of `latent` (B, D): the background's, then the foreground's."""
+        network: LayeredGenerator = self.ema.average  # type: ignore[assignment]  # of one
+        share = self.truncation if truncation is None else truncation
+        return torch.cat(network.map(self._here(latent), truncation=share), dim=1)
 
     def decode_styles(self, styles: Tensor) -> Layers:
         """The pictures of `styles`, as `decode` returns those of their latent."""
