@@ -230,7 +230,9 @@ class Flat(Drawer):
         color = latent[:, :1].reshape(-1, 1, 1, 1, 1).expand(-1, 1, 3, 16, 16)
         return Layers(color, torch.ones(len(latent), 1, 1, 16, 16))
 
-    def styles(self, latent: Tensor) -> Tensor:
+    num_styles = 2
+
+    def styles(self, latent: Tensor, *, truncation: float | None = None) -> Tensor:
         return (latent[:, None, :3] ** 3).expand(-1, 2, -1)
 
     def decode_styles(self, styles: Tensor) -> Layers:

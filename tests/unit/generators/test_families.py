@@ -210,8 +210,9 @@ def save_tiny(name: str, folder: Path, *overrides: str) -> Path:
     return folder / "last.ckpt"
 
 
-def test_styles_of_a_gan_are_latents_on_request(tmp_path: Path) -> None:
-    path = save_tiny("gan", tmp_path)
+@pytest.mark.parametrize("name", ["gan", "ilsgan"])
+def test_styles_are_latents_on_request(name: str, tmp_path: Path) -> None:
+    path = save_tiny(name, tmp_path)
     plain, styled = load_generator(path), load_generator(path, latent_space="w")
     latent = styled.latent(2, generator=seeded())
     assert latent.vector.shape[1:] == styled.latent_shape
@@ -225,10 +226,8 @@ def test_styles_of_a_gan_are_latents_on_request(tmp_path: Path) -> None:
     assert_close(still[0], still[1])
 
 
-@pytest.mark.parametrize("name", ["gan", "ilsgan"])
-def test_styles_are_refused_where_there_are_none(name: str, tmp_path: Path) -> None:
-    overrides = ["method.network=sngan"] if name == "gan" else []
-    path = save_tiny(name, tmp_path, *overrides)
+def test_styles_are_refused_where_there_are_none(tmp_path: Path) -> None:
+    path = save_tiny("gan", tmp_path, "method.network=sngan")
     with pytest.raises(UserError, match="has no styles; use generator.latent_space=z"):
         load_generator(path, latent_space="w")
 
