@@ -157,8 +157,8 @@ class ImageDataModule(LightningDataModule):
             what = f"{self.name} train pictures"
             dataset = require_annotated(dataset, what, self.allow_unannotated)
         self._opened[split] = dataset
-        if whole:
-            return LazyStore(dataset, None)
+        if split == "train" and self._takes_whole:  # A cache would not be trained on.
+            return LazyStore(dataset, None if whole else self.transform)
         if split == "test" and self.test_transform is not None:
             return LazyStore(dataset, self.test_transform)
         mode = self.cache if self.cache_dirs or self.cache != "auto" else "memory"

@@ -231,4 +231,5 @@ def test_l2ic_trains_on_random_squares_and_sorts_whole_pictures(
     assert batch.image.shape == (3, 3, 32, 32)
     assert batch.label is None
     assert module.batch("val", [0]).label is not None
+    assert module.batch("train", [1, 0]).image.shape == (2, 3, 32, 32)  # For scores and sheets.
     assert not list(tmp_path.glob("cache/*-train-*"))  # Training pictures are read anew.
