@@ -206,11 +206,13 @@ def count_peaks(image: Tensor, bins: int) -> Tensor:
     Returns:
         (B,) int64.
     """
-    # In bins of exact width: 1 belongs to the last one.
     values = image.float().flatten(1)
-    place = ((values + 1) / 2 * bins).floor().clamp(0, bins - 1).long()
-    inside = ((values >= -1) & (values <= 1)).to(torch.int64)
-    histogram = place.new_zeros(len(values), bins).scatter_add(1, place, inside)
+    # In bins of exact width: 1 belongs to the last one. What is left out goes to one more.
+    place = ((values + 1) * (bins / 2)).to(torch.int64).clamp_(max=bins - 1)
+    place = place.masked_fill_(values.abs() > 1, bins)
+    place += torch.arange(len(values), device=place.device).unsqueeze(1) * (bins + 1)
+    counts = torch.bincount(place.flatten(), minlength=len(values) * (bins + 1))
+    histogram = counts.view(len(values), bins + 1)[:, :bins]
     padded = F.pad(histogram, (1, 1))
     smooth = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
     around = F.pad(smooth, (1, 1), value=-1)

@@ -102,11 +102,17 @@ def keep_large_components(mask: Tensor, threshold: float) -> Tensor:
     """
     if threshold <= 0 or not mask.numel():
         return mask
-    labels, areas = label_components(mask)
-    own = areas[labels]  # Of the component at each pixel.
-    largest = own.flatten(1).amax(dim=1).clamp(min=1)
+    numbers, count = ndimage.label(mask.cpu().numpy(), _NEIGHBOURS)
+    areas = np.bincount(numbers.ravel(), minlength=count + 1)
+    # Numbers run on from picture to picture, so the last one of each tells whose the others are.
+    last = np.maximum.accumulate(numbers.reshape(len(numbers), -1).max(axis=1))
+    owner = np.searchsorted(last, np.arange(1, count + 1))
+    largest = np.zeros(len(numbers))
+    np.maximum.at(largest, owner, areas[1:])
+    kept = np.zeros(count + 1, bool)
     # In double precision, as threshold and areas of a file of the authors would be compared.
-    return ((own.double() / largest.view(-1, 1, 1)) > threshold).to(mask.device)
+    kept[1:] = areas[1:] / largest[owner] > threshold
+    return torch.from_numpy(kept[numbers]).to(mask.device)
 
 
 def largest_components(mask: Tensor) -> Tensor:
