@@ -18,6 +18,7 @@ from PIL import Image
 from archives import write_folder
 from faults import build_tiny
 from figureground.cli.inference import choose_refinement
+from figureground.cli.predict import predict
 from figureground.core.checkpoint import VerifiedCheckpointIO
 from figureground.core.config import build
 from figureground.core.errors import ConfigError, DataError, UserError
@@ -114,6 +115,21 @@ def test_refined_masks_are_probabilities_that_follow_edges() -> None:
     assert not torch.allclose(method.segment(image), found)
     with pytest.raises(UserError, match=r"ReDO does not refine masks; leave refine=\.\.\. out"):
         choose_refinement(build_tiny("redo")[0], "bilateral")
+
+
+def test_masks_of_files_are_refined_on_request(compose: Compose, tmp_path: Path) -> None:
+    write_folder(tmp_path / "mine", 2, masks=False)
+    method, _ = build_tiny("segmenter")
+    checkpoint = {"state_dict": method.state_dict()}
+    method.on_save_checkpoint(checkpoint)
+    VerifiedCheckpointIO().save_checkpoint(checkpoint, tmp_path / "net.ckpt")
+    seen: list[str] = []
+    for how in ("null", "bilateral"):
+        given = [f"ckpt={tmp_path}/net.ckpt", f"input={tmp_path}/mine", f"refine={how}"]
+        predict(compose(*given, f"output={tmp_path}/{how}", "device=cpu", config_name="predict"))
+        seen += [path.name for path in sorted((tmp_path / how).rglob("*_mask.png"))]
+    assert seen[:2] == seen[2:]
+    assert len(seen) == 4
 
 
 def test_soft_masks_agree_with_hard_ones() -> None:
