@@ -39,6 +39,6 @@ def test_classes_of_a_folder_in_vocs_layout_are_scored(tmp_path: Path) -> None:
     done = run(command, cwd=tmp_path, limit=600)
     assert done.code == 0, done.err
     rows = json.loads((tmp_path / "out/table.json").read_text())
-    scores = {row["score"]: row["value"] for row in rows if row["step"] == "semantic"}
+    scores = {row["score"]: row["value"] for row in rows}
     assert float(scores["semantic/objects"]) > 0
-    assert 0 <= float(scores["semantic/miou"]) <= float(scores["semantic/miou/ground"]) + 1
+    assert 0 <= float(scores["semantic/miou"]) <= 1
