@@ -46,3 +46,17 @@ def test_recipe_reaches_what_it_states(tmp_path: Path, recipe: str) -> None:
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     reached = {name: metrics[name] for name in STATED[recipe]}
     assert all(reached[name] >= least for name, least in STATED[recipe].items()), reached
+
+
+@pytest.mark.slow
+def test_segmenter_learns_from_what_a_layered_generator_draws(tmp_path: Path) -> None:
+    """ILSGAN's goal on `toy`, after less than half of its recipe's training."""
+    short = "{iterations:500,trainer.val_check_interval:500,callbacks.image_grid.every:100000}"
+    done = run(
+        ["python", ROOT / "src/reproduce.py", "experiment=ilsgan-toy", "chain.pairs=1000",
+         f"+steps.train.options={short}", "steps.information=null", "paths.output_dir=run"],
+        cwd=tmp_path, limit=1500,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    (scores,) = json.loads((tmp_path / "run/04-test/metrics.json").read_text())["runs"]
+    assert scores["test/iou/img/fixed"] >= 0.85

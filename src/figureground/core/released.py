@@ -16,9 +16,10 @@ import pickletools
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import torch
 from safetensors import safe_open
@@ -32,14 +33,18 @@ _NUMBERS = {
     ("numpy._core.multiarray", "scalar"),  # and since.
 }
 _TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # Of torch.save before torch 1.6.
-_MOST_RATIO, _MOST_UNPACKED = 200, 2**30  # Of a ZIP; beyond both it is a bomb.
+_MOST_RATIO, _MOST_UNPACKED = 200, 2**27  # Of a ZIP; beyond both it is a bomb.
+#: Types that a stored configuration names; `__builtin__` holds them in older files.
+_TYPES = {"dict", "list", "tuple", "str", "unicode", "bytes", "int", "long", "float", "bool"}
 
 
-def read_released(path: str | Path) -> Any:
+def read_released(path: str | Path, ignored: Collection[str] = ()) -> Any:
     """Read a file of weights; nothing in it is run.
 
     Args:
         path: The file.
+        ignored: Packages whose objects, such as the configuration beside the weights, are read as
+            nothing rather than refused; nothing of them is imported.
 
     Returns:
         What it holds: a dict of tensors for safetensors, otherwise what was saved, with stored
@@ -55,9 +60,9 @@ def read_released(path: str | Path) -> Any:
         head = file.read(16)
     try:
         if zipfile.is_zipfile(path):
-            content = _read_archive(path)
+            content = _read_archive(path, ignored)
         elif head.startswith(_TORCH_MAGIC):
-            content = _load_tensors(path)
+            content = _load_tensors(path, ignored)
         elif head[8:9] == b"{":
             return _read_safetensors(path)
         elif head[:1] == b"\x80":
@@ -157,6 +162,46 @@ class _Reader(pickle.Unpickler):
         return allowed[module, name]
 
 
+class _Forgetful(pickle.Unpickler):
+    """Unpickler of torch's files; objects of some packages become nothing."""
+
+    ignored: ClassVar[tuple[str, ...]] = ()
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What stands for `module.name`; nothing is imported on a file's behalf."""
+        if module == "torch._utils" and name in {"_rebuild_tensor_v2", "_rebuild_parameter"}:
+            return _rebuild_tensor if name == "_rebuild_tensor_v2" else _rebuild_parameter
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        is_type = module in {"builtins", "__builtin__"} and name in _TYPES
+        others = {
+            ("torch", "device"), ("collections", "defaultdict"), ("_codecs", "encode"), *_NUMBERS,
+        }  # fmt: skip
+        if is_type or (module, name) in others or module.partition(".")[0] in self.ignored:
+            return _Nothing
+        raise pickle.UnpicklingError(f"GLOBAL {module}.{name}")
+
+
+class _Nothing:
+    """Stands for objects that are left out, whatever these are made of."""
+
+    def __new__(cls, *_: Any, **__: Any) -> _Nothing:
+        """Take any arguments."""
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        """Take nothing over."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Take nothing over."""
+
+    def append(self, value: Any) -> None:
+        """Take nothing over."""
+
+    def extend(self, values: Any) -> None:
+        """Take nothing over."""
+
+
 class _Number:
     """What NumPy's numbers and their types are read as: options hold some, weights none."""
 
@@ -195,22 +240,32 @@ def _require_small_memo(file: Any, size: int) -> None:
             raise pickle.UnpicklingError(f"it claims to hold {argument} objects")
 
 
-def _read_archive(path: Path) -> Any:
+def _read_archive(path: Path, ignored: Collection[str]) -> Any:
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         unpacked = sum(member.file_size for member in members)
         if unpacked > max(_MOST_RATIO * path.stat().st_size, _MOST_UNPACKED):
             raise ValueError(f"it claims to unpack to {unpacked} bytes")
-        if any("/code/" in member.filename for member in members):
+        # Either sign would make torch run what is in the file.
+        if any("/code/" in m.filename or "constants.pkl" in m.filename for m in members):
             raise ValueError("it is a TorchScript program")
         if broken := archive.testzip():  # torch.load itself checks no sums.
             raise ValueError(f"it is damaged in {broken}")
-    return _load_tensors(path)
+    return _load_tensors(path, ignored)
 
 
-def _load_tensors(path: Path) -> Any:
+def _load_tensors(path: Path, ignored: Collection[str]) -> Any:
     with warnings.catch_warnings(action="ignore"):  # Old files are what is expected here.
-        return torch.load(path, map_location="cpu", weights_only=True)
+        if not ignored:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        # This unpickler decides what is made, and it makes tensors and containers only.
+        unpickler = type("Unpickler", (_Forgetful,), {"ignored": tuple(ignored)})
+
+        def load(file: Any, **options: Any) -> Any:
+            return unpickler(file, **options).load()
+
+        reader = SimpleNamespace(Unpickler=unpickler, load=load, __name__="reader")
+        return torch.load(path, map_location="cpu", pickle_module=reader, weights_only=False)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

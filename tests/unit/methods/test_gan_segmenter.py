@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -454,9 +456,15 @@ def test_direction_files_of_the_authors_are_read_without_running_them(tmp_path: 
     assert found.options["directions"] == "both"
     assert torch.equal(found.state_dict["directions.dark"], direction)
 
-    torch.save({"state_dict": {"d": direction}, "cfg": _Harmful()}, tmp_path / "harm.pth")
-    with pytest.raises(CheckpointError, match="nothing in it was run"):
-        convert_checkpoint(tmp_path / "harm.pth")
+    harm = {"state_dict": {"d": direction}, "cfg": _Harmful(tmp_path / "touched")}
+    for name, zipped in (("harm.pth", True), ("old_harm.pth", False)):
+        torch.save(harm, tmp_path / name, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(CheckpointError, match=r"system.*nothing in it was run"):
+            convert_checkpoint(tmp_path / name)
+    with warnings.catch_warnings(action="ignore"):  # Of its age.
+        torch.jit.save(torch.jit.script(_Program()), str(tmp_path / "program.pth"))
+    with pytest.raises(CheckpointError, match=r"TorchScript.*nothing in it was run"):
+        convert_checkpoint(tmp_path / "program.pth")
     assert not (tmp_path / "touched").exists()
     torch.save({"inc.double_conv.0.weight": direction}, tmp_path / "unet.pth")
     with pytest.raises(CheckpointError, match="method=segmenter"):
@@ -467,9 +475,38 @@ def test_direction_files_of_the_authors_are_read_without_running_them(tmp_path: 
             convert_checkpoint(tmp_path / name)
 
 
+def test_direction_files_that_unpack_without_end_or_are_damaged_are_refused(tmp_path: Path) -> None:
+    torch.save({"d": torch.zeros(2**25 + 1)}, tmp_path / "whole.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "whole.pth") as whole,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for member in whole.namelist():
+            bomb.writestr(member, whole.read(member))
+    with pytest.raises(CheckpointError, match="claims to unpack to"):
+        convert_checkpoint(tmp_path / "bomb.pth")
+    torch.save({"d": torch.ones(1, 1000)}, tmp_path / "flipped.pth")
+    content = bytearray((tmp_path / "flipped.pth").read_bytes())
+    content[content.index(np.ones(8, np.float32).tobytes())] ^= 1
+    (tmp_path / "flipped.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        convert_checkpoint(tmp_path / "flipped.pth")
+    torch.save({"d": torch.ones(1, 1).expand(1000, 1000)}, tmp_path / "wide.pth")
+    with pytest.raises(CheckpointError, match="not stored"):
+        convert_checkpoint(tmp_path / "wide.pth")
+
+
 class _Harmful:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
     def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
-        return os.system, ("touch touched",)
+        return os.system, (f"touch {self.target}",)
+
+
+class _Program(torch.nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image
 
 
 def test_convert_writes_a_checkpoint_that_draws(compose: Compose, tmp_path: Path) -> None:

@@ -8,12 +8,7 @@ name makes it darker, any other lighter; a folder may hold one of each.
 
 from __future__ import annotations
 
-import pickle
-import warnings
-from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -21,13 +16,11 @@ from torch import Tensor
 
 from figureground.core.checkpoint import ConvertedWeights
 from figureground.core.errors import CheckpointError
+from figureground.core.released import read_released
 
 _EXPECTED = "expected a direction: {state_dict: {d}} or a bare tensor"
-#: Modules whose objects are read as nothing.
+#: Packages whose objects are read as nothing.
 _IGNORED = ("omegaconf", "typing", "hydra", "enum", "pathlib")
-#: Types that a configuration names; `__builtin__` holds them in older files.
-_TYPES = {"dict", "list", "tuple", "str", "unicode", "bytes", "int", "long", "float", "bool"}
-_REBUILT = {"_rebuild_tensor_v2", "_rebuild_parameter"}
 
 
 def convert_checkpoint(path: Path) -> ConvertedWeights:
@@ -63,7 +56,10 @@ def convert_checkpoint(path: Path) -> ConvertedWeights:
 
 def _read_direction(path: Path) -> Tensor:
     """The direction (1, *latent_shape) in a file."""
-    content = _read(path)
+    try:
+        content = read_released(path, ignored=_IGNORED)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; {_EXPECTED}") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if isinstance(content, dict):
@@ -72,68 +68,7 @@ def _read_direction(path: Path) -> Tensor:
         content = content.get("d", content.get("direction"))
     if not isinstance(content, Tensor) or content.ndim < 1 or not content.is_floating_point():
         raise CheckpointError(f"{path}: {_EXPECTED}")
-    if content.numel() * content.element_size() > content.untyped_storage().nbytes():
-        raise CheckpointError(f"{path} claims {content.numel()} numbers that are not stored")
     direction = content.detach().float().clone()
     if not direction.isfinite().all() or not direction.any():
         raise CheckpointError(f"{path} holds a direction that is nought or not finite")
     return direction if direction.ndim > 1 and len(direction) == 1 else direction[None]
-
-
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise CheckpointError(f"{path} is not a file; {_EXPECTED}")
-    reader = SimpleNamespace(Unpickler=_Reader, load=_load, __name__="reader")
-    try:
-        with warnings.catch_warnings(action="ignore"):  # Old files are what is expected here.
-            # The reader below decides what is made, and it makes tensors and containers only.
-            return torch.load(path, map_location="cpu", pickle_module=reader, weights_only=False)
-    except Exception as error:  # Whatever a crafted file provokes means the same.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path} cannot be read as weights ({reason}); it was refused and nothing in it was "
-            f"run; {_EXPECTED}"
-        ) from error
-
-
-class _Nothing:
-    """Stands for objects of a configuration, whatever these are made of."""
-
-    def __new__(cls, *_: Any, **__: Any) -> _Nothing:
-        """Take any arguments."""
-        return super().__new__(cls)
-
-    def __setstate__(self, state: Any) -> None:
-        """Take nothing over."""
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        """Take nothing over."""
-
-    def append(self, value: Any) -> None:
-        """Take nothing over."""
-
-    def extend(self, values: Any) -> None:
-        """Take nothing over."""
-
-
-class _Reader(pickle.Unpickler):
-    """Unpickler of tensors and plain containers; objects of a configuration become nothing."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """What stands for `module.name`; nothing is imported on a file's behalf."""
-        if module == "torch._utils" and name in _REBUILT:
-            rebuild: Callable[..., Any] = getattr(torch._utils, name)
-            return rebuild
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) in {("torch", "device"), ("collections", "defaultdict")}:
-            return _Nothing
-        if module.partition(".")[0] in _IGNORED:
-            return _Nothing
-        if module in {"builtins", "__builtin__"} and name in _TYPES:
-            return _Nothing
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-
-
-def _load(file: Any, **options: Any) -> Any:
-    return _Reader(file, **options).load()

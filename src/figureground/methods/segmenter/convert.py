@@ -7,17 +7,18 @@ bare state dict of the same network), L2IC's a bare state dict, perhaps with `mo
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from figureground.core.checkpoint import ConvertedWeights
 from figureground.core.errors import CheckpointError
+from figureground.core.released import read_released
 
+#: Packages whose objects in Lightning's files are read as nothing.
+_IGNORED = ("pytorch_lightning", "omegaconf", "typing", "argparse", "enum", "pathlib")
 Style = Literal["ilsgan", "gan_segmenter", "l2ic"]
 
 _DEPTH = 4  # Of all three.
@@ -123,12 +124,7 @@ def convert_checkpoint(path: Path) -> ConvertedWeights:
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file; expected the authors' .pth or .ckpt")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} holds more than tensors and plain values, or is damaged; nothing in it was run"
-        ) from error
+    content = read_released(path, ignored=_IGNORED)
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a state dict")
     return content
