@@ -219,9 +219,9 @@ def test_evaluate_takes_the_resolution_from_the_checkpoint(
 ) -> None:
     sizes, store = [], ImageDataModule.store
 
-    def watch(self: ImageDataModule, split: str) -> object:
+    def watch(self: ImageDataModule, split: str, **options: bool) -> object:
         sizes.append((self.resolution, self.datasets[split].resolution))
-        return store(self, split)
+        return store(self, split, **options)
 
     monkeypatch.setattr(ImageDataModule, "store", watch)
     small = ["data=rooms", "data.test.count=4", "trainer.accelerator=cpu"]
