@@ -97,8 +97,8 @@ class ImageGrid(Callback):
             written.append(target)
         if single:
             logger.info(
-                "%s was not written: it needs two drawings, there is one; train longer or lower "
-                "callbacks.image_grid.every", ", ".join(single),
+                "not written, as each needs two drawings and there is one: %s; train longer or "
+                "lower callbacks.image_grid.every", ", ".join(single),
             )  # fmt: skip
         return written
 
