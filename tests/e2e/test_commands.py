@@ -149,9 +149,12 @@ def test_misspelt_objective_is_reported(
     # Methods that only draw have none either.
     assert read_objective("val/iou/img/set", {"val/score/real": 1.0}) is None
     assert caplog.text.count("was never logged") == 1
+    # A recipe that names another one wrongly hears of it.
+    assert read_objective("val/score/reel", {"val/score/real": 1.0}) is None
+    assert caplog.text.count("objective=val/score/reel was never logged") == 1
     compose("objective=train/loss/masks")
     assert read_objective("train/loss/masks", logged) is None
-    assert caplog.text.count("was never logged") == 2
+    assert caplog.text.count("was never logged") == 3
     assert read_objective("train/loss/mask", logged) == 1
 
 

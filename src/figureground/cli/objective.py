@@ -16,6 +16,8 @@ from figureground.core.peers import is_first_process
 
 logger = logging.getLogger(__name__)
 
+_DEFAULT = "val/iou/img/set"  # Of conf/train.yaml; recipes name others.
+
 
 def read_objective(name: str | None, logged: Mapping[str, Any]) -> float | None:
     """Find the objective `name` among what was `logged`; None if pictures had no truth to score.
@@ -31,9 +33,11 @@ def read_objective(name: str | None, logged: Mapping[str, Any]) -> float | None:
         return None
     is_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
     scores = sorted(each for each in logged if each.startswith("val/"))
-    # The default cannot be measured without masks, nor of a method that only draws.
-    if not is_typed("objective") and (not is_sweep or set(scores) <= {"val/images"}):
-        return None
+    if not is_typed("objective"):
+        # The default cannot be measured without masks, nor of a method that only draws.
+        is_idle = name == _DEFAULT and not any(each.startswith("val/iou/") for each in scores)
+        if set(scores) <= {"val/images"} or (is_idle and not is_sweep):
+            return None
     message = f"objective={name} was never logged{nearest(name, scores or sorted(logged))}"
     if is_sweep:
         raise SweepError(message)
