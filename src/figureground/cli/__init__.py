@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from figureground.core.config import config_dir, nearest
+from figureground.core.config import config_dir
 from figureground.core.errors import (
     ConfigError,
     FiguregroundError,
@@ -20,6 +20,7 @@ from figureground.core.errors import (
     WriteError,
     exit_code_of,
 )
+from figureground.core.hints import nearest
 from figureground.core.signals import watching
 
 COMMANDS = (

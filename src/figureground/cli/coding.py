@@ -134,7 +134,7 @@ def transfer(method: Any, output: Path, config: DictConfig) -> None:
 
 def load_square(method: Any, picture: Any) -> Tensor:
     """The middle square of a picture as tests take it, (1, 3, S, S), on the method's device."""
-    from figureground.data.datamodule import to_float
+    from figureground.data.batching import to_float
     from figureground.data.pictures import load_picture
     from figureground.data.samples import Sample
     from figureground.data.transforms import ResizeCrop

@@ -217,7 +217,7 @@ def _write_shards(draw: Draw, output: Path, config: DictConfig) -> None:
     """Write samples 0 to `count` - 1 as pairs to train on, and some of them as a sheet."""
     import torch
 
-    from figureground.data.datamodule import to_float
+    from figureground.data.batching import to_float
     from figureground.data.shards import ShardReader, ShardWriter
     from figureground.viz.grids import picture_grid
 
@@ -280,7 +280,7 @@ def _list_samples(
 def _load_squares(method: Any, files: list[Path]) -> Tensor:
     import numpy as np
 
-    from figureground.data.datamodule import to_float
+    from figureground.data.batching import to_float
     from figureground.data.pictures import stretch
     from figureground.data.reading import read_image
 

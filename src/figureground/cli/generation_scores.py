@@ -24,8 +24,9 @@ from figureground.core.method import Method
 from figureground.core.protocols import LayerGenerator
 from figureground.core.seeds import mix_seed
 from figureground.core.signals import watching
+from figureground.data.batching import to_float
 from figureground.data.cache import first_writable
-from figureground.data.datamodule import ImageDataModule, to_float
+from figureground.data.datamodule import ImageDataModule
 from figureground.metrics.features import (
     EfficientNetFeatures,
     FeatureExtractor,

@@ -10,8 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from figureground.cli.check import is_typed
-from figureground.core.config import nearest
 from figureground.core.errors import SweepError
+from figureground.core.hints import nearest
 from figureground.core.peers import is_first_process
 
 logger = logging.getLogger(__name__)

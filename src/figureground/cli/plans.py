@@ -14,8 +14,9 @@ from figureground.cli.composing import composed, config_folders
 from figureground.cli.records import Record, is_finished
 from figureground.cli.references import find_references
 from figureground.cli.steps import SNAPSHOT, read_steps, split_steps
-from figureground.core.config import config_dir, flatten, nearest
+from figureground.core.config import config_dir, flatten
 from figureground.core.errors import FiguregroundError
+from figureground.core.hints import nearest
 from figureground.core.promised import promising
 
 #: Root of the command, in a folder of its own: its experiments are others than those of `train`.

@@ -83,7 +83,7 @@ def _predict_batch(
     import numpy as np
     import torch
 
-    from figureground.data.datamodule import to_float
+    from figureground.data.batching import to_float
     from figureground.data.pictures import enlarge, stretch
     from figureground.data.reading import read_image
     from figureground.viz.overlays import mask_to_gray, overlay

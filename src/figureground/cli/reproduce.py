@@ -25,8 +25,9 @@ from figureground.cli.composing import config_folders
 from figureground.cli.records import Record, forget, is_finished
 from figureground.cli.steps import Step, followers, read_steps, split_steps
 from figureground.cli.sweep_table import write_table
-from figureground.core.config import nearest, to_plain
+from figureground.core.config import to_plain
 from figureground.core.errors import ConfigError, StepError, StoppedBySignalError, UserError
+from figureground.core.hints import nearest
 from figureground.core.io import RunLock
 from figureground.core.signals import SIGNALS, SignalWatch, watching
 

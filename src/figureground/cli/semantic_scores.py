@@ -16,7 +16,8 @@ from figureground.core.bounds import Bounds, Count, Fraction, PositiveInt
 from figureground.core.errors import UserError
 from figureground.core.protocols import Segmenter
 from figureground.core.seeds import mix_seed
-from figureground.data.datamodule import ImageDataModule, to_float
+from figureground.data.batching import to_float
+from figureground.data.datamodule import ImageDataModule
 from figureground.data.datasets.voc import VOC, VOID
 from figureground.data.samples import Pixels
 from figureground.metrics.pixel_features import EXPECTED, PixelFeatures

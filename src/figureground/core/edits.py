@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from figureground.core.bounds import Bounds, PositiveInt
-from figureground.core.config import check_node, nearest
+from figureground.core.config import check_node
+from figureground.core.hints import nearest
 
 Shift = Annotated[float, Bounds(-1, 1)]
 Factor = Annotated[float, Bounds(0.05, 20)]

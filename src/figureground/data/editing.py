@@ -31,7 +31,7 @@ from figureground.core.edits import (
 from figureground.core.errors import UserError
 from figureground.core.protocols import Decomposer, Recaster
 from figureground.core.types import Layers
-from figureground.data.datamodule import to_float
+from figureground.data.batching import to_float
 from figureground.data.pictures import Picture, add_detail, enlarge, load_picture, stretch
 
 _LUMA = (0.299, 0.587, 0.114)  # Share of red, green and blue in lightness.

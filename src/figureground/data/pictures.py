@@ -16,7 +16,7 @@ from torch import Tensor
 
 from figureground.core.errors import DataError
 from figureground.core.types import check_image
-from figureground.data.datamodule import to_float
+from figureground.data.batching import to_float
 from figureground.data.reading import read_image, to_rgb
 from figureground.data.samples import Pixels
 

@@ -22,7 +22,7 @@ from figureground.core.checkpoint import load_method
 from figureground.core.errors import ConfigError, DataError
 from figureground.core.protocols import Segmenter
 from figureground.core.signals import watching
-from figureground.data.datamodule import to_float
+from figureground.data.batching import to_float
 from figureground.data.samples import ImageDataset, Pixels, Sample
 from figureground.data.shards import quantize_share
 

@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
+from figureground.data.batching import to_float
 from figureground.data.crops import cut_centre
-from figureground.data.datamodule import to_float
 from figureground.data.datasets.cub import CUB
 from figureground.data.samples import Sample
 from figureground.data.transforms import Stretch

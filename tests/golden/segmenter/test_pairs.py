@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from figureground.core.types import Batch
-from figureground.data.datamodule import to_float
+from figureground.data.batching import to_float
 from figureground.data.pairs import fit_pair
 from figureground.data.samples import Sample
 from figureground.data.shards import quantize, quantize_share

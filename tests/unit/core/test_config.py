@@ -16,11 +16,11 @@ from figureground.core.config import (
     build_trusted,
     check,
     config_dir,
-    nearest,
     require_valid,
     to_plain,
 )
 from figureground.core.errors import CheckpointError, ConfigError
+from figureground.core.hints import nearest
 
 Compose = Callable[..., DictConfig]
 

@@ -15,8 +15,9 @@ from archives import write_folder
 from figureground.core.errors import DataError, WriteError
 from figureground.core.seeds import mix_seed
 from figureground.core.types import Batch, Layers, check_image
+from figureground.data.batching import collate
 from figureground.data.cache import LazyStore, PixelStore, open_store
-from figureground.data.datamodule import ImageDataModule, collate
+from figureground.data.datamodule import ImageDataModule
 from figureground.data.datasets.folder import Folder
 from figureground.data.datasets.toy import Toy
 from figureground.data.sampler import EndlessBatchSampler, WatchfulLoader
