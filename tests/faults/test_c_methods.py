@@ -18,7 +18,7 @@ from figureground.callbacks.collapse import CollapseGuard, HasMaskStatistics
 from figureground.core.checkpoint import iteration_of, read_checkpoint
 from figureground.core.errors import DataError, NumericalError, exit_code_of
 from figureground.core.method import Method
-from figureground.data import datamodule
+from figureground.data import batching
 
 Finished = Callable[[str], Run]
 
@@ -92,7 +92,7 @@ _FIRST = torch.tensor([0])
 def test_f25_nan_pixel_ends_with_code_3_and_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    to_float = datamodule.to_float
+    to_float = batching.to_float
     part = short(tmp_path, method, every=1, validate_every=100)
 
     def broken(images: Any) -> Tensor:
@@ -101,7 +101,7 @@ def test_f25_nan_pixel_ends_with_code_3_and_the_key(
             image[1, 0, 3, 3] = torch.nan
         return image
 
-    monkeypatch.setattr(datamodule, "to_float", broken)
+    monkeypatch.setattr(batching, "to_float", broken)
     with pytest.raises(DataError, match=r"non-finite pixels: [\w, -]+$") as caught:
         part.start()
     assert exit_code_of(caught.value) == 3
