@@ -167,6 +167,12 @@ class _Forgetful(pickle.Unpickler):
 
     ignored: ClassVar[tuple[str, ...]] = ()
 
+    def __init__(self, file: Any, **options: Any) -> None:
+        start = file.tell()
+        _require_small_memo(file, file.seek(0, io.SEEK_END), start)
+        file.seek(start)
+        super().__init__(file, **options)
+
     def find_class(self, module: str, name: str) -> Any:
         """What stands for `module.name`; nothing is imported on a file's behalf."""
         if module == "torch._utils" and name in {"_rebuild_tensor_v2", "_rebuild_parameter"}:
@@ -233,8 +239,9 @@ def _load_storage(data: bytes) -> Any:
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
-def _require_small_memo(file: Any, size: int) -> None:
+def _require_small_memo(file: Any, size: int, start: int = 0) -> None:
     """Refuse numbers of remembered objects beyond the file's size, which take memory at once."""
+    file.seek(start)
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name in {"LONG_BINPUT", "PUT"} and int(argument or 0) > size:
             raise pickle.UnpicklingError(f"it claims to hold {argument} objects")
@@ -256,8 +263,11 @@ def _read_archive(path: Path, ignored: Collection[str]) -> Any:
 
 def _load_tensors(path: Path, ignored: Collection[str]) -> Any:
     with warnings.catch_warnings(action="ignore"):  # Old files are what is expected here.
-        if not ignored:
+        try:
             return torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            if not ignored:
+                raise
         # This unpickler decides what is made, and it makes tensors and containers only.
         unpickler = type("Unpickler", (_Forgetful,), {"ignored": tuple(ignored)})
 

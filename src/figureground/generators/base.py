@@ -20,6 +20,8 @@ from figureground.generators.sampling import draw_classes, draw_normal
 
 logger = logging.getLogger(__name__)
 
+#: Packages whose objects beside the weights, such as a best score, are read as nothing.
+IGNORED = ("numpy",)
 _BOUND = 2.0  # Of truncated normal latents, as in the published code of BigGAN.
 
 
@@ -194,6 +196,8 @@ class ImageGenerator(nn.Module, ABC):
         """
         from figureground.generators.weights import load_weights
 
+        if torch.get_default_device().type == "meta":
+            return  # Only its shapes are asked for.
         if weights is not None:
             load_weights(self, weights)
         else:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -24,7 +25,7 @@ from figureground.core.checkpoint import ConvertedWeights, check_fits
 from figureground.core.errors import CheckpointError
 from figureground.core.io import atomic_write
 from figureground.core.released import read_metadata, read_released
-from figureground.generators.base import ImageGenerator, option_names
+from figureground.generators.base import IGNORED, ImageGenerator, option_names
 
 FORMAT = 1
 STORED = "stored"  # Value of an option that is taken from the file.
@@ -69,13 +70,7 @@ def load_weights(network: ImageGenerator, path: str | Path) -> None:
         raise CheckpointError(
             f"{path} holds {describe(family, found.options)}, not one with {now}; set {hint}"
         )
-    try:
-        check_fits(network, found.state_dict, path)
-    except CheckpointError as error:
-        what = describe(family, found.options)
-        raise CheckpointError(
-            f"{str(error).partition('. Use the method')[0]}. It holds {what}"
-        ) from error
+    _require_fit(network, found.state_dict, path, found.options)
     network.load_state_dict(found.state_dict)
     network.adopt(found.options)
 
@@ -90,7 +85,7 @@ def read_weights(family: type[ImageGenerator], path: str | Path) -> ConvertedWei
         return _read_own(family, Path(path), header)
     if problems := find_missing(family, str(path)):
         raise CheckpointError(problems[0])
-    content = read_released(path)
+    content = read_released(path, ignored=IGNORED)
     try:
         return family.convert(content)
     except CheckpointError as error:
@@ -176,6 +171,40 @@ def require_known(family: type[ImageGenerator], options: Mapping[str, Any], path
     """Raise `CheckpointError` unless all options that a file names are those of its family."""
     if unknown := sorted(set(options) - option_names(family) | ({"weights"} & set(options))):
         raise CheckpointError(f"{path} names options that do not exist: {', '.join(unknown)}")
+
+
+def require_shapes(family: type[ImageGenerator], options: Mapping[str, Any], path: Path) -> None:
+    """Check that a network of `options` has the names and shapes that stand in one of our files.
+
+    Nothing of its size is allocated: a header may ask for any width.
+
+    Raises:
+        CheckpointError: It has others, or there is no such network.
+    """
+    try:
+        with torch.device("meta"):
+            network = family(**options)
+            with safe_open(path, "pt") as file:
+                stored = {key: torch.empty(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no dict
+    except Exception as error:  # Sizes beyond all numbers provoke any.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path} holds no {describe(family, options)} ({reason}); convert the file again"
+        ) from error
+    _require_fit(network, stored, path, options)
+
+
+def _require_fit(
+    network: ImageGenerator, state: Mapping[str, Tensor], path: str | Path, told: Mapping[str, Any]
+) -> None:
+    """As `check_fits`, but the message ends with what the file says of itself."""
+    try:
+        check_fits(network, state, path)
+    except CheckpointError as error:
+        what = describe(type(network), told)
+        raise CheckpointError(
+            f"{str(error).partition('. Use the method')[0]}. It holds {what}"
+        ) from error
 
 
 def _read_own(

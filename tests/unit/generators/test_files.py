@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import resource
 import struct
 import sys
 import zipfile
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from crafted import Payload, empty, flip_a_byte_of_a_tensor, randomise, truncate
@@ -380,6 +382,42 @@ def test_f57_headers_that_lie_are_refused(
         with pytest.raises(CheckpointError, match="cannot be read as weights") as caught:
             read_weights(DCGAN, path)
         assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("width", [3, 20_000, 10**9])
+def test_f57_options_of_our_own_files_allocate_nothing_that_is_not_there(
+    tmp_path: Path, width: int
+) -> None:
+    found = ConvertedWeights({**DCGAN_OPTIONS, "width": width}, dcgan_state(), [])
+    save_weights(DCGAN, found, tmp_path / "ours.safetensors", "weights.tar")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError, match=f"holds.* DCGAN with .*width={width}") as caught:
+        load_generator(tmp_path / "ours.safetensors")
+    assert "\n" not in str(caught.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+
+
+@pytest.mark.parametrize("write", [write_zip, write_legacy])
+def test_numbers_of_numpy_beside_the_weights_are_read_as_nothing(
+    tmp_path: Path, write: Write
+) -> None:
+    content = {"state_dict": dcgan_state(), "best_fid": np.float64(3), "steps": np.arange(3)}
+    write(tmp_path / "w.pth", content)
+    assert read_weights(DCGAN, tmp_path / "w.pth").options == DCGAN_OPTIONS
+    write(tmp_path / "w.pth", {"state_dict": {**dcgan_state(), "main.0.weight": np.arange(3)}})
+    with pytest.raises(CheckpointError, match="is not a file of DCGAN"):
+        read_weights(DCGAN, tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    "program", [b"cnumpy\nfoo\n]r\xff\xff\xff\xff.", b"cnumpy\nfoo\n0cos\nmkdir\n."]
+)
+def test_f53_what_is_read_as_nothing_opens_no_door(tmp_path: Path, program: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "w.pth", "w") as archive:
+        archive.writestr("w/data.pkl", b"\x80\x02" + program)
+        archive.writestr("w/version", "3")
+    with pytest.raises(CheckpointError, match=r"claims to hold 4294967295|asks for os\.mkdir"):
+        read_weights(DCGAN, tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize("damage", [truncate, empty, randomise])
