@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from figureground.cli import run
 from figureground.cli.check import check_job, is_typed
+from figureground.cli.trusting import explained_refusal
 from figureground.core.errors import CheckpointError, UserError
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ def convert(config: DictConfig) -> Path:
         raise UserError(
             f"{package.rpartition('.')[2]} has no converter of foreign weights"
         ) from error
-    found = converter.convert_checkpoint(Path(config.weights))
+    with explained_refusal(Path(config.weights), config.i_trust_this_file):
+        found = converter.convert_checkpoint(Path(config.weights))
     for name, value in found.options.items():
         OmegaConf.update(config.method, name, value, force_add=True)
     check_job(config)  # Anything may stand in a file.
@@ -93,7 +95,8 @@ def _convert_generator(config: DictConfig) -> Path:
 
     weights = Path(config.weights)
     family = get_object(config.generator._target_)
-    found = read_weights(family, weights)
+    with explained_refusal(weights, config.i_trust_this_file):
+        found = read_weights(family, weights)
     output = Path(config.output or weights.with_suffix(".safetensors").name)
     if output.exists() and not config.overwrite:
         raise UserError(f"{output} exists; add overwrite=true or choose another output=...")

@@ -25,7 +25,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from figureground.core.errors import CheckpointError
+from figureground.core.errors import CheckpointError, RefusedFileError
 
 _NUMBERS = {
     ("numpy", "dtype"),
@@ -51,7 +51,8 @@ def read_released(path: str | Path, ignored: Collection[str] = ()) -> Any:
         modules as dicts (see `collect_module`).
 
     Raises:
-        CheckpointError: It is missing, of no known kind, damaged, or holds more than weights.
+        CheckpointError: It is missing.
+        RefusedFileError: It is of no known kind, damaged, or holds more than weights.
     """
     path = Path(path)
     if not os.path.isfile(path):  # noqa: PTH113 - unlike Path's, it takes names of any length
@@ -76,7 +77,7 @@ def read_released(path: str | Path, ignored: Collection[str] = ()) -> Any:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if named := _global_in(str(error)):
             reason = f"it asks for {named}"
-        raise CheckpointError(
+        raise RefusedFileError(
             f"{path} cannot be read as weights ({reason}); it was refused and nothing in it was "
             "run. Expected tensors and plain values"
         ) from error
