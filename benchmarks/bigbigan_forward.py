@@ -45,9 +45,8 @@ class PublishedBlock(ResidualBlock):
 def build(device: str, width: int) -> tuple[nn.Module, ...]:
     """The published network, the same folded, and ours; of equal function."""
     torch.manual_seed(0)
-    published, norm_folded, ours = (
-        BigBiGAN(width=width, embedding_rows=1).network for _ in range(3)
-    )
+    networks = [BigBiGAN(width=width, embedding_rows=1).network for _ in range(3)]
+    published, norm_folded, ours = networks
     for network in (published, norm_folded):
         for layer in network.layers:
             if isinstance(layer, ResidualBlock):
