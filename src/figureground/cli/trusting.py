@@ -59,6 +59,6 @@ def explained_refusal(path: Path, is_trusted: bool) -> Iterator[None]:
         raise RefusedFileError(
             f"{error}. It is not opened here even if trusted. Outside this suite this command "
             "takes weights and plain values out of it, and runs whatever else is in it (files of "
-            f"whole modules need their project's code beside it):\n       {command}\n       then convert "
-            f"weights={output}"
+            f"whole modules need their project's code beside it):\n       {command}\n       then "
+            f"convert weights={output}"
         ) from error
