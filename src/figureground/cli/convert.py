@@ -89,6 +89,7 @@ def convert(config: DictConfig) -> Path:
 def _convert_generator(config: DictConfig) -> Path:
     """Write weights of a pretrained generator with options and checksum, and load them once."""
     from hydra.utils import get_object
+    from omegaconf import OmegaConf
 
     from figureground.generators.loading import load_generator
     from figureground.generators.weights import read_weights, save_weights
@@ -97,6 +98,10 @@ def _convert_generator(config: DictConfig) -> Path:
     family = get_object(config.generator._target_)
     with explained_refusal(weights, config.i_trust_this_file):
         found = read_weights(family, weights)
+    chosen = OmegaConf.to_container(config.generator, resolve=True)
+    for name in set(family.untold) - set(found.options):
+        if isinstance(chosen, dict) and chosen.get(name) is not None:
+            found.options[name] = chosen[name]
     output = Path(config.output or weights.with_suffix(".safetensors").name)
     if output.exists() and not config.overwrite:
         raise UserError(f"{output} exists; add overwrite=true or choose another output=...")

@@ -59,6 +59,8 @@ class ImageGenerator(nn.Module, ABC):
     latent_space: Literal["z", "w"] = "z"
     #: What the constructor was called with, defaults filled in.
     options: dict[str, Any]
+    #: Options of shapes that a released file need not tell; `convert` takes them as configured.
+    untold: ClassVar[tuple[str, ...]] = ()
     #: Whether latents are from a normal distribution cut off at 2 even where `truncation` is 1.
     is_prior_bounded: ClassVar[bool] = False
 

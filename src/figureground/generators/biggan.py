@@ -18,6 +18,7 @@ from figureground.generators.spectral import SpectralGenerator
 
 #: Channels of the released sizes.
 MULTIPLES = {side: CHANNEL_MULTIPLES[side] for side in (128, 256, 512)}
+_MOST_BLOCKS = 64
 #: Their names, patterns, and ours.
 TABLE: Table = (
     (r"^embeddings\.", "embedding."),
@@ -70,6 +71,7 @@ class BigGANDeep(SpectralGenerator):
         note="A port of three TensorFlow Hub modules.",
     )
     is_prior_bounded = True
+    untold = ("resolution", "shapes")
 
     def __init__(
         self,
@@ -118,6 +120,8 @@ class BigGANDeep(SpectralGenerator):
             problems.append(f"resolution={resolution} has no published blocks; expected {known}")
         if shapes is not None and 4 * 2 ** sum(bool(shape[0]) for shape in shapes) != resolution:
             problems.append(f"shapes do not lead from 4 to resolution={resolution} pixels")
+        if shapes is not None and len(shapes) > _MOST_BLOCKS:
+            problems.append(f"shapes lists {len(shapes)} blocks; expected at most {_MOST_BLOCKS}")
         attention = options.get("attention_after", 8)
         stages = shapes or stage_shapes(MULTIPLES.get(resolution, ()))
         if stages and attention is not None and attention >= len(stages):

@@ -162,9 +162,15 @@ def read_header(path: str | Path) -> dict[str, Any] | None:
         raise CheckpointError(f"{path} has an unreadable header; convert the file again") from error
     if version != FORMAT:
         raise CheckpointError(f"{path} has format {version}, known is {FORMAT}; convert it again")
-    if odd := [k for k, v in facts["options"].items() if isinstance(v, dict | list)]:
+    if odd := [k for k, v in facts["options"].items() if not _is_plain(v)]:
         raise CheckpointError(f"{path} has an option that is no plain value: {odd[0]}")
     return dict(facts)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(_is_plain(each) for each in value)
+    return not isinstance(value, dict)
 
 
 def require_known(family: type[ImageGenerator], options: Mapping[str, Any], path: Path) -> None:
