@@ -8,6 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -102,6 +103,23 @@ class ImageGenerator(nn.Module, ABC):
     def find_problems(**options: Any) -> list[str]:
         """List what is wrong with options of a family together; for subclasses."""
         return []
+
+    @classmethod
+    def find_file(cls, weights: str | Path) -> Path:
+        """The file that `weights` stands for, where a family releases folders; for subclasses.
+
+        Raises:
+            CheckpointError: A folder holds none, or several that differ.
+        """
+        return Path(weights)
+
+    @classmethod
+    def check_beside(cls, weights: Path, options: Mapping[str, Any]) -> None:
+        """Check `options`, read off the weights, by what lies beside them; for subclasses.
+
+        Raises:
+            CheckpointError: They do not belong together.
+        """
 
     @staticmethod
     def simplify(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -90,7 +90,7 @@ class SpectralGenerator(ImageGenerator, ABC):
         super().initialise(weights)
         if weights is None or self.fold:
             return
-        content = read_released(weights, ignored=IGNORED)
+        content = read_released(self.find_file(weights), ignored=IGNORED)
         try:
             state = self.rename(content).state_dict
         except CheckpointError as error:

@@ -44,8 +44,13 @@ def families() -> Iterator[type[ImageGenerator]]:
 
 def find_missing(family: type[ImageGenerator], weights: str | None) -> list[str]:
     """Say that the file `weights` does not exist and where such files come from, or nothing."""
-    if weights is None or os.path.isfile(weights):  # noqa: PTH113 - it takes names of any length
+    if weights is None:
         return []
+    try:
+        if os.path.isfile(family.find_file(weights)):  # noqa: PTH113 - names of any length
+            return []
+    except CheckpointError as error:
+        return [str(error)]
     card = family.card
     return [
         f"weights={weights[:200]} does not exist; expected {card.files} of the project "
@@ -81,13 +86,14 @@ def read_weights(family: type[ImageGenerator], path: str | Path) -> ConvertedWei
     Raises:
         CheckpointError: See `load_weights`.
     """
-    if (header := read_header(path)) is not None:
-        return _read_own(family, Path(path), header)
     if problems := find_missing(family, str(path)):
         raise CheckpointError(problems[0])
+    given, path = Path(path), family.find_file(path)
+    if (header := read_header(path)) is not None:
+        return _read_own(family, path, header)
     content = read_released(path, ignored=IGNORED)
     try:
-        return family.convert(content)
+        found = family.convert(content)
     except CheckpointError as error:
         others = [
             describe(other, found.options)
@@ -99,6 +105,8 @@ def read_weights(family: type[ImageGenerator], path: str | Path) -> ConvertedWei
             f"{path} is not a file of {family.card.family}: {guess}. Expected {family.card.files} "
             f"of the project {family.card.project}"
         ) from error
+    family.check_beside(given, found.options)
+    return found
 
 
 def save_weights(
