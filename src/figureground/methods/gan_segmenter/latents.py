@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zipfile
 from pathlib import Path
 
@@ -13,6 +14,11 @@ from figureground.core.bounds import NonNegativeFloat
 from figureground.core.errors import DataError
 from figureground.core.types import Latent
 from figureground.generators.base import ImageGenerator
+
+
+logger = logging.getLogger(__name__)
+
+_MEASURED = 64  # Latents whose length is taken.
 
 
 class LatentSource:
@@ -62,6 +68,23 @@ class LatentSource:
         if self.noise:
             vector = vector + self.noise * torch.randn(vector.shape, generator=generator).to(vector)
         return Latent(vector, latent.label)
+
+
+def warn_of_long_step(network: ImageGenerator, step: float) -> None:
+    """Warn where a shift of `step` is longer than the truncated latents that it is added to."""
+    if network.latent_space != "z" or network.truncation >= 1:
+        return
+    drawn = network.latent(_MEASURED, generator=torch.Generator().manual_seed(0)).vector
+    length = float(drawn.flatten(1).norm(dim=1).mean())
+    if step > length:
+        logger.warning(
+            "method.step=%g is longer than latents of %s at truncation=%g are (%.1f), so shifted "
+            "pictures may leave what it can paint; lower method.step or raise generator.truncation",
+            step,
+            network.card.family,
+            network.truncation,
+            length,
+        )
 
 
 def _read(path: Path) -> Tensor:
