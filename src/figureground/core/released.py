@@ -248,12 +248,20 @@ def _require_small_memo(file: Any, size: int, start: int = 0) -> None:
             raise pickle.UnpicklingError(f"it claims to hold {argument} objects")
 
 
+def require_no_bomb(path: Path) -> None:
+    """Raise `ValueError` if `path` is a ZIP that claims to hold far more than its size."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > max(_MOST_RATIO * path.stat().st_size, _MOST_UNPACKED):
+        raise ValueError(f"it claims to unpack to {unpacked} bytes")
+
+
 def _read_archive(path: Path, ignored: Collection[str]) -> Any:
+    require_no_bomb(path)
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-        unpacked = sum(member.file_size for member in members)
-        if unpacked > max(_MOST_RATIO * path.stat().st_size, _MOST_UNPACKED):
-            raise ValueError(f"it claims to unpack to {unpacked} bytes")
         # Either sign would make torch run what is in the file.
         if any("/code/" in m.filename or "constants.pkl" in m.filename for m in members):
             raise ValueError("it is a TorchScript program")
