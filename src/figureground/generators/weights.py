@@ -93,7 +93,7 @@ def read_weights(family: type[ImageGenerator], path: str | Path) -> ConvertedWei
         return _read_own(family, path, header)
     content = read_released(path, ignored=IGNORED)
     try:
-        found = family.convert(content)
+        converted = family.convert(content)
     except CheckpointError as error:
         others = [
             describe(other, found.options)
@@ -105,8 +105,8 @@ def read_weights(family: type[ImageGenerator], path: str | Path) -> ConvertedWei
             f"{path} is not a file of {family.card.family}: {guess}. Expected {family.card.files} "
             f"of the project {family.card.project}"
         ) from error
-    family.check_beside(given, found.options)
-    return found
+    family.check_beside(given, converted.options)
+    return converted
 
 
 def save_weights(

@@ -157,13 +157,15 @@ def test_f54_archives_that_are_programs_or_escape_are_refused(
 
 
 @pytest.mark.parametrize("container", NEW, ids=str)
-def test_f55_odd_names_are_refused(container: Container) -> None:
-    for name in ("nowhere.pt", "a\0b", "x" * 5000, "/etc"):
+def test_f55_f56_odd_names_are_refused_and_nothing_is_fetched(container: Container) -> None:
+    addresses = (f"https://example.org/{container.file}", "http://127.0.0.1:1/weights")
+    for name in ("nowhere.pt", "a\0b", "x" * 5000, "/etc", *addresses):
         with pytest.raises(ConfigError, match=r"does not exist|holds no") as caught:
             load_generator(container.choice, name, **SMALL[container.family])
         assert caught.value.exit_code == 2
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 1000
+        assert name == "/etc" or "Nothing is downloaded" in str(caught.value)
 
 
 @EVERY

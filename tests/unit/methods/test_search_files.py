@@ -164,7 +164,7 @@ def checkpoint() -> dict[str, Any]:
     return content
 
 
-def test_checkpoints_as_generators_are_read_as_carefully(
+def test_f51_f53_f54_checkpoints_as_generators_are_read_as_carefully(
     checkpoint: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, made = tmp_path / "last.ckpt", tmp_path / "made"
