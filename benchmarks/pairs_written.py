@@ -1,6 +1,7 @@
 """Pairs drawn, filtered and written per second, against the published script.
 
     python benchmarks/pairs_written.py [--generators toy dcgan_small dcgan_faces] [--count 512]
+        [--quick]
 
 Both sides use one generator with random weights, the same two directions, filters that count but
 keep all, and draw as many pairs. The plain one is written from the spec (`plain_saliency.py`): a
@@ -117,6 +118,7 @@ def main() -> None:
     parser.add_argument("--generators", nargs="+", default=["toy", "dcgan_small", "dcgan_faces"])
     parser.add_argument("--count", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="check parity, save nothing")
     options = parser.parse_args()
     torch.set_num_threads(1)
     result: dict[str, Any] = {
@@ -131,7 +133,8 @@ def main() -> None:
         row = result["generator"][name] = compare(name, options)
         rates = " | ".join(f"{row[f'pairs_per_second_{side}']:.0f}" for side in ("plain", "ours"))
         print(f"| {name} | {rates} | {ratios.show(row)} |", flush=True)
-    ratios.save(RESULTS, result)
+    if not options.quick:
+        ratios.save(RESULTS, result)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,13 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 #: What makes a script short and keeps it from writing its results; the others start only.
 SHORT = {
+    "bigbigan_forward": ["--rounds", "1", "--batches", "2", "--width", "8", "--quick"],
     "dti_step": ["--rounds", "1", "--only", "tetro"],
     "ilsgan_outputs": ["--quick", "--count", "16"],
     "ilsgan_step": ["--rounds", "1", "--only", "toy"],
     "l2ic_step": ["--rounds", "1", "--only", "toy"],
+    "max_f": ["--rounds", "1", "--images", "2", "--size", "60", "80", "--quick"],
+    "pairs_written": ["--rounds", "1", "--count", "64", "--generators", "toy", "--quick"],
 }
 NAMES = sorted(p.stem for p in BENCHMARKS.glob("*.py") if "argparse" in p.read_text())
 

@@ -44,3 +44,20 @@ def test_every_fault_of_the_table_is_tested_over_all_methods() -> None:
     assert {name for _, name in table} <= over_methods()
     for fault, name in table:
         assert f"_{fault.lower()}_" in name
+
+
+def test_every_fault_of_files_is_tested_on_released_generators() -> None:
+    text = (TESTS / "faults/README.md").read_text("utf-8")
+    row = r"^\| (F\d\d) \| ([\w, -]+) \| `(\w+)` \| `([\w/.]+)` \|$"
+    table = re.findall(row, text, re.MULTILINE)
+    released = {fault for fault, files, *_ in table if files == "released"}
+    assert released == {"F51", "F53", "F54", "F55", "F56", "F57"}
+    for fault, files, name, path in table:
+        (test,) = (
+            node
+            for node in ast.parse((TESTS / path).read_text("utf-8")).body
+            if isinstance(node, ast.FunctionDef) and node.name == name
+        )
+        marks = [ast.unparse(mark) for mark in test.decorator_list]
+        assert f"_{fault.lower()}_" in name
+        assert files != "released" or any("EVERY" in m or "NEW" in m for m in marks), name

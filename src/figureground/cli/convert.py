@@ -6,13 +6,18 @@ import importlib
 import logging
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from figureground.cli import run
 from figureground.cli.check import check_job, is_typed
+from figureground.cli.trusting import explained_refusal
 from figureground.core.errors import CheckpointError, UserError
+
+if TYPE_CHECKING:
+    from figureground.core.checkpoint import ConvertedWeights
+    from figureground.core.method import Method
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +40,7 @@ def convert(config: DictConfig) -> Path:
     from omegaconf import OmegaConf
 
     from figureground.cli.train import build_method
-    from figureground.core.checkpoint import VerifiedCheckpointIO, check_fits
+    from figureground.core.checkpoint import VerifiedCheckpointIO
 
     package = str(config.method._target_).rpartition(".")[0]
     try:
@@ -44,11 +49,38 @@ def convert(config: DictConfig) -> Path:
         raise UserError(
             f"{package.rpartition('.')[2]} has no converter of foreign weights"
         ) from error
-    found = converter.convert_checkpoint(Path(config.weights))
+    with explained_refusal(Path(config.weights), config.i_trust_this_file):
+        found = converter.convert_checkpoint(Path(config.weights))
     for name, value in found.options.items():
         OmegaConf.update(config.method, name, value, force_add=True)
     check_job(config)  # Anything may stand in a file.
     method = build_method(config)
+    missing = _fill(method, found, config.weights)
+    checkpoint: dict[str, Any] = {
+        "state_dict": method.state_dict(),
+        "pytorch-lightning_version": version("pytorch-lightning"),
+        "epoch": 0,
+        "global_step": 0,
+    }
+    if missing:  # Commands that need one of them can say so.
+        method.origin["missing"] = missing
+    method.on_save_checkpoint(checkpoint)
+    output = Path(config.output or Path(config.weights).with_suffix(".ckpt").name)
+    VerifiedCheckpointIO().save_checkpoint(checkpoint, output)
+    logger.info("wrote %s with %s", output, ", ".join(found.networks))
+    if missing:
+        logger.info("not in the file, so freshly initialised: %s", ", ".join(missing))
+    return output
+
+
+def _fill(method: Method, found: ConvertedWeights, source: str) -> list[str]:
+    """Load what was found into `method`, and name its parts that were not in the file.
+
+    Raises:
+        CheckpointError: A network is there in part only, or has other shapes.
+    """
+    from figureground.core.checkpoint import check_fits
+
     state = method.state_dict()
     # What has no elements (backgrounds of a model without any) is in no file.
     missing_keys = [k for k, v in state.items() if k not in found.state_dict and v.numel()]
@@ -56,44 +88,35 @@ def convert(config: DictConfig) -> Path:
     if partial := [name for name in absent if name in found.networks]:
         example = next(key for key in missing_keys if key.startswith(f"{partial[0]}."))
         raise CheckpointError(
-            f"{config.weights} has a part of {partial[0]} only ({example} is missing); expected "
+            f"{source} has a part of {partial[0]} only ({example} is missing); expected "
             "all weights of each network that is in the file"
         )
     unused = found.optional - {key.partition(".")[0] for key in state}
     taken = {k: v for k, v in found.state_dict.items() if k.partition(".")[0] not in unused}
     state.update(taken)
-    check_fits(method, state, config.weights)
+    check_fits(method, state, source)
     method.load_state_dict(state)
-    checkpoint: dict[str, Any] = {
-        "state_dict": method.state_dict(),
-        "pytorch-lightning_version": version("pytorch-lightning"),
-        "epoch": 0,
-        "global_step": 0,
-    }
-    missing = [name for name in absent if name in dict(method.named_children())]
-    if missing:  # Commands that need one of them can say so.
-        method.origin["missing"] = missing
-    method.on_save_checkpoint(checkpoint)
-    output = Path(config.output or Path(config.weights).with_suffix(".ckpt").name)
-    VerifiedCheckpointIO().save_checkpoint(checkpoint, output)
-    logger.info("wrote %s with %s", output, ", ".join(found.networks))
     if left := sorted(unused & {key.partition(".")[0] for key in found.state_dict}):
         logger.info("left out, as the method is built without: %s", ", ".join(left))
-    if missing:
-        logger.info("not in the file, so freshly initialised: %s", ", ".join(missing))
-    return output
+    return [name for name in absent if name in dict(method.named_children())]
 
 
 def _convert_generator(config: DictConfig) -> Path:
     """Write weights of a pretrained generator with options and checksum, and load them once."""
     from hydra.utils import get_object
+    from omegaconf import OmegaConf
 
     from figureground.generators.loading import load_generator
     from figureground.generators.weights import read_weights, save_weights
 
     weights = Path(config.weights)
     family = get_object(config.generator._target_)
-    found = read_weights(family, weights)
+    with explained_refusal(family.find_file(weights), config.i_trust_this_file):
+        found = read_weights(family, weights)
+    chosen = OmegaConf.to_container(config.generator, resolve=True)
+    for name in set(family.untold) - set(found.options):
+        if isinstance(chosen, dict) and chosen.get(name) is not None:
+            found.options[name] = chosen[name]
     output = Path(config.output or weights.with_suffix(".safetensors").name)
     if output.exists() and not config.overwrite:
         raise UserError(f"{output} exists; add overwrite=true or choose another output=...")

@@ -215,6 +215,7 @@ class ConvertSettings(Settings):
     channels_last: bool = False
     weights: str = ""
     output: str | None = None
+    i_trust_this_file: bool = False
 
 
 @dataclass

@@ -52,6 +52,7 @@ class Bounds:
 # Ceilings catch slips of the keyboard (an extra zero or two), not ambitions.
 Count = Annotated[int, Bounds(0, 10**9)]
 PositiveInt = Annotated[int, Bounds(1, 10**9)]
+Depth = Annotated[int, Bounds(1, 256)]
 Width = Annotated[int, Bounds(1, 4096)]
 Resolution = Annotated[int, Bounds(16, 4096, power_of_two=True)]
 NonNegativeFloat = Annotated[float, Bounds(0, 1e9)]

@@ -23,8 +23,10 @@ import torch
 from pytorch_lightning.plugins import CheckpointIO
 from torch import Tensor, nn
 
+from figureground.core.budget import allocation_budget
 from figureground.core.errors import CheckpointError, UserError
 from figureground.core.io import atomic_write
+from figureground.core.released import require_no_bomb
 
 if TYPE_CHECKING:
     from figureground.core.method import Method
@@ -128,6 +130,7 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     if problem := find_damage(path):
         raise CheckpointError(f"{path} {problem}; use another checkpoint, such as {PREVIOUS}")
     try:
+        require_no_bomb(path)
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # Whatever a crafted file provokes means the same.
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -175,7 +178,8 @@ def load_method(
         changed = change_trusted(node.get("metrics") or {}, metrics, "metrics")
         node = {**node, "metrics": changed}
     try:
-        method = build_trusted(node)
+        with allocation_budget(Path(path), node):
+            method = build_trusted(node)
     except UserError as error:
         raise CheckpointError(f"{path} cannot be rebuilt: {error}") from error
     if not isinstance(method, Method):

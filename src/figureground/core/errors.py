@@ -31,6 +31,10 @@ class CheckpointError(UserError):
     """A file is not a checkpoint, is damaged, or belongs to something else."""
 
 
+class RefusedFileError(CheckpointError):
+    """A file of weights holds more than weights, or is damaged; nothing in it was run."""
+
+
 class DataError(FiguregroundError):
     """A picture, mask or list is missing, broken or does not fit."""
 

@@ -25,7 +25,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from figureground.core.errors import CheckpointError
+from figureground.core.errors import CheckpointError, RefusedFileError
 
 _NUMBERS = {
     ("numpy", "dtype"),
@@ -51,7 +51,8 @@ def read_released(path: str | Path, ignored: Collection[str] = ()) -> Any:
         modules as dicts (see `collect_module`).
 
     Raises:
-        CheckpointError: It is missing, of no known kind, damaged, or holds more than weights.
+        CheckpointError: It is missing.
+        RefusedFileError: It is of no known kind, damaged, or holds more than weights.
     """
     path = Path(path)
     if not os.path.isfile(path):  # noqa: PTH113 - unlike Path's, it takes names of any length
@@ -76,7 +77,7 @@ def read_released(path: str | Path, ignored: Collection[str] = ()) -> Any:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if named := _global_in(str(error)):
             reason = f"it asks for {named}"
-        raise CheckpointError(
+        raise RefusedFileError(
             f"{path} cannot be read as weights ({reason}); it was refused and nothing in it was "
             "run. Expected tensors and plain values"
         ) from error
@@ -167,6 +168,12 @@ class _Forgetful(pickle.Unpickler):
 
     ignored: ClassVar[tuple[str, ...]] = ()
 
+    def __init__(self, file: Any, **options: Any) -> None:
+        start = file.tell()
+        _require_small_memo(file, file.seek(0, io.SEEK_END), start)
+        file.seek(start)
+        super().__init__(file, **options)
+
     def find_class(self, module: str, name: str) -> Any:
         """What stands for `module.name`; nothing is imported on a file's behalf."""
         if module == "torch._utils" and name in {"_rebuild_tensor_v2", "_rebuild_parameter"}:
@@ -233,19 +240,28 @@ def _load_storage(data: bytes) -> Any:
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
-def _require_small_memo(file: Any, size: int) -> None:
+def _require_small_memo(file: Any, size: int, start: int = 0) -> None:
     """Refuse numbers of remembered objects beyond the file's size, which take memory at once."""
+    file.seek(start)
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name in {"LONG_BINPUT", "PUT"} and int(argument or 0) > size:
             raise pickle.UnpicklingError(f"it claims to hold {argument} objects")
 
 
+def require_no_bomb(path: Path) -> None:
+    """Raise `ValueError` if `path` is a ZIP that claims to hold far more than its size."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > max(_MOST_RATIO * path.stat().st_size, _MOST_UNPACKED):
+        raise ValueError(f"it claims to unpack to {unpacked} bytes")
+
+
 def _read_archive(path: Path, ignored: Collection[str]) -> Any:
+    require_no_bomb(path)
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-        unpacked = sum(member.file_size for member in members)
-        if unpacked > max(_MOST_RATIO * path.stat().st_size, _MOST_UNPACKED):
-            raise ValueError(f"it claims to unpack to {unpacked} bytes")
         # Either sign would make torch run what is in the file.
         if any("/code/" in m.filename or "constants.pkl" in m.filename for m in members):
             raise ValueError("it is a TorchScript program")
@@ -256,8 +272,11 @@ def _read_archive(path: Path, ignored: Collection[str]) -> Any:
 
 def _load_tensors(path: Path, ignored: Collection[str]) -> Any:
     with warnings.catch_warnings(action="ignore"):  # Old files are what is expected here.
-        if not ignored:
+        try:
             return torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            if not ignored:
+                raise
         # This unpickler decides what is made, and it makes tensors and containers only.
         unpickler = type("Unpickler", (_Forgetful,), {"ignored": tuple(ignored)})
 

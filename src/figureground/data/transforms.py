@@ -117,20 +117,26 @@ class Stretch:
 class ShorterSide:
     """Resize a picture's shorter side, keeping its aspect, and leave the mask at its own size.
 
-    For tests at full resolution (gan-segmenter): what is found is enlarged to the mask.
+    For tests at full resolution (gan-segmenter): what is found is enlarged to the mask. While
+    training, its authors watch masks of the picture's new size instead (`resize_mask`).
 
     Args:
         resolution: The shorter side.
         crop: Whether picture and mask are first cut to the square in their middle.
+        resize_mask: Whether the mask gets the picture's size too: a soft one bilinearly and then
+            cut at the half, a hard one by nearest neighbour.
     """
 
-    def __init__(self, resolution: PositiveInt, crop: bool = False) -> None:
-        self.resolution, self.crop = resolution, crop
+    def __init__(
+        self, resolution: PositiveInt, crop: bool = False, resize_mask: bool = False
+    ) -> None:
+        self.resolution, self.crop, self.resize_mask = resolution, crop, resize_mask
 
     @property
     def fingerprint(self) -> str:
         """What the result depends on, as text."""
-        return f"shorter-side-{self.resolution}-{self.crop}"
+        text = f"shorter-side-{self.resolution}-{self.crop}"
+        return f"{text}-masks" if self.resize_mask else text
 
     def __call__(self, sample: Sample) -> Sample:
         """Return `sample` with a smaller (or larger) picture."""
@@ -146,7 +152,11 @@ class ShorterSide:
         resized = Image.fromarray(np.ascontiguousarray(image)).resize(
             size, Image.Resampling.BILINEAR
         )
-        return replace(sample, image=np.asarray(resized), mask=mask)
+        sample = replace(sample, image=np.asarray(resized), mask=mask)
+        if mask is None or not self.resize_mask:
+            return sample
+        mask = np.asarray(Image.fromarray(mask).resize(size, _mask_filter(sample)))
+        return replace(sample, mask=_harden(mask, sample), is_soft=False)
 
 
 class Augment:

@@ -8,6 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -20,6 +21,8 @@ from figureground.generators.sampling import draw_classes, draw_normal
 
 logger = logging.getLogger(__name__)
 
+#: Packages whose objects beside the weights, such as a best score, are read as nothing.
+IGNORED = ("numpy",)
 _BOUND = 2.0  # Of truncated normal latents, as in the published code of BigGAN.
 
 
@@ -57,6 +60,8 @@ class ImageGenerator(nn.Module, ABC):
     latent_space: Literal["z", "w"] = "z"
     #: What the constructor was called with, defaults filled in.
     options: dict[str, Any]
+    #: Options of shapes that a released file need not tell; `convert` takes them as configured.
+    untold: ClassVar[tuple[str, ...]] = ()
     #: Whether latents are from a normal distribution cut off at 2 even where `truncation` is 1.
     is_prior_bounded: ClassVar[bool] = False
 
@@ -98,6 +103,23 @@ class ImageGenerator(nn.Module, ABC):
     def find_problems(**options: Any) -> list[str]:
         """List what is wrong with options of a family together; for subclasses."""
         return []
+
+    @classmethod
+    def find_file(cls, weights: str | Path) -> Path:
+        """The file that `weights` stands for, where a family releases folders; for subclasses.
+
+        Raises:
+            CheckpointError: A folder holds none, or several that differ.
+        """
+        return Path(weights)
+
+    @classmethod
+    def check_beside(cls, weights: Path, options: Mapping[str, Any]) -> None:
+        """Check `options`, read off the weights, by what lies beside them; for subclasses.
+
+        Raises:
+            CheckpointError: They do not belong together.
+        """
 
     @staticmethod
     def simplify(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,6 +216,8 @@ class ImageGenerator(nn.Module, ABC):
         """
         from figureground.generators.weights import load_weights
 
+        if torch.get_default_device().type == "meta":
+            return  # Only its shapes are asked for.
         if weights is not None:
             load_weights(self, weights)
         else:

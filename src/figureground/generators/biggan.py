@@ -18,6 +18,7 @@ from figureground.generators.spectral import SpectralGenerator
 
 #: Channels of the released sizes.
 MULTIPLES = {side: CHANNEL_MULTIPLES[side] for side in (128, 256, 512)}
+_MOST_BLOCKS = 64
 #: Their names, patterns, and ours.
 TABLE: Table = (
     (r"^embeddings\.", "embedding."),
@@ -67,9 +68,11 @@ class BigGANDeep(SpectralGenerator):
         project="pytorch-pretrained-BigGAN",
         files="pytorch_model.bin of biggan-deep-128, biggan-deep-256 or biggan-deep-512",
         licence="MIT, that of the project",
-        note="A port of three TensorFlow Hub modules.",
+        note="A port of three TensorFlow Hub modules. At the usual truncation latents are about 4 "
+        "long, less than the step of 5 of gan-segmenter.",
     )
     is_prior_bounded = True
+    untold = ("resolution", "shapes")
 
     def __init__(
         self,
@@ -118,6 +121,8 @@ class BigGANDeep(SpectralGenerator):
             problems.append(f"resolution={resolution} has no published blocks; expected {known}")
         if shapes is not None and 4 * 2 ** sum(bool(shape[0]) for shape in shapes) != resolution:
             problems.append(f"shapes do not lead from 4 to resolution={resolution} pixels")
+        if shapes is not None and len(shapes) > _MOST_BLOCKS:
+            problems.append(f"shapes lists {len(shapes)} blocks; expected at most {_MOST_BLOCKS}")
         attention = options.get("attention_after", 8)
         stages = shapes or stage_shapes(MULTIPLES.get(resolution, ()))
         if stages and attention is not None and attention >= len(stages):

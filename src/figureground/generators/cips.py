@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from figureground.core.bounds import NonNegativeFloat, PositiveInt, Resolution
+from figureground.core.bounds import Depth, NonNegativeFloat, PositiveInt, Resolution
 from figureground.core.checkpoint import ConvertedWeights
 from figureground.core.errors import CheckpointError
 from figureground.generators.base import GeneratorCard, select_state
@@ -167,7 +167,7 @@ class CIPS(StyleImageGenerator):
         resolution: Resolution,
         latent_dim: PositiveInt = 512,
         width: PositiveInt = 512,
-        mapping_depth: PositiveInt = 8,
+        mapping_depth: Depth = 8,
         channel_max: PositiveInt = 512,
         channel_multiplier: PositiveInt = 2,
         architecture: CIPSArchitecture = "skip",
@@ -231,8 +231,10 @@ class CIPS(StyleImageGenerator):
         self.to_rgbs = nn.ModuleList([PixelLayer(widths[-1], 3, size)])
 
     def _fixed_noise(self, number: int) -> Tensor:
-        chance = torch.Generator().manual_seed(number)
         size = (self.resolution, self.resolution)
+        if torch.get_default_device().type == "meta":
+            return torch.empty(size)
+        chance = torch.Generator().manual_seed(number)
         return torch.randn(size, generator=chance, device="cpu")
 
     def map(self, z: Tensor, label: Tensor | None = None) -> Tensor:

@@ -12,7 +12,13 @@ import torch
 from figureground.core.config import build, check_node, read_choice
 from figureground.core.errors import CheckpointError, ConfigError
 from figureground.generators.base import ImageGenerator
-from figureground.generators.weights import families, name_of, read_header, require_known
+from figureground.generators.weights import (
+    families,
+    name_of,
+    read_header,
+    require_known,
+    require_shapes,
+)
 
 _CHECKPOINT = "figureground.generators.checkpoint.CheckpointGenerator"
 
@@ -44,6 +50,8 @@ def load_generator(
         node["weights"] = str(weights)
     if problems := check_node("generator", node):
         raise ConfigError("\n       ".join(problems))
+    if not isinstance(name_or_config, Mapping) and os.path.isfile(name_or_config):  # noqa: PTH113
+        _require_own_shapes(node)
     network = build(node)
     if not isinstance(network, ImageGenerator):
         raise ConfigError(f"generator._target_={node['_target_']} is not a generator")
@@ -61,6 +69,15 @@ def _find_node(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     if os.path.isfile(path):  # noqa: PTH113
         return _node_of_file(path)
     return read_choice("generator", str(source))
+
+
+def _require_own_shapes(node: Mapping[str, Any]) -> None:
+    """Refuse one of our files whose options ask for a network that is not in it."""
+    name = str(node["_target_"]).rpartition(".")[2]
+    for family in families():
+        if family.__name__ == name and node["_target_"] != _CHECKPOINT:
+            options = {k: v for k, v in node.items() if k not in {"_target_", "weights"}}
+            require_shapes(family, options, Path(node["weights"]))
 
 
 def _node_of_file(path: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from torch.nn.utils import parametrize
 from figureground.core.checkpoint import ConvertedWeights
 from figureground.core.errors import CheckpointError
 from figureground.core.released import read_released
-from figureground.generators.base import ImageGenerator
+from figureground.generators.base import IGNORED, ImageGenerator
 from figureground.generators.blocks import keep_variance
 from figureground.generators.renaming import whole_network
 from figureground.nn.normalization import SpectralNorm
@@ -90,7 +90,7 @@ class SpectralGenerator(ImageGenerator, ABC):
         super().initialise(weights)
         if weights is None or self.fold:
             return
-        content = read_released(weights)
+        content = read_released(self.find_file(weights), ignored=IGNORED)
         try:
             state = self.rename(content).state_dict
         except CheckpointError as error:

@@ -6,20 +6,24 @@ networks; the rest of their names is how they were trained.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from figureground.core.bounds import Count, NonNegativeFloat, PositiveInt
 from figureground.core.checkpoint import ConvertedWeights
+from figureground.core.errors import CheckpointError
 from figureground.generators.base import GeneratorCard, select_state
 from figureground.generators.blocks import CHANNEL_MULTIPLES
 from figureground.generators.deep import DeepGenerator, stage_shapes
 from figureground.generators.renaming import HOOKED_NORM, Table, count_layers, rename, require_keys
 from figureground.generators.resnet import Conditioning, ResNetGenerator
 from figureground.generators.spectral import SpectralGenerator
+from figureground.generators.studiogan_config import check_config
 
 Architecture = Literal["resnet", "big_resnet", "big_resnet_deep"]
 
@@ -62,7 +66,8 @@ class StudioGAN(SpectralGenerator):
         attention_after: Number of blocks, or stages, before self-attention; None for no attention.
         truncation: Below 1 latents are likelier and pictures less varied.
         fold: Whether spectral norm is computed once, while reading, rather than at each call.
-        weights: `model=G*.pth` of the project, a converted file, or None for random weights.
+        weights: `model=G*.pth` of the project or a folder with it (see `find_file`), a converted
+            file, or None for random weights.
     """
 
     card = GeneratorCard(
@@ -124,6 +129,26 @@ class StudioGAN(SpectralGenerator):
         if attention is not None and not 1 <= attention < chunks:
             problems.append(f"attention_after={attention} must be from 1 to {chunks - 1}")
         return problems
+
+    @classmethod
+    def find_file(cls, weights: str | Path) -> Path:
+        """The generator in a folder: averaged weights before live ones, best before current."""
+        if not os.path.isdir(weights):  # noqa: PTH112 - names of any length
+            return Path(weights)
+        folder = Path(weights)
+        files = [p for p in sorted(folder.glob("*.pth")) if not p.name.startswith("model=D")]
+        for mark in ("model=G", "G_ema", "-best-"):
+            files = [path for path in files if mark in path.name] or files
+        if len(files) == 1:
+            return files[0]
+        found = ", ".join(path.name for path in files[:4]) or "no .pth of a generator"
+        raise CheckpointError(f"{folder} holds {found}; expected one model=G*.pth, or name a file")
+
+    @classmethod
+    def check_beside(cls, weights: Path, options: Mapping[str, Any]) -> None:
+        """Check what the .json of a folder says of the network that is in its weights."""
+        if weights.is_dir():
+            check_config(weights, options)
 
     @staticmethod
     def simplify(options: Mapping[str, Any]) -> dict[str, Any]:

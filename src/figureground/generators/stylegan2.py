@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from figureground.core.bounds import Count, NonNegativeFloat, PositiveInt, Resolution
+from figureground.core.bounds import Count, Depth, NonNegativeFloat, PositiveInt, Resolution
 from figureground.core.checkpoint import ConvertedWeights
 from figureground.core.errors import CheckpointError
 from figureground.core.released import collect_module
@@ -67,7 +67,7 @@ class StyleGAN2(StyleImageGenerator):
         latent_dim: PositiveInt = 512,
         style_dim: PositiveInt = 512,
         num_classes: Count = 0,
-        mapping_depth: PositiveInt = 8,
+        mapping_depth: Depth = 8,
         channel_base: PositiveInt = 32768,
         channel_max: PositiveInt = 512,
         conv_clamp: NonNegativeFloat | Literal["stored"] | None = "stored",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -24,7 +25,7 @@ from figureground.core.checkpoint import ConvertedWeights, check_fits
 from figureground.core.errors import CheckpointError
 from figureground.core.io import atomic_write
 from figureground.core.released import read_metadata, read_released
-from figureground.generators.base import ImageGenerator, option_names
+from figureground.generators.base import IGNORED, ImageGenerator, option_names
 
 FORMAT = 1
 STORED = "stored"  # Value of an option that is taken from the file.
@@ -43,8 +44,13 @@ def families() -> Iterator[type[ImageGenerator]]:
 
 def find_missing(family: type[ImageGenerator], weights: str | None) -> list[str]:
     """Say that the file `weights` does not exist and where such files come from, or nothing."""
-    if weights is None or os.path.isfile(weights):  # noqa: PTH113 - it takes names of any length
+    if weights is None:
         return []
+    try:
+        if os.path.isfile(family.find_file(weights)):  # noqa: PTH113 - names of any length
+            return []
+    except CheckpointError as error:
+        return [str(error)]
     card = family.card
     return [
         f"weights={weights[:200]} does not exist; expected {card.files} of the project "
@@ -69,13 +75,7 @@ def load_weights(network: ImageGenerator, path: str | Path) -> None:
         raise CheckpointError(
             f"{path} holds {describe(family, found.options)}, not one with {now}; set {hint}"
         )
-    try:
-        check_fits(network, found.state_dict, path)
-    except CheckpointError as error:
-        what = describe(family, found.options)
-        raise CheckpointError(
-            f"{str(error).partition('. Use the method')[0]}. It holds {what}"
-        ) from error
+    _require_fit(network, found.state_dict, path, found.options)
     network.load_state_dict(found.state_dict)
     network.adopt(found.options)
 
@@ -86,13 +86,14 @@ def read_weights(family: type[ImageGenerator], path: str | Path) -> ConvertedWei
     Raises:
         CheckpointError: See `load_weights`.
     """
-    if (header := read_header(path)) is not None:
-        return _read_own(family, Path(path), header)
     if problems := find_missing(family, str(path)):
         raise CheckpointError(problems[0])
-    content = read_released(path)
+    given, path = Path(path), family.find_file(path)
+    if (header := read_header(path)) is not None:
+        return _read_own(family, path, header)
+    content = read_released(path, ignored=IGNORED)
     try:
-        return family.convert(content)
+        converted = family.convert(content)
     except CheckpointError as error:
         others = [
             describe(other, found.options)
@@ -104,6 +105,8 @@ def read_weights(family: type[ImageGenerator], path: str | Path) -> ConvertedWei
             f"{path} is not a file of {family.card.family}: {guess}. Expected {family.card.files} "
             f"of the project {family.card.project}"
         ) from error
+    family.check_beside(given, converted.options)
+    return converted
 
 
 def save_weights(
@@ -167,15 +170,55 @@ def read_header(path: str | Path) -> dict[str, Any] | None:
         raise CheckpointError(f"{path} has an unreadable header; convert the file again") from error
     if version != FORMAT:
         raise CheckpointError(f"{path} has format {version}, known is {FORMAT}; convert it again")
-    if odd := [k for k, v in facts["options"].items() if isinstance(v, dict | list)]:
+    if odd := [k for k, v in facts["options"].items() if not _is_plain(v)]:
         raise CheckpointError(f"{path} has an option that is no plain value: {odd[0]}")
     return dict(facts)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(_is_plain(each) for each in value)
+    return not isinstance(value, dict)
 
 
 def require_known(family: type[ImageGenerator], options: Mapping[str, Any], path: Path) -> None:
     """Raise `CheckpointError` unless all options that a file names are those of its family."""
     if unknown := sorted(set(options) - option_names(family) | ({"weights"} & set(options))):
         raise CheckpointError(f"{path} names options that do not exist: {', '.join(unknown)}")
+
+
+def require_shapes(family: type[ImageGenerator], options: Mapping[str, Any], path: Path) -> None:
+    """Check that a network of `options` has the names and shapes that stand in one of our files.
+
+    Nothing of its size is allocated: a header may ask for any width.
+
+    Raises:
+        CheckpointError: It has others, or there is no such network.
+    """
+    try:
+        with torch.device("meta"):
+            network = family(**options)
+            with safe_open(path, "pt") as file:
+                stored = {key: torch.empty(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no dict
+    except Exception as error:  # Sizes beyond all numbers provoke any.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path} holds no {describe(family, options)} ({reason}); convert the file again"
+        ) from error
+    _require_fit(network, stored, path, options)
+
+
+def _require_fit(
+    network: ImageGenerator, state: Mapping[str, Tensor], path: str | Path, told: Mapping[str, Any]
+) -> None:
+    """As `check_fits`, but the message ends with what the file says of itself."""
+    try:
+        check_fits(network, state, path)
+    except CheckpointError as error:
+        what = describe(type(network), told)
+        raise CheckpointError(
+            f"{str(error).partition('. Use the method')[0]}. It holds {what}"
+        ) from error
 
 
 def _read_own(

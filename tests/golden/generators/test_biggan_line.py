@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import DictConfig
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.testing import assert_close
 
 from figureground import load_generator
+from figureground.cli.convert import convert
 from figureground.core.errors import CheckpointError
 from figureground.core.types import Latent
 from figureground.generators.base import ImageGenerator
@@ -21,7 +23,7 @@ from figureground.generators.bigbigan import BigBiGAN
 from figureground.generators.biggan import BigGANDeep
 from figureground.generators.self_conditioned import SelfConditionedGAN
 from figureground.generators.studiogan import StudioGAN
-from figureground.generators.weights import load_weights, read_weights, save_weights
+from figureground.generators.weights import read_weights, save_weights
 
 CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
 # Gradients of a mean over thousands of values are small, so their tolerance follows their size.
@@ -55,11 +57,7 @@ def _family(name: str) -> type[ImageGenerator]:
 @pytest.fixture
 def load(golden: Callable[[str], Path], rebuild: Load) -> Load:
     def read(name: str, **options: Any) -> tuple[ImageGenerator, dict[str, Tensor]]:
-        family = _family(name)
-        if family is BigGANDeep:  # Doublings leave no trace in its weights.
-            entry = json.loads((golden("generators") / "index.json").read_text())[name]
-            options = {"resolution": 32, "shapes": entry["config"]["layers"], **options}
-        return rebuild(family, name, **options)
+        return rebuild(_family(name), name, **_untold(golden, name), **options)
 
     return read
 
@@ -136,13 +134,31 @@ def test_converted_files_say_what_they_are(
     path = tmp_path / "converted.safetensors"
     save_weights(family, read_weights(family, source), path, source.name)
     assert set(load_file(path)) == set(network.state_dict())
-    if family is BigGANDeep:  # Its blocks are no published list, so the file cannot tell them.
-        for tensor in network.parameters():
-            tensor.zero_()
-        load_weights(network, path)
-    else:
-        network = load_generator(path)
-    _check(network, stored)
+    _check(load_generator(path, **_untold(golden, name)), stored)
+
+
+def _untold(golden: Callable[[str], Path], name: str) -> dict[str, Any]:
+    """Options that the file of a network cannot tell: blocks that are no published list."""
+    if _family(name) is not BigGANDeep:
+        return {}
+    entry = json.loads((golden("generators") / "index.json").read_text())[name]
+    return {"resolution": 32, "shapes": entry["config"]["layers"]}
+
+
+def test_biggan_deep_of_unusual_blocks_is_converted_with_those_that_are_configured(
+    compose: Callable[..., DictConfig], load: Load, golden: Callable[[str], Path], tmp_path: Path
+) -> None:
+    _, stored = load("hf_biggan_deep")
+    source = golden("generators") / "hf_biggan_deep.state.safetensors"
+    output = tmp_path / "deep.safetensors"
+    options = ["generator=biggan_deep_128", f"weights={source}", f"output={output}"]
+    with pytest.raises(CheckpointError, match="does not fit BigGANDeep"):
+        convert(compose(*options, config_name="convert"))
+    assert not output.exists()
+    untold = _untold(golden, "hf_biggan_deep")
+    options += [f"generator.{key}={json.dumps(value)}" for key, value in untold.items()]
+    convert(compose(*options, config_name="convert"))
+    _check(load_generator(output), stored)
 
 
 @pytest.mark.parametrize("name", ["hf_biggan_deep", "bigbigan", "studiogan_biggan", *PLAIN[-2:]])

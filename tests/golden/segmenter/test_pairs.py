@@ -65,6 +65,12 @@ def test_gan_segmenters_test_pictures_match(golden: Golden, crop: bool) -> None:
         assert_close(to_float(found.image[None])[0], expected, rtol=0, atol=1e-6)
         whole = tensors[f"{number}.crop_{crop}.resize_mask_False.mask"]
         assert torch.equal(torch.from_numpy(found.mask), whole)
+        soft = Sample(image, "a", mask, is_soft=True)  # Theirs are cut after they are resized.
+        found = ShorterSide(24, crop, resize_mask=True)(soft)
+        assert_close(to_float(found.image[None])[0], expected, rtol=0, atol=1e-6)
+        shrunk = tensors[f"{number}.crop_{crop}.resize_mask_True.mask"]
+        assert torch.equal(torch.from_numpy(found.mask), shrunk)
+        assert not found.is_soft
 
 
 @pytest.mark.parametrize("protocol", ["calc_metrics", "calc_metrics_eval128"])

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import json
 import pickle
-import re
+import resource
 import struct
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from crafted import Payload, empty, flip_a_byte_of_a_tensor, randomise, truncate
+from crafted import Payload, dotted, empty, flip_a_byte_of_a_tensor, randomise, truncate
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
+from containers import (
+    DCGAN_OPTIONS,
+    KINDS,
+    PICKLES,
+    Stored,
+    Write,
+    cips_state,
+    dcgan_state,
+    style_container,
+    write_legacy,
+    write_pickle,
+    write_zip,
+)
 from figureground import load_generator
 from figureground.core import released
 from figureground.core.checkpoint import ConvertedWeights
@@ -28,96 +40,6 @@ from figureground.generators.cips import CIPS
 from figureground.generators.dcgan import DCGAN
 from figureground.generators.stylegan2 import StyleGAN2
 from figureground.generators.weights import families, read_weights, save_weights
-
-DCGAN_OPTIONS = {"resolution": 16, "latent_dim": 6, "width": 2}
-Write = Callable[[Path, dict[str, Any]], None]
-
-
-def write_zip(path: Path, content: dict[str, Any]) -> None:
-    torch.save(content, path)
-
-
-def write_legacy(path: Path, content: dict[str, Any]) -> None:
-    torch.save(content, path, _use_new_zipfile_serialization=False)
-
-
-def write_pickle(path: Path, content: dict[str, Any]) -> None:
-    path.write_bytes(pickle.dumps(content))
-
-
-def write_tensors(path: Path, content: dict[str, Any]) -> None:
-    save_file(content, path)
-
-
-KINDS = [write_zip, write_legacy, write_pickle, write_tensors]
-PICKLES = KINDS[:3]
-
-
-class Stored:
-    """A module as the authors' containers hold it: a call with a dict that carries source text."""
-
-    def __init__(self, module: nn.Module, source: str = "", **more: Any) -> None:
-        self.state = {
-            "_parameters": dict(module.named_parameters(recurse=False)),
-            "_buffers": {
-                key: tensor
-                for key, tensor in module.named_buffers(recurse=False)
-                if key not in module._non_persistent_buffers_set
-            },
-            "_modules": {name: Stored(child, source) for name, child in module.named_children()},
-            **more,
-        }
-        self.source = source
-
-    def __reduce__(self) -> Any:
-        meta = {"type": "class", "version": 6, "module_src": self.source, "class_name": "G"}
-        return _reconstruct_persistent_obj, ({**meta, "state": self.state},)
-
-
-def _reconstruct_persistent_obj(meta: Any) -> Any:
-    raise AssertionError("stored source was run")
-
-
-@pytest.fixture
-def persistence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The authors' packages, as far as writing a container needs them."""
-    module = ModuleType("torch_utils.persistence")
-    module._reconstruct_persistent_obj = _reconstruct_persistent_obj  # type: ignore[attr-defined]
-    monkeypatch.setattr(_reconstruct_persistent_obj, "__module__", "torch_utils.persistence")
-    monkeypatch.setitem(sys.modules, "torch_utils", ModuleType("torch_utils"))
-    monkeypatch.setitem(sys.modules, "torch_utils.persistence", module)
-
-
-def dcgan_state() -> dict[str, Tensor]:
-    return DCGAN(**DCGAN_OPTIONS).main.state_dict(prefix="main.")
-
-
-def cips_state(**options: Any) -> dict[str, Tensor]:
-    """A state dict under the authors' names."""
-    table = [
-        (r"^waves\.", "lff.ffm.conv."),
-        (r"^places$", "emb.input"),
-        (r"^mapping\.", "style."),
-        (
-            r"^to_rgbs\.0\.",
-            "to_rgb_last." if options.get("architecture") == "res" else "to_rgbs.0.",
-        ),
-        (r"\.skip\.weight", ".skip.0.weight"),
-        (r"\.affine\.", ".conv.modulation."),
-        (r"^((?:conv1|linears|to_rgb).*)(?<!skip\.0)(?<!modulation)\.weight$", r"\1.conv.weight"),
-        (r"\.noise_strength$", ".noise.weight"),
-        (r"^((?:conv1|linears).*)(?<!modulation)\.bias$", r"\1.activate.bias"),
-    ]
-    state = {}
-    for key, tensor in CIPS(**options).state_dict().items():
-        for pattern, replacement in table:
-            key = re.sub(pattern, replacement, key)
-        if key.endswith(".conv.weight") and not key.startswith("lff"):
-            tensor = tensor[None]
-        if key.startswith("to_rgb") and key.endswith(".bias") and "modulation" not in key:
-            tensor = tensor[None, :, None, None]
-        state[key] = tensor.clone()
-    return state
 
 
 @pytest.mark.parametrize("write", KINDS)
@@ -242,12 +164,6 @@ def test_f52_headers_of_our_own_are_checked(tmp_path: Path, change: dict[str, An
             load(path)
 
 
-def style_container(**more: Any) -> dict[str, Any]:
-    network = StyleGAN2(resolution=16, latent_dim=6, style_dim=5, channel_base=64, channel_max=4)
-    kwargs = {"synthesis_kwargs": {"conv_clamp": 3.0}}
-    return {"G": None, "G_ema": Stored(network.network, _init_kwargs=kwargs, **more), "D": None}
-
-
 @pytest.mark.usefixtures("persistence")
 def test_containers_give_weights_and_what_only_options_tell(tmp_path: Path) -> None:
     write_pickle(tmp_path / "n.pkl", style_container())
@@ -278,13 +194,6 @@ class Restored(Payload):
 
     def __setstate__(self, state: Any) -> None:
         self.path.mkdir()
-
-
-def dotted(module: str, name: str, argument: str) -> bytes:
-    """A pickle that calls `module.name` with one text."""
-    names = b"".join(b"\x8c" + bytes([len(t)]) + t.encode() for t in (module, name))
-    text = argument.encode()
-    return b"\x80\x04" + names + b"\x93X" + struct.pack("<I", len(text)) + text + b"\x85R."
 
 
 @pytest.mark.usefixtures("persistence")
@@ -380,6 +289,42 @@ def test_f57_headers_that_lie_are_refused(
         with pytest.raises(CheckpointError, match="cannot be read as weights") as caught:
             read_weights(DCGAN, path)
         assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("width", [3, 20_000, 10**9])
+def test_f57_options_of_our_own_files_allocate_nothing_that_is_not_there(
+    tmp_path: Path, width: int
+) -> None:
+    found = ConvertedWeights({**DCGAN_OPTIONS, "width": width}, dcgan_state(), [])
+    save_weights(DCGAN, found, tmp_path / "ours.safetensors", "weights.tar")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError, match=f"holds.* DCGAN with .*width={width}") as caught:
+        load_generator(tmp_path / "ours.safetensors")
+    assert "\n" not in str(caught.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+
+
+@pytest.mark.parametrize("write", [write_zip, write_legacy])
+def test_numbers_of_numpy_beside_the_weights_are_read_as_nothing(
+    tmp_path: Path, write: Write
+) -> None:
+    content = {"state_dict": dcgan_state(), "best_fid": np.float64(3), "steps": np.arange(3)}
+    write(tmp_path / "w.pth", content)
+    assert read_weights(DCGAN, tmp_path / "w.pth").options == DCGAN_OPTIONS
+    write(tmp_path / "w.pth", {"state_dict": {**dcgan_state(), "main.0.weight": np.arange(3)}})
+    with pytest.raises(CheckpointError, match="is not a file of DCGAN"):
+        read_weights(DCGAN, tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    "program", [b"cnumpy\nfoo\n]r\xff\xff\xff\xff.", b"cnumpy\nfoo\n0cos\nmkdir\n."]
+)
+def test_f53_what_is_read_as_nothing_opens_no_door(tmp_path: Path, program: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "w.pth", "w") as archive:
+        archive.writestr("w/data.pkl", b"\x80\x02" + program)
+        archive.writestr("w/version", "3")
+    with pytest.raises(CheckpointError, match=r"claims to hold 4294967295|asks for os\.mkdir"):
+        read_weights(DCGAN, tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize("damage", [truncate, empty, randomise])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from figureground.core.checkpoint import ConvertedWeights
-from figureground.core.errors import CheckpointError
+from figureground.core.errors import CheckpointError, RefusedFileError
 
 _ENCODER = "encoder.encoder."
 _RENAMED = {
@@ -75,7 +75,7 @@ def convert_checkpoint(path: Path) -> ConvertedWeights:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # Of damaged or foreign files torch raises nearly anything.
-        raise CheckpointError(
+        raise RefusedFileError(
             f"{path} is not one of the authors' DTI-Sprites files, or it holds more than weights "
             "and options; it was refused and nothing in it was run"
         ) from error

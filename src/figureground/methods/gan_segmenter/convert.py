@@ -59,7 +59,7 @@ def _read_direction(path: Path) -> Tensor:
     try:
         content = read_released(path, ignored=_IGNORED)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; {_EXPECTED}") from error
+        raise type(error)(f"{error}; {_EXPECTED}") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if isinstance(content, dict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,10 @@ from figureground.core.bounds import NonNegativeFloat
 from figureground.core.errors import DataError
 from figureground.core.types import Latent
 from figureground.generators.base import ImageGenerator
+
+logger = logging.getLogger(__name__)
+
+_MEASURED = 64  # Latents whose length is taken.
 
 
 class LatentSource:
@@ -64,17 +68,38 @@ class LatentSource:
         return Latent(vector, latent.label)
 
 
+def warn_of_long_step(network: ImageGenerator, step: float) -> None:
+    """Warn where a shift of `step` is longer than the truncated latents that it is added to."""
+    if network.latent_space != "z" or network.truncation >= 1:
+        return
+    drawn = network.latent(_MEASURED, generator=torch.Generator().manual_seed(0)).vector
+    length = float(drawn.flatten(1).norm(dim=1).mean())
+    if step > length:
+        logger.warning(
+            "method.step=%g is longer than latents of %s at truncation=%g are (%.1f), so shifted "
+            "pictures may leave what it can paint; lower method.step or raise generator.truncation",
+            step,
+            network.card.family,
+            network.truncation,
+            length,
+        )
+
+
 def _read(path: Path) -> Tensor:
     """Read an array; nothing in the file is run.
 
     Raises:
-        DataError: It is missing, damaged, no array, or empty.
+        DataError: It is missing, damaged, no array, empty, or claims more than it holds.
     """
     try:
-        array = np.load(path, allow_pickle=False)
-        stored = torch.from_numpy(np.asarray(array, np.float32))
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a .npy file of numbers ({error})") from error
+        # Mapped, a header cannot claim more than the file holds.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise TypeError("it is an archive of arrays")
+        stored = torch.from_numpy(np.array(array, np.float32))
+    except Exception as error:  # Whatever a crafted file provokes means the same.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path} is not a .npy file of numbers ({reason})") from error
     if stored.ndim < 2 or not len(stored) or not stored.isfinite().all():
         raise DataError(
             f"{path} holds {tuple(stored.shape)}, expected at least one row of finite latents"

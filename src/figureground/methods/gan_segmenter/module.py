@@ -42,7 +42,7 @@ from figureground.methods.gan_segmenter.directions import (
 )
 from figureground.methods.gan_segmenter.drawing import PairDrawing
 from figureground.methods.gan_segmenter.filters import Acceptance, PairFilters, area, judge
-from figureground.methods.gan_segmenter.latents import LatentSource
+from figureground.methods.gan_segmenter.latents import LatentSource, warn_of_long_step
 from figureground.methods.gan_segmenter.masks import Rule
 from figureground.methods.gan_segmenter.objective import SearchObjective
 from figureground.methods.gan_segmenter.pictures import direction_grids, titles
@@ -116,6 +116,8 @@ class GANSegmenter(PairDrawing, Method):
         self.resolution = generator.resolution
         self.latents = latents or LatentSource()
         self.latents.check_fits(generator)
+        if latents is None or latents.file is None:
+            warn_of_long_step(generator, step)
         self.directions = Directions(
             generator.latent_shape, sides=directions, num_seeds=num_seeds, norm=norm, kind=kind
         )

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from figureground.core.checkpoint import ConvertedWeights
-from figureground.core.errors import CheckpointError
+from figureground.core.errors import CheckpointError, RefusedFileError
 from figureground.core.released import collect_module, read_pickle
 from figureground.nn.stylegan2 import convert_released
 
@@ -86,7 +86,7 @@ def _unpickle(path: Path) -> Any:
     try:
         return read_pickle(path)
     except Exception as error:  # Whatever a crafted file provokes means the same.
-        raise CheckpointError(
+        raise RefusedFileError(
             f"{path} is not one of the authors' snapshots, or it asks for more than weights "
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); it was "
             "refused and nothing in it was run"

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from figureground.core.checkpoint import ConvertedWeights
-from figureground.core.errors import CheckpointError
+from figureground.core.errors import CheckpointError, RefusedFileError
 
 #: Their network -> ours.
 NETWORKS = {
@@ -109,7 +109,7 @@ def convert_checkpoint(path: Path) -> ConvertedWeights:
         KeyError,
         TypeError,
     ) as error:
-        raise CheckpointError(
+        raise RefusedFileError(
             f"{path} is not one of the authors' ReDO files, or it holds more than weights and "
             "options; it was refused and nothing in it was run"
         ) from error
