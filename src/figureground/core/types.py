@@ -98,6 +98,8 @@ class Layers(TensorRecord):
     @property
     def composite(self) -> Tensor:
         """The picture, (B, 3, H, W): the sum of the layers weighted by their shares."""
+        if self.color.stride(1) == 0:  # All are one picture in memory, and shares sum to one.
+            return self.color[:, 0]
         return (self.alpha * self.color).sum(dim=1)
 
     @property

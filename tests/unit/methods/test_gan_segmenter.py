@@ -32,6 +32,7 @@ from figureground.generators.toy import ToyGenerator
 from figureground.methods.gan_segmenter import GANSegmenter
 from figureground.methods.gan_segmenter.convert import convert_checkpoint
 from figureground.methods.gan_segmenter.directions import Directions, ShiftLength
+from figureground.methods.gan_segmenter.drawing import join
 from figureground.methods.gan_segmenter.filters import (
     Acceptance,
     PairFilters,
@@ -40,7 +41,12 @@ from figureground.methods.gan_segmenter.filters import (
     roundness,
 )
 from figureground.methods.gan_segmenter.latents import LatentSource
-from figureground.methods.gan_segmenter.masks import keep_large_components, mask_of_one
+from figureground.methods.gan_segmenter.masks import (
+    clean_together,
+    keep_large_components,
+    mask_of_one,
+    mask_of_two,
+)
 from figureground.methods.gan_segmenter.objective import SearchObjective, cone_map, square_map
 
 OPEN = PairFilters(components=0.0, area=(0.0, 1.0), histogram_bins=0)
@@ -239,6 +245,36 @@ def test_components_against_flooding() -> None:
         assert torch.equal(keep_large_components(mask, threshold), expected)
 
 
+def test_masks_cleaned_in_one_call_are_those_of_several() -> None:
+    masks = [torch.rand(3, 12, 12, generator=seeded(n)) > 0.62 for n in range(3)]
+    masks[2][1] = False
+    thresholds = [0.3, 0.0, 0.999]
+    for mask, threshold, found in zip(
+        masks, thresholds, clean_together(masks, thresholds), strict=True
+    ):
+        assert torch.equal(found, keep_large_components(mask, threshold))
+
+
+def test_candidates_are_those_of_each_direction_by_itself(method: GANSegmenter) -> None:
+    drawn = method.draw_candidates(6, generator=seeded(8))
+    latent = method.latents.draw(method.generator, 6, generator=seeded(8))
+    assert torch.equal(drawn.image, method.generator(latent))
+    for side, shifted in drawn.shifted.items():
+        mask = mask_of_one(drawn.image, shifted, side)
+        assert torch.equal(drawn.sides[side], keep_large_components(mask, 0.2))
+    both = mask_of_two(drawn.shifted["light"], drawn.shifted["dark"])
+    assert torch.equal(drawn.mask, keep_large_components(both, 0.2))
+
+
+def test_soft_and_hard_pairs_hold_the_very_picture() -> None:
+    image = torch.rand(4, 3, 8, 8, generator=seeded()) * 2 - 1
+    share = torch.rand(4, 8, 8, generator=seeded(1))
+    layers = join(image, share)
+    assert torch.equal(layers.composite, image)
+    torch.testing.assert_close((layers.alpha * layers.color).sum(dim=1), image)
+    torch.testing.assert_close(layers.foreground[:, 0], share)
+
+
 def _flood(mask: Tensor, threshold: float) -> Tensor:
     left = {(int(i), int(j)) for i, j in mask.nonzero()}
     parts = []
@@ -269,6 +305,21 @@ def test_peaks_against_loops() -> None:
             around = [-1, *smooth, -1]
             peaks = sum(around[k] <= around[k + 1] >= around[k + 2] for k in range(bins))
             assert int(found) == peaks
+
+
+@pytest.mark.parametrize("bins", [12, 5])
+def test_histograms_of_both_directions_are_judged_by_their_own_bins(bins: int) -> None:
+    shifted = {
+        side: torch.linspace(0.1, 2, 9).view(-1, 1, 1, 1)
+        * torch.randn(9, 3, 8, 8, generator=seeded(n))
+        for n, side in enumerate(("light", "dark"))
+    }
+    masks = {side: torch.zeros(9, 8, 8, dtype=torch.bool) for side in shifted}
+    filters = {"light": PairFilters(), "dark": PairFilters(histogram_bins=bins)}
+    peaks = count_peaks(shifted["light"], 12), count_peaks(shifted["dark"], bins)
+    expected = (peaks[0] >= 2) & (peaks[1] >= 2)
+    assert torch.equal(judge(masks, shifted, filters), expected)
+    assert 0 < int(expected.sum()) < 9
 
 
 def test_round_masks_are_rounder_and_empty_ones_do_not_count() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from figureground.core.bounds import Count, Fraction, NonNegativeFloat
 from figureground.methods.gan_segmenter.directions import Side
-from figureground.methods.gan_segmenter.masks import keep_large_components, largest_components
+from figureground.methods.gan_segmenter.masks import clean_together, largest_components
 
 _LEAST_PEAKS = 2
 _ROUND_AREA = (0.05, 0.9)  # Shares of the picture that a round component may have, both excluded.
@@ -131,9 +131,8 @@ class Acceptance:
 
 def clean(masks: Mapping[Side, Tensor], filters: Mapping[Side, PairFilters]) -> dict[Side, Tensor]:
     """Drop small components of masks (B, H, W) bool, by each side's own threshold."""
-    return {
-        side: keep_large_components(mask, filters[side].components) for side, mask in masks.items()
-    }
+    kept = clean_together(list(masks.values()), [filters[side].components for side in masks])
+    return dict(zip(masks, kept, strict=True))
 
 
 def judge(
@@ -170,8 +169,9 @@ def judge(
         share = area(mask)
         apply(f"area_{side}", share, (share >= low) & (share <= high), f"from {low:g} to {high:g}")
     if lead.histogram_bins:
-        for side, image in shifted.items():
-            peaks = count_peaks(image, filters[side].histogram_bins or lead.histogram_bins)
+        bins = [filters[side].histogram_bins or lead.histogram_bins for side in shifted]
+        counted = _count_peaks_of_each(list(shifted.values()), bins)
+        for side, peaks in zip(shifted, counted, strict=True):
             apply(f"histogram_{side}", peaks, peaks >= _LEAST_PEAKS, "at least 2 peaks")
     if lead.roundness > 0:
         for side, mask in masks.items():
@@ -218,6 +218,13 @@ def count_peaks(image: Tensor, bins: int) -> Tensor:
     around = F.pad(smooth, (1, 1), value=-1)
     peaks = (smooth >= around[:, :-2]) & (smooth >= around[:, 2:])
     return peaks.sum(dim=1)
+
+
+def _count_peaks_of_each(images: Sequence[Tensor], bins: Sequence[int]) -> Iterable[Tensor]:
+    """As `count_peaks`, in one call where the bins are the same."""
+    if len(set(bins)) > 1:
+        return map(count_peaks, images, bins)
+    return count_peaks(torch.cat(list(images)), bins[0]).unflatten(0, (len(images), -1))
 
 
 def roundness(mask: Tensor) -> tuple[Tensor, Tensor]:
