@@ -19,7 +19,9 @@ from figureground.core.seeds import mix_seed
 from figureground.core.types import Batch, Layers
 from figureground.data.drawn_pictures import LIST, PictureReader
 from figureground.data.samples import ImageDataset, Pixels, Sample
-from figureground.data.shards import MANIFEST, ShardReader, quantize, quantize_share
+from figureground.data.shard_content import quantize, quantize_share
+from figureground.data.shard_manifest import MANIFEST
+from figureground.data.shards import ShardReader
 
 if TYPE_CHECKING:
     from figureground.data.datamodule import ImageDataModule

@@ -25,13 +25,15 @@ from figureground.core.errors import (
     WriteError,
     exit_code_of,
 )
+from figureground.core.passages import Passage, add
 from figureground.core.types import Layers
 from figureground.data.chunks import CHUNK, chunk_seed
 from figureground.data.datamodule import ImageDataModule
 from figureground.data.datasets.folder import Folder
 from figureground.data.datasets.toy import Toy
 from figureground.data.pairs import SavedPairs
-from figureground.data.shards import MANIFEST, ShardReader, ShardWriter
+from figureground.data.shard_manifest import MANIFEST, read_rates
+from figureground.data.shards import ShardReader, ShardWriter
 from figureground.data.transforms import ResizeCrop
 
 SIDE = 8
@@ -106,6 +108,51 @@ def test_generator_that_refuses_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         writer(tmp_path / "old", seed=4, overwrite=True).write(failing(0, lambda: 1 / 0), 3)
     assert contents(tmp_path / "old") == before
+
+
+class Filtering:
+    """Draws as `draw`, and has thrown away one candidate for each bit of the seed, or so."""
+
+    def __init__(self) -> None:
+        self.counts = {"all": Passage(0, 0), "area": Passage(0, 0)}
+
+    def __call__(self, chance: torch.Generator) -> Layers:
+        seen = CHUNK + chance.initial_seed().bit_count()
+        drawn = {"all": Passage(seen, CHUNK), "area": Passage(seen, CHUNK + 1)}
+        self.counts = add(self.counts, drawn)
+        return draw(chance)
+
+    def write(self, folder: Path, count: int, **options: Any) -> dict[str, Passage]:
+        writer(folder, count_passed=lambda: self.counts, **options).write(self, count)
+        return ShardReader(folder).accepted
+
+
+def test_rates_of_acceptance_are_those_of_all_that_was_drawn(tmp_path: Path) -> None:
+    drawer, count, size = Filtering(), 5 * CHUNK - 3, 2 * CHUNK + 5
+    whole = drawer.write(tmp_path / "whole", count, shard_size=size)
+    assert whole == drawer.counts
+    assert whole["all"].passed == 5 * CHUNK < whole["all"].seen
+    # In parts, by drawers that count from the start, and with a part of it drawn twice.
+    Filtering().write(tmp_path / "parts", 2 * CHUNK, shard_size=size)
+    shown = Filtering().write(tmp_path / "parts", count - 1, shard_size=size)
+    flip(shards(tmp_path / "parts")[1])
+    assert Filtering().write(tmp_path / "parts", count, shard_size=size) == shown == whole
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    assert Filtering().write(tmp_path / "small", count, shard_size=5) == whole
+    listed = json.loads((tmp_path / "whole" / MANIFEST).read_text())["accepted"]
+    assert listed["area"]["rate"] == pytest.approx(whole["area"].rate, abs=1e-6)
+    rates = read_rates(tmp_path / "whole")
+    assert rates == {"pairs/accepted": whole["all"].rate, "pairs/accepted/area": whole["area"].rate}
+
+
+def test_pairs_without_filters_have_no_rates(tmp_path: Path) -> None:
+    writer(tmp_path / "a").write(draw, 4)
+    assert ShardReader(tmp_path / "a").accepted == {}
+    assert read_rates(tmp_path / "a") == read_rates(tmp_path) == {}
+    for wrong in ([1], {"all": 3}, {"all": [1, 2, 3]}, {"all": ["x", 1]}, 5):
+        edit(tmp_path / "a", accepted=wrong)
+        with pytest.raises(DataError, match="damaged or of another version"):
+            ShardReader(tmp_path / "a")
 
 
 def test_layers_can_be_left_out(tmp_path: Path) -> None:

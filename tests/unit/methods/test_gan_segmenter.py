@@ -16,11 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from figureground.cli.convert import convert
+from figureground.cli.generate import generate
 from figureground.cli.settings import TrainSettings
 from figureground.core.checkpoint import VerifiedCheckpointIO, load_method
 from figureground.core.config import build, check, read_choice
 from figureground.core.errors import CheckpointError, DataError, UserError
-from figureground.core.protocols import LayerGenerator
+from figureground.core.passages import describe
+from figureground.core.protocols import FilteringGenerator, LayerGenerator
 from figureground.core.types import Batch, Latent
 from figureground.data.chunks import CHUNK
 from figureground.data.pairs import LivePairs, SavedPairs
@@ -95,6 +97,7 @@ def test_both_directions_are_found_in_one_run(method: GANSegmenter) -> None:
 
 def test_samples_are_filtered_repeat_and_hold_the_picture(method: GANSegmenter) -> None:
     assert isinstance(method, LayerGenerator)
+    assert isinstance(method, FilteringGenerator)
     one, two = (method.sample(5, generator=seeded(3)) for _ in "ab")
     assert one.color.shape == (5, 2, 3, 32, 32)
     assert torch.equal(one.alpha, two.alpha)
@@ -103,8 +106,10 @@ def test_samples_are_filtered_repeat_and_hold_the_picture(method: GANSegmenter) 
     assert set(one.foreground.unique().tolist()) == {0.0, 1.0}
     assert not torch.equal(one.color, method.sample(5, generator=seeded(4)).color)
     assert method.sample(0).color.shape == (0, 2, 3, 32, 32)
-    assert method.acceptance.passed >= 10
-    assert "candidates kept (area_light" in method.acceptance.describe()
+    counted = method.count_passed()
+    assert counted["all"].passed >= 10
+    assert counted["all"].seen == counted["area_light"].seen
+    assert "candidates kept (area_light" in describe(counted)
 
 
 @pytest.mark.parametrize("side", ["light", "dark"])
@@ -492,6 +497,30 @@ def test_pairs_are_written_and_drawn_while_training(method: GANSegmenter, tmp_pa
     mask = pairs.reader.read(5, "mask")
     assert set(np.unique(mask)) <= {0, 255}
     assert mask.any()
+
+
+def test_generate_ends_with_the_rates_of_all_that_was_drawn(
+    method: GANSegmenter, tmp_path: Path, compose: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    method.origin = {"method": {"_target_": "figureground.methods.gan_segmenter.GANSegmenter"}}
+    checkpoint = {"state_dict": method.state_dict()}
+    method.on_save_checkpoint(checkpoint)
+    VerifiedCheckpointIO().save_checkpoint(checkpoint, tmp_path / "m.ckpt")
+
+    def last_line(*options: str) -> str:
+        files = [f"ckpt={tmp_path}/m.ckpt", f"output={tmp_path}/pairs", "device=cpu"]
+        with caplog.at_level("INFO"):
+            generate(compose(*files, *options, config_name="generate"))
+        return caplog.records[-1].getMessage()
+
+    shards = ("format=shards", "shard_size=10", "layers=false")
+    part = last_line("count=10", *shards)
+    line = last_line("count=20", *shards)
+    assert line.startswith("32 of ")
+    assert "candidates kept (area_light" in line
+    assert line != part.replace("16 of", "32 of")
+    assert last_line("count=20", *shards) == line  # Nothing is drawn, yet all is known.
+    assert "candidates kept" in last_line("count=2", f"output={tmp_path}/png")
 
 
 def test_direction_files_of_the_authors_are_read_without_running_them(tmp_path: Path) -> None:

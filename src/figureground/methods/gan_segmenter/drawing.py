@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from figureground.core.errors import UserError
+from figureground.core.passages import Passage, describe
 from figureground.core.types import Latent, Layers
 from figureground.generators.base import ImageGenerator
 from figureground.methods.gan_segmenter.directions import Directions, Side
@@ -98,6 +99,10 @@ class PairDrawing:
             images, masks = [torch.zeros(0, 3, side, side)], [torch.zeros(0, side, side)]
         return join(torch.cat(images), torch.cat(masks))
 
+    def count_passed(self) -> dict[str, Passage]:
+        """How many candidates have passed so far, by filter, and by all of them."""
+        return self.acceptance.count()
+
     @torch.no_grad()
     def draw_candidates(
         self, count: int, *, generator: torch.Generator | None = None
@@ -137,7 +142,7 @@ class PairDrawing:
         before = self.acceptance.seen
         self.acceptance.add(seen)
         if len(str(self.acceptance.seen)) > max(len(str(before)), 2):
-            logger.info("%s", self.acceptance.describe())
+            logger.info("%s", describe(self.count_passed()))
 
 
 def join(image: Tensor, mask: Tensor) -> Layers:

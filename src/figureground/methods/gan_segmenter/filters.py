@@ -13,6 +13,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from figureground.core.bounds import Count, Fraction, NonNegativeFloat
+from figureground.core.passages import ALL, Passage
 from figureground.methods.gan_segmenter.directions import Side
 from figureground.methods.gan_segmenter.masks import clean_together, largest_components
 
@@ -119,10 +120,10 @@ class Acceptance:
         for name, tally in other.tallies.items():
             self.tallies.setdefault(name, Tally()).add(tally)
 
-    def describe(self) -> str:
-        """All rates in one line."""
-        each = ", ".join(f"{name} {tally.rate:.3f}" for name, tally in self.tallies.items())
-        return f"{self.passed} of {self.seen} candidates kept ({each or 'no filter is on'})"
+    def count(self) -> dict[str, Passage]:
+        """All counts by name, those of all filters together first."""
+        each = {name: Passage(tally.seen, tally.passed) for name, tally in self.tallies.items()}
+        return {ALL: Passage(self.seen, self.passed), **each}
 
     def find_strictest(self) -> tuple[str, Tally]:
         """The filter that threw away most, by name."""
