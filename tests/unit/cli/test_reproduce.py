@@ -342,6 +342,19 @@ def test_whole_pictures_are_tested_at_full_resolution() -> None:
     assert plans.find_problems(*(plan[k] for k in ("steps", "snapshots", "curves", "paths"))) == []
 
 
+@pytest.mark.parametrize("name", ["bigbigan", "bigbigan-ensemble"])
+def test_published_seeds_and_shares_of_gan_segmenter(name: str) -> None:
+    plan = load(f"experiment=gan-segmenter-{name}", "seed=7")
+    for step, node in plan["steps"].items():
+        options = node["options"] if node else {}
+        if step.startswith("search"):
+            assert options["seed"] == 42
+        elif step.startswith("segment"):
+            assert (options["seed"], options["pairs.val_share"]) == (4321, 0.01)
+        elif options:
+            assert options["seed"] == 7
+
+
 def test_network_for_classes_is_asked_for_before_anything_runs() -> None:
     plan = load("experiment=voc-semantic")
     (problem,) = plans.find_problems(*(plan[k] for k in ("steps", "snapshots", "curves", "paths")))
