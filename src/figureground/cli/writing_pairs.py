@@ -66,6 +66,7 @@ def write_shards(
         shard_size=config.shard_size,
         layers=config.layers,
         rounding=config.rounding,
+        resolution=config.resolution,
         settings={"truncation": config.truncation, "noise": config.noise},
         overwrite=config.overwrite,
         count_passed=count_passed,

@@ -88,12 +88,14 @@ class Layers(TensorRecord):
         opacity: Each layer alone, also where others hide it, (B, L, 1, H, W); None where a method
             knows only what is seen.
         order: Numbers of the layers from back to front, (B, L) int64; None: as they are stacked.
+        label: Class that each picture was drawn of, (B,) int64; None if there are no classes.
     """
 
     color: Tensor
     alpha: Tensor
     opacity: Tensor | None = None
     order: Tensor | None = None
+    label: Tensor | None = None
 
     @property
     def composite(self) -> Tensor:

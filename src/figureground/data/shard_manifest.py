@@ -12,7 +12,9 @@ from figureground.core.errors import DataError
 from figureground.core.passages import ALL, Passage, Passages, add
 
 MANIFEST = "pairs.json"
-FORMAT = 1
+#: 2: masks may be bits, and classes and counts of filters may be there; 1 is still read.
+FORMAT = 2
+_READ = (1, FORMAT)
 _PATTERN = "pairs-{:06d}.safetensors"
 
 
@@ -35,7 +37,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text("utf-8"))
-        if manifest["format"] != FORMAT:
+        if manifest["format"] not in _READ:
             raise ValueError(f"format {manifest['format']}")
         for number, record in enumerate(manifest["shards"]):
             # Names are made, not taken: a file must not lead out of its folder.

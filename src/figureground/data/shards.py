@@ -3,6 +3,10 @@
 A folder holds `pairs-000000.safetensors` and so on, and `pairs.json`, which says what they were
 drawn from and how long each is. Picture i depends on (checkpoint, seed, i) alone (see `chunks`), so
 neither the size of the shards nor where a killed run went on changes a byte of it.
+
+Parts of a shard: `image` (N, H, W, 3); `mask` (N, H, W), the share of everything but the background
+times 255, or, where all of a shard are 0 or 255, `mask_bits` (N, H, W / 8); `layers`
+(N, L, H, W, 4) if wanted; `seed` (N,) of the chunk; `label` (N,) of generators with classes.
 """
 
 from __future__ import annotations
@@ -21,13 +25,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from figureground.core.errors import DataError, UserError
-from figureground.core.io import RunLock, atomic_write, remove_stale
+from figureground.core.io import RunLock, atomic_write, remove_stale, require_room
 from figureground.core.passages import Passage, Passages, add, subtract
 from figureground.core.signals import watching
 from figureground.core.types import Layers
 from figureground.data.chunks import CHUNK, Draw, chunk_seed, draw_chunk
 from figureground.data.samples import Pixels
-from figureground.data.shard_content import Rounding, quantize, quantize_share
+from figureground.data.shard_content import (
+    BITS,
+    Rounding,
+    pack,
+    quantize,
+    quantize_share,
+    shrink,
+    unpack,
+)
 from figureground.data.shard_manifest import (
     FORMAT,
     MANIFEST,
@@ -62,6 +74,8 @@ class ShardWriter:
         shard_size: Pictures per shard.
         layers: Whether to keep every layer (RGB and visible share) beside picture and mask.
         rounding: Of colours.
+        resolution: Side that larger pictures and masks are shrunk to, as they would be when read
+            (see `fitting`); None keeps them as drawn. Layers are not shrunk.
         settings: What else tells these pictures apart, by name.
         overwrite: Remove pictures of other settings instead of refusing.
         count_passed: Tells what the filters of whatever draws have let through so far; the list
@@ -77,16 +91,21 @@ class ShardWriter:
         shard_size: int = 1000,
         layers: bool = True,
         rounding: Rounding = "nearest",
+        resolution: int | None = None,
         settings: Mapping[str, str | float | None] | None = None,
         overwrite: bool = False,
         count_passed: Callable[[], Passages] = dict,
     ) -> None:
-        self.folder, self.layers, self.rounding, self.overwrite = (
-            folder, layers, rounding, overwrite,
+        if layers and resolution is not None:
+            raise ValueError("layers are kept as drawn; give layers=False with a resolution")
+        self.folder, self.layers, self.rounding, self.resolution = (
+            folder, layers, rounding, resolution,
         )  # fmt: skip
+        self.overwrite = overwrite
         self.identity = {
             "format": FORMAT, "checkpoint": checkpoint, "seed": seed, "shard_size": shard_size,
-            "layers": layers, "rounding": rounding, "chunk": CHUNK, **(settings or {}),
+            "layers": layers, "rounding": rounding, "resolution": resolution, "chunk": CHUNK,
+            **(settings or {}),
         }  # fmt: skip
         self.seed, self.shard_size = seed, shard_size
         self._count_passed = count_passed
@@ -102,12 +121,26 @@ class ShardWriter:
 
         Raises:
             UserError: The folder holds pictures of other settings.
-            WriteError: A shard could not be written; those before are whole and listed.
+            WriteError: There is no room for all; or a shard could not be written, and those before
+                are whole and listed.
         """
         with watching() as stop:
-            self._draw(draw, 0)
+            self._require_room(self._draw(draw, 0), count)
             with RunLock(self.folder):
                 self._write(draw, count, stop.check)
+
+    def _require_room(self, chunk: _Chunk, count: int) -> None:
+        """Raise `WriteError` unless `count` pictures like those of `chunk` fit on the disk."""
+        each = sum(part.nbytes for part in pack(chunk.parts).values()) / CHUNK
+        # What is there is gone on with, or makes room.
+        needed = count * each - sum(path.stat().st_size for path in list_files(self.folder))
+        if needed <= 0:
+            return
+        free = require_room(self.folder, needed, f"{count} pairs", "output")
+        logger.info(
+            "%s: %d pairs of %.1f kB need %.1f MB more, %.1f MB are free",
+            self.folder, count, each / 1e3, needed / 1e6, free / 1e6,
+        )  # fmt: skip
 
     def _write(self, draw: Draw, count: int, check: Callable[[], object]) -> None:
         remove_stale(self.folder)
@@ -174,16 +207,18 @@ class ShardWriter:
         return self._chunk
 
     def _quantize(self, drawn: Layers, seed: int) -> dict[str, Pixels]:
-        parts = {
-            "image": quantize(drawn.composite, self.rounding).permute(0, 2, 3, 1),
-            "mask": quantize_share(drawn.foreground[:, 0]),
-        }
+        image = quantize(drawn.composite, self.rounding).permute(0, 2, 3, 1).cpu().numpy()
+        mask = quantize_share(drawn.foreground[:, 0]).cpu().numpy()
+        if self.resolution is not None:
+            image, mask = shrink(image, mask, self.resolution)
+        arrays: dict[str, npt.NDArray[Any]] = {"image": image, "mask": mask}
         if self.layers:
             color = quantize(drawn.color, self.rounding)
-            parts["layers"] = torch.cat([color, quantize_share(drawn.alpha)], dim=2)
-            parts["layers"] = parts["layers"].permute(0, 1, 3, 4, 2)  # (B, L, H, W, 4)
-        arrays: dict[str, npt.NDArray[Any]] = {k: v.cpu().numpy() for k, v in parts.items()}
+            layers = torch.cat([color, quantize_share(drawn.alpha)], dim=2)
+            arrays["layers"] = layers.permute(0, 1, 3, 4, 2).cpu().numpy()  # (B, L, H, W, 4)
         arrays["seed"] = np.full(len(drawn), seed, np.int64)
+        if drawn.label is not None:
+            arrays["label"] = drawn.label.cpu().numpy()
         return arrays
 
     def _save(
@@ -191,7 +226,7 @@ class ShardWriter:
     ) -> dict[str, Any]:
         # Contiguous: what is permuted would be saved in the order of its memory.
         arrays = {k: np.ascontiguousarray(np.concatenate([d[k] for d in drawn])) for k in drawn[0]}
-        content = save(arrays)
+        content = save(pack(arrays))
         name = name_shard(number)
         with atomic_write(self.folder / name) as file:
             file.write(content)
@@ -240,7 +275,7 @@ class ShardReader:
                     raise DataError(f"{path} {problem}; run generate again to write it anew")
         self.files = [folder / record["file"] for record in shards]
         self._ends = np.cumsum([record["count"] for record in shards], dtype=np.int64)
-        self._open: dict[int, Any] = {}
+        self._open: dict[int, _ShardFile] = {}
 
     @property
     def accepted(self) -> dict[str, Passage]:
@@ -254,18 +289,33 @@ class ShardReader:
         return {**self.__dict__, "_open": {}}  # Each worker opens its own.
 
     def read(self, index: int, part: str) -> Pixels:
-        """Return `part` (image, mask, layers or seed) of picture `index`.
+        """Return `part` (image, mask, layers, seed or label) of picture `index`.
 
         Raises:
-            DataError: The file does not hold what the manifest says.
+            DataError: The file does not hold what the manifest says, or not that part.
         """
         number = int(np.searchsorted(self._ends, index, side="right"))
         place = index - (int(self._ends[number - 1]) if number else 0)
         try:
             if number not in self._open:
-                self._open[number] = safe_open(self.files[number], "np")
-            return np.asarray(self._open[number].get_slice(part)[place : place + 1][0])
-        except (SafetensorError, OSError, IndexError) as error:
+                self._open[number] = _ShardFile(self.files[number])
+            return self._open[number].read(place, part)
+        except (SafetensorError, OSError, IndexError, ValueError) as error:
             raise DataError(
                 f"{self.files[number]} cannot be read at picture {index}: {error}"
             ) from error
+
+
+class _ShardFile:
+    """One memory-mapped shard."""
+
+    def __init__(self, path: Path) -> None:
+        self._content: Any = safe_open(path, "np")
+        self._has_bits = BITS in self._content.keys()  # noqa: SIM118 - no mapping
+
+    def read(self, place: int, part: str) -> Pixels:
+        """Return `part` of the picture at `place`."""
+        if part == "mask" and self._has_bits:
+            _, height, width, _ = self._content.get_slice("image").get_shape()
+            return unpack(self.read(place, BITS), (height, width))
+        return np.asarray(self._content.get_slice(part)[place : place + 1][0])

@@ -435,13 +435,19 @@ def test_usual_names_are_those_of_the_files_they_stand_for() -> None:
         assert read_choice("generator", name) == read_choice("generator", f"{name}{full}")
 
 
-def test_classes_are_the_same_before_and_after_the_shift() -> None:
+def test_classes_are_the_same_before_and_after_the_shift_and_kept() -> None:
     network = StudioGAN(resolution=32, width=2, latent_dim=8, num_classes=4)
     method = GANSegmenter(generator=network, filters=OPEN)
     latent = method.latents.draw(network, 3, generator=seeded())
     still, moved = method.paint_along(latent, [torch.zeros(8), torch.ones(8)])
     torch.testing.assert_close(still, network(latent))
     torch.testing.assert_close(moved, network(Latent(latent.vector + 1, latent.label)))
+    drawn = method.sample(5, generator=seeded(2))
+    expected = method.latents.draw(network, 5, generator=seeded(2)).label
+    assert torch.equal(drawn.label, expected)
+    torch.testing.assert_close(
+        drawn.composite, method.draw_candidates(5, generator=seeded(2)).image
+    )
 
 
 def test_pictures_have_a_row_for_each_latent(method: GANSegmenter) -> None:

@@ -37,6 +37,7 @@ class Candidates(NamedTuple):
         sides: Cleaned mask of each direction alone, (B, R, R) bool.
         mask: The pair's mask, cleaned: of both directions together where there are two.
         margin: Difference of grey values that the pair's mask was cut from, (B, R, R).
+        label: Class of each picture, (B,) int64; None without classes.
     """
 
     image: Tensor
@@ -44,6 +45,7 @@ class Candidates(NamedTuple):
     sides: Mapping[Side, Tensor]
     mask: Tensor
     margin: Tensor
+    label: Tensor | None
 
 
 class PairDrawing:
@@ -78,7 +80,7 @@ class PairDrawing:
         Raises:
             UserError: So many candidates in a row were thrown away that there may be no end.
         """
-        images, masks, missing = [], [], count
+        images, masks, labels, missing = [], [], [], count
         failed = Acceptance()  # Since the last pair that was kept.
         while missing > 0:
             drawn = self.draw_candidates(missing, generator=generator)
@@ -93,11 +95,13 @@ class PairDrawing:
             chosen = keep.to(drawn.image.device)
             images.append(drawn.image[chosen])
             masks.append(soften(drawn.margin[chosen], drawn.mask[chosen], self.margin))
+            if drawn.label is not None:
+                labels.append(drawn.label[chosen.to(drawn.label.device)])
             missing -= seen.passed
         if not images:
             side = self.generator.resolution
             images, masks = [torch.zeros(0, 3, side, side)], [torch.zeros(0, side, side)]
-        return join(torch.cat(images), torch.cat(masks))
+        return join(torch.cat(images), torch.cat(masks), torch.cat(labels) if labels else None)
 
     def count_passed(self) -> dict[str, Passage]:
         """How many candidates have passed so far, by filter, and by all of them."""
@@ -124,7 +128,7 @@ class PairDrawing:
             thresholds.append(self.filters["light"].components)
         cleaned = clean_together([margin > 0 for margin in margins], thresholds)
         own = dict(zip(sides, cleaned, strict=False))  # The pair's comes after them.
-        return Candidates(painted[0], shifted, own, cleaned[-1], margins[-1])
+        return Candidates(painted[0], shifted, own, cleaned[-1], margins[-1], latent.label)
 
     def paint_along(self, latent: Latent, steps: Sequence[Tensor]) -> Tensor:
         """Paint `latent` (of B) moved by every step (*shape), in one call of the generator.
@@ -135,7 +139,7 @@ class PairDrawing:
         vectors = torch.cat([latent.vector + step.to(latent.vector) for step in steps])
         label = None if latent.label is None else latent.label.repeat(len(steps))
         image: Tensor = self.generator(Latent(vectors, label))
-        return image.unflatten(0, (len(steps), len(latent)))
+        return image.view(len(steps), len(latent), *image.shape[1:])
 
     def _count(self, seen: Acceptance) -> None:
         """Add to what all filters have seen; say how much they keep, ever more rarely."""
@@ -145,17 +149,18 @@ class PairDrawing:
             logger.info("%s", describe(self.count_passed()))
 
 
-def join(image: Tensor, mask: Tensor) -> Layers:
+def join(image: Tensor, mask: Tensor, label: Tensor | None = None) -> Layers:
     """Two layers that both hold the picture.
 
     Args:
         image: (B, 3, H, W).
         mask: Share of the object, (B, H, W).
+        label: Class of each, (B,) int64, if there are classes.
     """
     share = mask[:, None].to(image)
     # The picture is in memory once, which tells `composite` that there is nothing to blend.
     color = image[:, None].expand(-1, 2, -1, -1, -1)
-    return Layers(color, torch.stack([1 - share, share], dim=1))
+    return Layers(color, torch.stack([1 - share, share], dim=1), label=label)
 
 
 def _explain(failed: Acceptance) -> str:

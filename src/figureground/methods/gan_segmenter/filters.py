@@ -225,7 +225,7 @@ def _count_peaks_of_each(images: Sequence[Tensor], bins: Sequence[int]) -> Itera
     """As `count_peaks`, in one call where the bins are the same."""
     if len(set(bins)) > 1:
         return map(count_peaks, images, bins)
-    return count_peaks(torch.cat(list(images)), bins[0]).unflatten(0, (len(images), -1))
+    return count_peaks(torch.cat(list(images)), bins[0]).view(len(images), -1).unbind()
 
 
 def roundness(mask: Tensor) -> tuple[Tensor, Tensor]:

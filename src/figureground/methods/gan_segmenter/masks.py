@@ -119,7 +119,7 @@ def clean_together(masks: Sequence[Tensor], thresholds: Sequence[float]) -> list
     """As `keep_large_components`, each (B, H, W) by its own threshold, in one call."""
     shares = np.repeat(thresholds, len(masks[0])).tolist()
     kept = keep_large_components(torch.cat(list(masks)), shares)
-    return list(kept.unflatten(0, (len(masks), len(masks[0]))))
+    return list(kept.view(len(masks), *masks[0].shape).unbind())
 
 
 def _are_large(
