@@ -208,10 +208,13 @@ def count_peaks(image: Tensor, bins: int) -> Tensor:
         (B,) int64.
     """
     values = image.float().flatten(1)
+    low, high = torch.aminmax(values)
     # In bins of exact width: 1 belongs to the last one. What is left out goes to one more.
-    place = ((values + 1) * (bins / 2)).to(torch.int64).clamp_(max=bins - 1)
-    place = place.masked_fill_(values.abs() > 1, bins)
-    place += torch.arange(len(values), device=place.device).unsqueeze(1) * (bins + 1)
+    place = (values + 1).mul_(bins / 2).to(torch.int32).clamp_(max=bins - 1)
+    if not (low >= -1 and high <= 1):
+        place.masked_fill_(values.abs() > 1, bins)
+    first = torch.arange(len(values), dtype=torch.int32, device=place.device) * (bins + 1)
+    place += first.unsqueeze(1)
     counts = torch.bincount(place.flatten(), minlength=len(values) * (bins + 1))
     histogram = counts.view(len(values), bins + 1)[:, :bins]
     padded = F.pad(histogram, (1, 1))
