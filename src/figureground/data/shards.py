@@ -311,11 +311,10 @@ class _ShardFile:
 
     def __init__(self, path: Path) -> None:
         self._content: Any = safe_open(path, "np")
-        self._has_bits = BITS in self._content.keys()  # noqa: SIM118 - no mapping
 
     def read(self, place: int, part: str) -> Pixels:
         """Return `part` of the picture at `place`."""
-        if part == "mask" and self._has_bits:
+        if part == "mask" and BITS in self._content.keys():  # noqa: SIM118 - no mapping
             _, height, width, _ = self._content.get_slice("image").get_shape()
             return unpack(self.read(place, BITS), (height, width))
         return np.asarray(self._content.get_slice(part)[place : place + 1][0])

@@ -310,6 +310,7 @@ def test_peaks_against_loops() -> None:
             around = [-1, *smooth, -1]
             peaks = sum(around[k] <= around[k + 1] >= around[k + 2] for k in range(bins))
             assert int(found) == peaks
+    assert len(count_peaks(image[:0], 12)) == 0
 
 
 @pytest.mark.parametrize("bins", [12, 5])

@@ -208,10 +208,9 @@ def count_peaks(image: Tensor, bins: int) -> Tensor:
         (B,) int64.
     """
     values = image.float().flatten(1)
-    low, high = torch.aminmax(values)
     # In bins of exact width: 1 belongs to the last one. What is left out goes to one more.
     place = (values + 1).mul_(bins / 2).to(torch.int32).clamp_(max=bins - 1)
-    if not (low >= -1 and high <= 1):
+    if len(values) and not all(-1 <= bound <= 1 for bound in values.aminmax()):
         place.masked_fill_(values.abs() > 1, bins)
     first = torch.arange(len(values), dtype=torch.int32, device=place.device) * (bins + 1)
     place += first.unsqueeze(1)
