@@ -29,6 +29,7 @@ from figureground.core.types import Latent
 from figureground.data.chunks import CHUNK
 from figureground.data.shards import ShardWriter
 from figureground.methods.gan_segmenter import GANSegmenter
+from figureground.methods.gan_segmenter.drawing import join
 from figureground.methods.gan_segmenter.filters import PairFilters, judge
 
 RESULTS = Path(__file__).parent / "results" / "pairs_written.json"
@@ -44,15 +45,7 @@ class Drawer(GANSegmenter):
         """See `PairDrawing.sample`."""
         drawn = self.draw_candidates(count, generator=generator)
         judge(drawn.sides, drawn.shifted, {s: PairFilters() for s in drawn.sides}, self.acceptance)
-        return super().sample(0) if not count else self.join(drawn)
-
-    def join(self, drawn: Any) -> Any:
-        """Layers of candidates."""
-        from figureground.core.types import Layers
-
-        share = drawn.mask[:, None].to(drawn.image)
-        image = drawn.image
-        return Layers(torch.stack([image, image], dim=1), torch.stack([1 - share, share], dim=1))
+        return join(drawn.image, drawn.mask)
 
 
 def paint(method: GANSegmenter, vector: Tensor) -> Tensor:

@@ -92,6 +92,7 @@ def test_run_interrupted_in_each_step_ends_as_the_whole_one(tmp_path: Path) -> N
     done = reproduce(parts)
     assert done.code == 0, done.err
     assert "test/iou/img/fixed" in done.out
+    assert "pairs/accepted/area_light" in done.out
     assert_same_chain(whole, parts)
     # The generator stays in its own run; the search keeps directions in its styles.
     state = read_directions(parts)

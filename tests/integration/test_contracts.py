@@ -14,6 +14,7 @@ from figureground.core.checkpoint import VerifiedCheckpointIO, load_method
 from figureground.core.method import Method
 from figureground.core.protocols import (
     Decomposer,
+    FilteringGenerator,
     LatentDecoder,
     LayerGenerator,
     LayerMixer,
@@ -116,6 +117,7 @@ def test_capabilities_keep_their_promises(name: str) -> None:
     if isinstance(method, LayerGenerator):
         one, two = (method.sample(2, generator=torch.Generator().manual_seed(3)) for _ in "ab")
         assert torch.equal(one.composite, two.composite)
+        torch.testing.assert_close((one.alpha * one.color).sum(dim=1), one.composite)
     if isinstance(method, LatentDecoder):
         latent = method.latent(2, generator=torch.Generator().manual_seed(3))
         assert torch.equal(method.decode(latent).composite, method.decode(latent).composite)
@@ -131,7 +133,7 @@ def test_capabilities_keep_their_promises(name: str) -> None:
 def test_base_class_has_no_capability() -> None:
     drawing = (
         LayerGenerator, NoisyGenerator, LatentDecoder, TruncatedDecoder, StyleDecoder, LayerMixer,
-        Projector,
+        Projector, FilteringGenerator,
     )  # fmt: skip
     for protocol in (Segmenter, Decomposer, Redrawer, *drawing):
         for attribute in (n for n in vars(protocol) if not n.startswith("_")):

@@ -149,6 +149,14 @@ def test_best_are_refused_where_there_are_none(
     assert not (tmp_path / "out").exists()
 
 
+def test_pairs_may_be_shrunk_where_they_have_no_layers(write: Callable[..., Path]) -> None:
+    for options in (("format=shards",), ("layers=false",)):
+        with pytest.raises(ConfigError, match="add format=shards layers=false, or leave it out"):
+            write("ilsgan", "out", "count=2", "resolution=8", *options)
+    folder = write("ilsgan", "out", "count=2", "resolution=8", "format=shards", "layers=false")
+    assert ShardReader(folder).read(1, "image").shape == (8, 8, 3)
+
+
 def test_score_that_is_no_number_is_reported() -> None:
     class Lost:
         def score(self, image: torch.Tensor) -> torch.Tensor:

@@ -54,6 +54,7 @@ def test_ilsgan_at_128(compose: Compose) -> None:
 def test_gan_segmenter(compose: Compose) -> None:
     plain = load(compose, "experiment=segmenter-cub-gan_segmenter", "pairs.root=pairs")
     assert (plain["data"]["batch_size"], plain["iterations"]) == (128, 18000)
+    assert (plain["seed"], plain["pairs"]["val_share"]) == (4321, 0.01)
     assert plain["method"]["augment"] == "none"
     assert plain["callbacks"]["checkpoints"]["monitor"] is None
     assert plain["data"]["test_transform"]["crop"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +15,7 @@ from pytorch_lightning.loops.progress import _ProcessedTracker
 from figureground.core.bounds import PositiveInt
 from figureground.core.checkpoint import BEST, LAST
 from figureground.core.errors import ConfigError, NumericalError, WriteError
-from figureground.core.io import RunLock, remove_stale
+from figureground.core.io import RunLock, remove_stale, require_room
 
 logger = logging.getLogger(__name__)
 
@@ -266,7 +265,6 @@ class Checkpoints(Checkpoint):
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.directory).close()
-            free = shutil.disk_usage(self.directory).free
         except OSError as error:
             raise WriteError(
                 f"cannot write to {self.directory}: {error.strerror}; choose another place with "
@@ -274,11 +272,7 @@ class Checkpoints(Checkpoint):
             ) from error
         weights = sum(t.numel() * t.element_size() for t in module.parameters())
         needed = 3 * 3 * weights  # Three files; Adam keeps two more numbers for each weight.
-        if free < needed:
-            raise WriteError(
-                f"{self.directory} has {free / 1e6:.0f} MB free but checkpoints need "
-                f"{needed / 1e6:.0f} MB; free some space or choose another paths.output_dir=..."
-            )
+        require_room(self.directory, needed, "checkpoints", "paths.output_dir")
 
 
 def snapshot_name(done: int) -> str:

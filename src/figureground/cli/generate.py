@@ -17,6 +17,7 @@ from figureground.cli.exploring import explore, require_latents
 from figureground.cli.inference import find_pictures, load, require_readable, write_png
 from figureground.cli.manifests import claim_folder, read_rows
 from figureground.cli.picking import find_best, require_critic
+from figureground.cli.writing_pairs import find_counter, tell_rates, write_shards
 from figureground.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -86,8 +87,9 @@ def _draw(config: DictConfig) -> None:
         draw = _choose_draw(method, config)
         if config.format == "png":
             _sample(draw, output, _choose_rows(method, draw, output, config), config)
+            tell_rates(find_counter(method)())
         else:
-            _write_shards(draw, output, config)
+            write_shards(draw, output, config, _digest(config.ckpt), find_counter(method))
     if config.explore:
         explore(method, output, config)
     draw_coded(method, output, config)
@@ -211,40 +213,6 @@ def _write_sample(output: Path, row: dict[str, str], layers: Layers, place: int)
         mask = layers.segmentation[place].to(torch.uint8).cpu().numpy()
         write_png(output / row["mask"], mask_to_gray(mask, num_layers))
     write_png(output / row["image"], to_uint8(layers.composite[place]))
-
-
-def _write_shards(draw: Draw, output: Path, config: DictConfig) -> None:
-    """Write samples 0 to `count` - 1 as pairs to train on, and some of them as a sheet."""
-    import torch
-
-    from figureground.data.batching import to_float
-    from figureground.data.shards import ShardReader, ShardWriter
-    from figureground.viz.grids import picture_grid
-
-    writer = ShardWriter(
-        output,
-        checkpoint=_digest(config.ckpt),
-        seed=config.seed,
-        shard_size=config.shard_size,
-        layers=config.layers,
-        rounding=config.rounding,
-        settings={"truncation": config.truncation, "noise": config.noise},
-        overwrite=config.overwrite,
-    )
-    writer.write(draw, config.count)
-    reader = ShardReader(output, verify=False)
-    shown = []
-    for index in range(min(_SHEET, len(reader))):
-        shown.append(to_float(reader.read(index, "image")[None])[0])
-        share = torch.from_numpy(reader.read(index, "mask")) / 127.5 - 1
-        shown.append(share.expand(3, -1, -1))
-    write_png(output / "samples.png", picture_grid(torch.stack(shown), columns=8))
-    logger.info("%d pairs. Look at:\n  %s", len(reader), output / "samples.png")
-    logger.info(
-        "train on them: python src/train.py method=segmenter pairs=saved pairs.root=%s "
-        "data=<real pictures>",
-        output,
-    )
 
 
 def _digest(ckpt: str) -> str:

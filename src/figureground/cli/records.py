@@ -36,7 +36,7 @@ class Record:
         inputs: `run` of each earlier step it refers to, and what tells its snapshot apart.
         run: Tells this result apart from that of another run of the step; empty until finished.
         seconds: Time of the call that finished it.
-        scores: All numbers of its `metrics.json`.
+        scores: All numbers of its `metrics.json`; of pairs, what the filters let through.
     """
 
     step: str
@@ -73,6 +73,7 @@ class Record:
         """Write down that the step has finished, with its scores."""
         self.run, self.seconds = secrets.token_hex(8), round(seconds, 1)
         self.scores = read_scores(step.folder / "metrics.json")
+        self.scores |= _read_rates((step.folder / step.result).parent)
         self.write(step.folder)
 
     def write(self, folder: Path) -> None:
@@ -136,6 +137,13 @@ def read_scores(path: Path) -> dict[str, float]:
         if isinstance(number, int | float) and not isinstance(number, bool):
             found[name] = float(number)
     return found
+
+
+def _read_rates(folder: Path) -> dict[str, float]:
+    """Rates of acceptance of the pairs in `folder`; none if it holds no pairs."""
+    from figureground.data.shard_manifest import read_rates
+
+    return read_rates(folder)
 
 
 def _identify(step: Step, finished: Mapping[str, Record]) -> dict[str, str]:

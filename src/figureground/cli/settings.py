@@ -131,6 +131,7 @@ class GenerateSettings(Settings):
     shard_size: PositiveInt = 1
     layers: bool = True
     rounding: Literal["nearest", "down"] = "nearest"
+    resolution: PositiveInt | None = None
     truncation: Fraction | None = None
     noise: Literal["const", "random", "none"] = "const"
     device: str = "auto"
@@ -140,7 +141,7 @@ class GenerateSettings(Settings):
         *, ckpt: str | None, generator: object = None, input: object, swap: object, format: str,  # noqa: A002 - names of options
         truncation: object = None, noise: str = "const", count: int = 0, top: int | None = None,
         vary: str | None = None, fixed: Sequence[str] | None = None, transfer: object = None,
-        **_: object,
+        layers: bool = True, resolution: int | None = None, **_: object,
     ) -> list[str]:  # fmt: skip
         """Check what draws, and that it can."""
         if top is not None and top > count:
@@ -151,6 +152,11 @@ class GenerateSettings(Settings):
         if top is not None and format != "png":
             return [
                 "top=... keeps single files; leave out format=shards (pairs=saved reads both kinds)"
+            ]
+        if resolution is not None and (layers or format == "png"):
+            return [
+                f"resolution={resolution} shrinks pictures and masks of shards, not layers; add "
+                "format=shards layers=false, or leave it out"
             ]
         if vary is not None and vary in (fixed or ()):
             return [f"vary={vary} and fixed={list(fixed or ())} want {vary} to change and to stay"]

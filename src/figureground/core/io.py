@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -52,6 +53,33 @@ def atomic_write(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def require_room(directory: str | Path, needed: float, purpose: str, option: str) -> int:
+    """Raise `WriteError` unless a disk has room.
+
+    Args:
+        directory: Where something shall be written; it may be missing yet.
+        needed: Bytes.
+        purpose: What needs them, in the plural.
+        option: By which another place is chosen.
+
+    Returns:
+        Free bytes.
+    """
+    place = Path(directory).absolute()
+    try:
+        free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
+    except OSError as error:
+        raise WriteError(
+            f"cannot write to {directory}: {error.strerror}; choose another place with {option}=..."
+        ) from error
+    if free < needed:
+        raise WriteError(
+            f"{directory} has {free / 1e6:,.0f} MB free but {purpose} need {needed / 1e6:,.0f} MB; "
+            f"free some space or choose another {option}=..."
+        )
+    return free
 
 
 def remove_stale(directory: str | Path, age: float = _DAY) -> list[Path]:

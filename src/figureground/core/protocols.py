@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from figureground.core.passages import Passage
 from figureground.core.types import Latent, Layers
 
 
@@ -98,6 +99,15 @@ class LayerGenerator(Protocol):
 
     def sample(self, count: int, *, generator: torch.Generator | None = None) -> Layers:
         """Draw `count` pictures; equal generators give equal pictures."""
+        ...
+
+
+@runtime_checkable
+class FilteringGenerator(Protocol):
+    """Draws candidates until enough have passed its filters."""
+
+    def count_passed(self) -> dict[str, Passage]:
+        """How many have passed so far, by filter, and by all of them (`core.passages.ALL`)."""
         ...
 
 

@@ -88,16 +88,20 @@ class Layers(TensorRecord):
         opacity: Each layer alone, also where others hide it, (B, L, 1, H, W); None where a method
             knows only what is seen.
         order: Numbers of the layers from back to front, (B, L) int64; None: as they are stacked.
+        label: Class that each picture was drawn of, (B,) int64; None if there are no classes.
     """
 
     color: Tensor
     alpha: Tensor
     opacity: Tensor | None = None
     order: Tensor | None = None
+    label: Tensor | None = None
 
     @property
     def composite(self) -> Tensor:
         """The picture, (B, 3, H, W): the sum of the layers weighted by their shares."""
+        if self.color.stride(1) == 0:  # All are one picture in memory, and shares sum to one.
+            return self.color[:, 0]
         return (self.alpha * self.color).sum(dim=1)
 
     @property

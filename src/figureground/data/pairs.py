@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol, cast, overload
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from figureground.core.bounds import Bounds, Count, PositiveInt
@@ -18,8 +16,11 @@ from figureground.core.protocols import LayerGenerator
 from figureground.core.seeds import mix_seed
 from figureground.core.types import Batch, Layers
 from figureground.data.drawn_pictures import LIST, PictureReader
+from figureground.data.fitting import fit_pair, fit_pixels
 from figureground.data.samples import ImageDataset, Pixels, Sample
-from figureground.data.shards import MANIFEST, ShardReader, quantize, quantize_share
+from figureground.data.shard_content import quantize, quantize_share
+from figureground.data.shard_manifest import MANIFEST
+from figureground.data.shards import ShardReader
 
 if TYPE_CHECKING:
     from figureground.data.datamodule import ImageDataModule
@@ -177,24 +178,6 @@ def _keep_real(data: ImageDataModule) -> None:
         data.datasets["real"] = data.datasets["train"].without_masks()
 
 
-def fit_pair(image: Tensor, share: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
-    """Resize pictures bilinearly without antialias, masks to the nearest (gan-segmenter's rule).
-
-    Args:
-        image: (B, 3, H, W).
-        share: (B, H, W).
-        resolution: Side S.
-
-    Returns:
-        (B, 3, S, S) and (B, S, S).
-    """
-    size = (resolution, resolution)
-    if image.shape[2:] == size:
-        return image, share
-    image = F.interpolate(image, size, mode="bilinear", align_corners=False)
-    return image, F.interpolate(share[:, None], size, mode="nearest")[:, 0]
-
-
 class _LiveBatches(IterableDataset[Batch]):
     def __init__(
         self,
@@ -254,10 +237,7 @@ class _Pairs(ImageDataset):
     def __getitem__(self, index: int) -> Sample:
         image, share = self.read(self.indices[index])
         if image.shape[:2] != (self.resolution, self.resolution):
-            pixels = torch.tensor(image).permute(2, 0, 1)[None].float()
-            resized, soft = fit_pair(pixels, torch.tensor(share)[None].float(), self.resolution)
-            image = resized[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
-            share = soft[0].to(torch.uint8).numpy()
+            image, share = fit_pixels(image, share, self.resolution)
         mask = (share >= _HALF).astype("uint8")
         return Sample(image, self.keys[index], mask, soft=share)
 

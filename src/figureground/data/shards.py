@@ -3,6 +3,10 @@
 A folder holds `pairs-000000.safetensors` and so on, and `pairs.json`, which says what they were
 drawn from and how long each is. Picture i depends on (checkpoint, seed, i) alone (see `chunks`), so
 neither the size of the shards nor where a killed run went on changes a byte of it.
+
+Parts of a shard: `image` (N, H, W, 3); `mask` (N, H, W), the share of everything but the background
+times 255, or, where all of a shard are 0 or 255, `mask_bits` (N, H, W / 8); `layers`
+(N, L, H, W, 4) if wanted; `seed` (N,) of the chunk; `label` (N,) of generators with classes.
 """
 
 from __future__ import annotations
@@ -12,41 +16,50 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
-from torch import Tensor
 
 from figureground.core.errors import DataError, UserError
-from figureground.core.io import RunLock, atomic_write, remove_stale
+from figureground.core.io import RunLock, atomic_write, remove_stale, require_room
+from figureground.core.passages import Passage, Passages, add, subtract
 from figureground.core.signals import watching
 from figureground.core.types import Layers
 from figureground.data.chunks import CHUNK, Draw, chunk_seed, draw_chunk
 from figureground.data.samples import Pixels
+from figureground.data.shard_content import (
+    BITS,
+    Rounding,
+    pack,
+    quantize,
+    quantize_share,
+    shrink,
+    unpack,
+)
+from figureground.data.shard_manifest import (
+    FORMAT,
+    MANIFEST,
+    find_shard_damage,
+    lay_out_rates,
+    list_files,
+    name_shard,
+    read_manifest,
+    sum_accepted,
+)
 
 logger = logging.getLogger(__name__)
 
-#: `nearest` is ILSGAN's (and L2IC's) rounding of colours, `down` gan-segmenter's.
-Rounding = Literal["nearest", "down"]
 
-MANIFEST = "pairs.json"
-_FORMAT = 1
-_PATTERN = "pairs-{:06d}.safetensors"
+class _Chunk(NamedTuple):
+    """Pictures drawn together, and what filters let through meanwhile."""
 
-
-def quantize(color: Tensor, rounding: Rounding = "nearest") -> Tensor:
-    """Turn colours in [-1, 1] into uint8, whatever lies outside being cut off."""
-    half = 0.5 if rounding == "nearest" else 0.0
-    return (color.float() * 127.5 + (127.5 + half)).clamp(0, 255).to(torch.uint8)
-
-
-def quantize_share(share: Tensor) -> Tensor:
-    """Turn shares in [0, 1] into uint8, rounded: a half becomes 128."""
-    return (share.float() * 255 + 0.5).clamp(0, 255).to(torch.uint8)
+    number: int
+    parts: dict[str, Pixels]
+    accepted: Passages
 
 
 class ShardWriter:
@@ -61,8 +74,12 @@ class ShardWriter:
         shard_size: Pictures per shard.
         layers: Whether to keep every layer (RGB and visible share) beside picture and mask.
         rounding: Of colours.
+        resolution: Side that larger pictures and masks are shrunk to, as they would be when read
+            (see `fitting`); None keeps them as drawn. Layers are not shrunk.
         settings: What else tells these pictures apart, by name.
         overwrite: Remove pictures of other settings instead of refusing.
+        count_passed: Tells what the filters of whatever draws have let through so far; the list
+            then keeps it of each shard, and of all.
     """
 
     def __init__(
@@ -74,18 +91,25 @@ class ShardWriter:
         shard_size: int = 1000,
         layers: bool = True,
         rounding: Rounding = "nearest",
+        resolution: int | None = None,
         settings: Mapping[str, str | float | None] | None = None,
         overwrite: bool = False,
+        count_passed: Callable[[], Passages] = dict,
     ) -> None:
-        self.folder, self.layers, self.rounding, self.overwrite = (
-            folder, layers, rounding, overwrite,
+        if layers and resolution is not None:
+            raise ValueError("layers are kept as drawn; give layers=False with a resolution")
+        self.folder, self.layers, self.rounding, self.resolution = (
+            folder, layers, rounding, resolution,
         )  # fmt: skip
+        self.overwrite = overwrite
         self.identity = {
-            "format": _FORMAT, "checkpoint": checkpoint, "seed": seed, "shard_size": shard_size,
-            "layers": layers, "rounding": rounding, "chunk": CHUNK, **(settings or {}),
+            "format": FORMAT, "checkpoint": checkpoint, "seed": seed, "shard_size": shard_size,
+            "layers": layers, "rounding": rounding, "resolution": resolution, "chunk": CHUNK,
+            **(settings or {}),
         }  # fmt: skip
         self.seed, self.shard_size = seed, shard_size
-        self._chunk: tuple[int, dict[str, Pixels]] = (-1, {})
+        self._count_passed = count_passed
+        self._chunk = _Chunk(-1, {}, {})
 
     def write(self, draw: Draw, count: int) -> None:
         """Draw and write what is missing, shard by shard.
@@ -97,12 +121,26 @@ class ShardWriter:
 
         Raises:
             UserError: The folder holds pictures of other settings.
-            WriteError: A shard could not be written; those before are whole and listed.
+            WriteError: There is no room for all; or a shard could not be written, and those before
+                are whole and listed.
         """
         with watching() as stop:
-            self._draw(draw, 0)
+            self._require_room(self._draw(draw, 0), count)
             with RunLock(self.folder):
                 self._write(draw, count, stop.check)
+
+    def _require_room(self, chunk: _Chunk, count: int) -> None:
+        """Raise `WriteError` unless `count` pictures like those of `chunk` fit on the disk."""
+        each = sum(part.nbytes for part in pack(chunk.parts).values()) / CHUNK
+        # What is there is gone on with, or makes room.
+        needed = count * each - sum(path.stat().st_size for path in list_files(self.folder))
+        if needed <= 0:
+            return
+        free = require_room(self.folder, needed, f"{count} pairs", "output")
+        logger.info(
+            "%s: %d pairs of %.1f kB need %.1f MB more, %.1f MB are free",
+            self.folder, count, each / 1e3, needed / 1e6, free / 1e6,
+        )  # fmt: skip
 
     def _write(self, draw: Draw, count: int, check: Callable[[], object]) -> None:
         remove_stale(self.folder)
@@ -117,12 +155,14 @@ class ShardWriter:
             length = min(self.shard_size, count - first)
             if number < len(done) and self._is_whole(done[number], length):
                 continue
-            drawn = []
-            for chunk, places in _cut(first, first + length):
+            drawn, accepted = [], []
+            for number_of_chunk, places in _cut(first, first + length):
                 check()
-                arrays = self._draw(draw, chunk)
-                drawn.append({part: array[places] for part, array in arrays.items()})
-            done[number : number + 1] = [self._save(number, drawn)]
+                chunk = self._draw(draw, number_of_chunk)
+                drawn.append({part: array[places] for part, array in chunk.parts.items()})
+                if places.start == 0:  # Of two shards with a part of it, the first counts it.
+                    accepted.append(chunk.accepted)
+            done[number : number + 1] = [self._save(number, drawn, add(*accepted))]
             self._list(done)
             logger.info("%s: %d of %d pictures", self.folder, first + length, count)
 
@@ -148,7 +188,7 @@ class ShardWriter:
                 f"{self.folder} holds pairs of another {', '.join(differing)}; add overwrite=true "
                 "to replace them, or choose another output=..."
             )
-        for old in self.folder.glob(_PATTERN.replace("{:06d}", "[0-9]" * 6)):
+        for old in list_files(self.folder):
             old.unlink()
         path.unlink()
         return []
@@ -157,41 +197,51 @@ class ShardWriter:
         path = self.folder / record["file"]
         return record["count"] == length and find_shard_damage(path, record, verify=True) is None
 
-    def _draw(self, draw: Draw, number: int) -> dict[str, Pixels]:
-        """All parts of the pictures of a chunk; the last one is kept, for shards that end in it."""
-        if self._chunk[0] != number:
+    def _draw(self, draw: Draw, number: int) -> _Chunk:
+        """Draw a chunk, or return the last one, for shards that end in it."""
+        if self._chunk.number != number:
+            before = self._count_passed()
             layers = draw_chunk(draw, self.seed, number)
-            self._chunk = number, self._quantize(layers, chunk_seed(self.seed, number * CHUNK))
-        return self._chunk[1]
+            parts = self._quantize(layers, chunk_seed(self.seed, number * CHUNK))
+            self._chunk = _Chunk(number, parts, subtract(self._count_passed(), before))
+        return self._chunk
 
     def _quantize(self, drawn: Layers, seed: int) -> dict[str, Pixels]:
-        parts = {
-            "image": quantize(drawn.composite, self.rounding).permute(0, 2, 3, 1),
-            "mask": quantize_share(drawn.foreground[:, 0]),
-        }
+        image = quantize(drawn.composite, self.rounding).permute(0, 2, 3, 1).cpu().numpy()
+        mask = quantize_share(drawn.foreground[:, 0]).cpu().numpy()
+        if self.resolution is not None:
+            image, mask = shrink(image, mask, self.resolution)
+        arrays: dict[str, npt.NDArray[Any]] = {"image": image, "mask": mask}
         if self.layers:
             color = quantize(drawn.color, self.rounding)
-            parts["layers"] = torch.cat([color, quantize_share(drawn.alpha)], dim=2)
-            parts["layers"] = parts["layers"].permute(0, 1, 3, 4, 2)  # (B, L, H, W, 4)
-        arrays: dict[str, npt.NDArray[Any]] = {k: v.cpu().numpy() for k, v in parts.items()}
+            layers = torch.cat([color, quantize_share(drawn.alpha)], dim=2)
+            arrays["layers"] = layers.permute(0, 1, 3, 4, 2).cpu().numpy()  # (B, L, H, W, 4)
         arrays["seed"] = np.full(len(drawn), seed, np.int64)
+        if drawn.label is not None:
+            arrays["label"] = drawn.label.cpu().numpy()
         return arrays
 
-    def _save(self, number: int, drawn: list[dict[str, Pixels]]) -> dict[str, Any]:
+    def _save(
+        self, number: int, drawn: list[dict[str, Pixels]], accepted: Passages
+    ) -> dict[str, Any]:
         # Contiguous: what is permuted would be saved in the order of its memory.
         arrays = {k: np.ascontiguousarray(np.concatenate([d[k] for d in drawn])) for k in drawn[0]}
-        content = save(arrays)
-        name = _PATTERN.format(number)
+        content = save(pack(arrays))
+        name = name_shard(number)
         with atomic_write(self.folder / name) as file:
             file.write(content)
         return {
             "file": name, "count": len(arrays["seed"]), "size": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
+            **({"accepted": accepted} if accepted else {}),
         }  # fmt: skip
 
     def _list(self, shards: list[dict[str, Any]]) -> None:
+        content: dict[str, Any] = {**self.identity, "shards": shards}
+        if accepted := sum_accepted(content):
+            content["accepted"] = lay_out_rates(accepted)
         with atomic_write(self.folder / MANIFEST, "w") as file:
-            json.dump({**self.identity, "shards": shards}, file, indent=1)
+            json.dump(content, file, indent=1)
 
 
 def _cut(first: int, end: int) -> Iterator[tuple[int, slice]]:
@@ -199,54 +249,6 @@ def _cut(first: int, end: int) -> Iterator[tuple[int, slice]]:
     for number in range(first // CHUNK, -(-end // CHUNK)):
         start = number * CHUNK
         yield number, slice(max(first - start, 0), min(end - start, CHUNK))
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read `pairs.json`, which may come from anybody.
-
-    Raises:
-        DataError: It is missing, or not such a file.
-    """
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text("utf-8"))
-        if manifest["format"] != _FORMAT:
-            raise ValueError(f"format {manifest['format']}")
-        for number, record in enumerate(manifest["shards"]):
-            # Names are made, not taken: a file must not lead out of its folder.
-            if record["file"] != _PATTERN.format(number) or not isinstance(record["sha256"], str):
-                raise ValueError(f"shard {number} is {record}")
-            record["count"], record["size"] = int(record["count"]), int(record["size"])
-    except OSError as error:
-        raise DataError(
-            f"{folder} has no {MANIFEST}; expected a folder written by: python src/generate.py "
-            "ckpt=... format=shards count=10000 output=..."
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} is damaged or of another version ({error}); put the folder's own back, or "
-            "write the pairs anew with generate"
-        ) from error
-    return dict(manifest)
-
-
-def find_shard_damage(path: Path, record: dict[str, Any], verify: bool) -> str | None:
-    """Say what is wrong with a shard's file, or None.
-
-    Args:
-        path: The file.
-        record: Its entry in the manifest.
-        verify: Whether to read it through and compare its checksum.
-    """
-    if not path.is_file():
-        return "is missing"
-    if (size := path.stat().st_size) != record["size"]:
-        return f"has {size} bytes, expected {record['size']}"
-    if verify:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != record["sha256"]:
-                return "is damaged (its checksum differs)"
-    return None
 
 
 class ShardReader:
@@ -273,7 +275,12 @@ class ShardReader:
                     raise DataError(f"{path} {problem}; run generate again to write it anew")
         self.files = [folder / record["file"] for record in shards]
         self._ends = np.cumsum([record["count"] for record in shards], dtype=np.int64)
-        self._open: dict[int, Any] = {}
+        self._open: dict[int, _ShardFile] = {}
+
+    @property
+    def accepted(self) -> dict[str, Passage]:
+        """What each filter let through when they were drawn, see `core.passages`; or nothing."""
+        return sum_accepted(self.manifest)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -282,18 +289,32 @@ class ShardReader:
         return {**self.__dict__, "_open": {}}  # Each worker opens its own.
 
     def read(self, index: int, part: str) -> Pixels:
-        """Return `part` (image, mask, layers or seed) of picture `index`.
+        """Return `part` (image, mask, layers, seed or label) of picture `index`.
 
         Raises:
-            DataError: The file does not hold what the manifest says.
+            DataError: The file does not hold what the manifest says, or not that part.
         """
         number = int(np.searchsorted(self._ends, index, side="right"))
         place = index - (int(self._ends[number - 1]) if number else 0)
         try:
             if number not in self._open:
-                self._open[number] = safe_open(self.files[number], "np")
-            return np.asarray(self._open[number].get_slice(part)[place : place + 1][0])
-        except (SafetensorError, OSError, IndexError) as error:
+                self._open[number] = _ShardFile(self.files[number])
+            return self._open[number].read(place, part)
+        except (SafetensorError, OSError, IndexError, ValueError) as error:
             raise DataError(
                 f"{self.files[number]} cannot be read at picture {index}: {error}"
             ) from error
+
+
+class _ShardFile:
+    """One memory-mapped shard."""
+
+    def __init__(self, path: Path) -> None:
+        self._content: Any = safe_open(path, "np")
+
+    def read(self, place: int, part: str) -> Pixels:
+        """Return `part` of the picture at `place`."""
+        if part == "mask" and BITS in self._content.keys():  # noqa: SIM118 - no mapping
+            _, height, width, _ = self._content.get_slice("image").get_shape()
+            return unpack(self.read(place, BITS), (height, width))
+        return np.asarray(self._content.get_slice(part)[place : place + 1][0])

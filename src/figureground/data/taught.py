@@ -24,7 +24,7 @@ from figureground.core.protocols import Segmenter
 from figureground.core.signals import watching
 from figureground.data.batching import to_float
 from figureground.data.samples import ImageDataset, Pixels, Sample
-from figureground.data.shards import quantize_share
+from figureground.data.shard_content import quantize_share
 
 if TYPE_CHECKING:
     from figureground.data.cache import LazyStore, PixelStore

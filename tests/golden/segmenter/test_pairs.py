@@ -13,9 +13,9 @@ from torch.testing import assert_close
 
 from figureground.core.types import Batch
 from figureground.data.batching import to_float
-from figureground.data.pairs import fit_pair
+from figureground.data.fitting import fit_pair
 from figureground.data.samples import Sample
-from figureground.data.shards import quantize, quantize_share
+from figureground.data.shard_content import quantize, quantize_share
 from figureground.data.transforms import ShorterSide
 from figureground.methods.segmenter import Segmenter
 from figureground.methods.segmenter.augment import change_colors, warp, warp_mask

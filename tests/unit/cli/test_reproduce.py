@@ -31,6 +31,7 @@ from figureground.core.errors import (
     UserError,
     exit_code_of,
 )
+from figureground.data.shard_manifest import FORMAT
 from figureground.metrics import features
 
 Call = Callable[[list[str]], int]
@@ -104,6 +105,30 @@ def commands(calls: list[list[str]]) -> list[str]:
     found = [each[0] for each in calls]
     calls.clear()
     return found
+
+
+def test_pairs_show_what_their_filters_let_through(
+    tmp_path: Path, calls: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def call(arguments: list[str], stop: object) -> int:
+        code = leave(arguments)
+        if arguments[0] == "generate":
+            record = {"file": "pairs-000000.safetensors", "count": 4, "size": 1, "sha256": ""}
+            record |= {"accepted": {"all": [8, 4], "area": [8, 6]}}
+            manifest = json.dumps({"format": FORMAT, "shards": [record, following]})
+            (folder_of(arguments) / "pictures/pairs.json").write_text(manifest)
+        return code
+
+    following = {"file": "pairs-000001.safetensors", "count": 4, "size": 1, "sha256": "",
+            "accepted": {"all": [2, 1], "area": [2, 2]}}  # fmt: skip
+    monkeypatch.setattr(module, "_call", call)
+    steps = json.loads(json.dumps(CHAIN))
+    steps["sample"]["scores"] = ["pairs/*"]
+    reproduce(configure(tmp_path, steps))
+    rows = json.loads((tmp_path / "table.json").read_text())
+    assert [(row["score"], row["value"]) for row in rows[1:3]] == [
+        ("pairs/accepted", "0.5000"), ("pairs/accepted/area", "0.8000"),
+    ]  # fmt: skip
 
 
 def test_steps_are_taken_in_order_and_once(tmp_path: Path, calls: list[list[str]]) -> None:
@@ -315,6 +340,19 @@ def test_every_experiment_composes(overrides: list[str], monkeypatch: pytest.Mon
 def test_whole_pictures_are_tested_at_full_resolution() -> None:
     plan = load("experiment=gan-segmenter-bigbigan", "chain.data=duts", "chain.crop=false")
     assert plans.find_problems(*(plan[k] for k in ("steps", "snapshots", "curves", "paths"))) == []
+
+
+@pytest.mark.parametrize("name", ["bigbigan", "bigbigan-ensemble"])
+def test_published_seeds_and_shares_of_gan_segmenter(name: str) -> None:
+    plan = load(f"experiment=gan-segmenter-{name}", "seed=7")
+    for step, node in plan["steps"].items():
+        options = node["options"] if node else {}
+        if step.startswith("search"):
+            assert options["seed"] == 42
+        elif step.startswith("segment"):
+            assert (options["seed"], options["pairs.val_share"]) == (4321, 0.01)
+        elif options:
+            assert options["seed"] == 7
 
 
 def test_network_for_classes_is_asked_for_before_anything_runs() -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -25,13 +27,15 @@ from figureground.core.errors import (
     WriteError,
     exit_code_of,
 )
+from figureground.core.passages import Passage, add
 from figureground.core.types import Layers
 from figureground.data.chunks import CHUNK, chunk_seed
 from figureground.data.datamodule import ImageDataModule
 from figureground.data.datasets.folder import Folder
 from figureground.data.datasets.toy import Toy
 from figureground.data.pairs import SavedPairs
-from figureground.data.shards import MANIFEST, ShardReader, ShardWriter
+from figureground.data.shard_manifest import MANIFEST, read_rates
+from figureground.data.shards import ShardReader, ShardWriter
 from figureground.data.transforms import ResizeCrop
 
 SIDE = 8
@@ -108,11 +112,161 @@ def test_generator_that_refuses_leaves_nothing_behind(tmp_path: Path) -> None:
     assert contents(tmp_path / "old") == before
 
 
+class Filtering:
+    """Draws as `draw`, and has thrown away one candidate for each bit of the seed, or so."""
+
+    def __init__(self) -> None:
+        self.counts = {"all": Passage(0, 0), "area": Passage(0, 0)}
+
+    def __call__(self, chance: torch.Generator) -> Layers:
+        seen = CHUNK + chance.initial_seed().bit_count()
+        drawn = {"all": Passage(seen, CHUNK), "area": Passage(seen, CHUNK + 1)}
+        self.counts = add(self.counts, drawn)
+        return draw(chance)
+
+    def write(self, folder: Path, count: int, **options: Any) -> dict[str, Passage]:
+        writer(folder, count_passed=lambda: self.counts, **options).write(self, count)
+        return ShardReader(folder).accepted
+
+
+def test_rates_of_acceptance_are_those_of_all_that_was_drawn(tmp_path: Path) -> None:
+    drawer, count, size = Filtering(), 5 * CHUNK - 3, 2 * CHUNK + 5
+    whole = drawer.write(tmp_path / "whole", count, shard_size=size)
+    assert whole == drawer.counts
+    assert whole["all"].passed == 5 * CHUNK < whole["all"].seen
+    # In parts, by drawers that count from the start, and with a part of it drawn twice.
+    Filtering().write(tmp_path / "parts", 2 * CHUNK, shard_size=size)
+    shown = Filtering().write(tmp_path / "parts", count - 1, shard_size=size)
+    flip(shards(tmp_path / "parts")[1])
+    assert Filtering().write(tmp_path / "parts", count, shard_size=size) == shown == whole
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    assert Filtering().write(tmp_path / "small", count, shard_size=5) == whole
+    listed = json.loads((tmp_path / "whole" / MANIFEST).read_text())["accepted"]
+    assert listed["area"]["rate"] == pytest.approx(whole["area"].rate, abs=1e-6)
+    rates = read_rates(tmp_path / "whole")
+    assert rates == {"pairs/accepted": whole["all"].rate, "pairs/accepted/area": whole["area"].rate}
+
+
+def test_pairs_without_filters_have_no_rates(tmp_path: Path) -> None:
+    writer(tmp_path / "a").write(draw, 4)
+    assert ShardReader(tmp_path / "a").accepted == {}
+    assert read_rates(tmp_path / "a") == read_rates(tmp_path) == {}
+    for wrong in ([1], {"all": 3}, {"all": [1, 2, 3]}, {"all": ["x", 1]}, 5):
+        edit(tmp_path / "a", accepted=wrong)
+        with pytest.raises(DataError, match="damaged or of another version"):
+            ShardReader(tmp_path / "a")
+
+
 def test_layers_can_be_left_out(tmp_path: Path) -> None:
     for layers in (True, False):
         writer(tmp_path / str(layers), layers=layers).write(draw, 4)
     one, other = (shards(tmp_path / str(layers))[0].stat().st_size for layers in (True, False))
     assert one - other >= 4 * 2 * SIDE * SIDE * 4
+
+
+def draw_hard(chance: torch.Generator) -> Layers:
+    """As `draw`, with hard masks of an odd width, and classes."""
+    layers = draw(chance)
+    alpha = layers.alpha[..., :5].round()
+    return Layers(layers.color[..., :5], alpha, label=torch.arange(CHUNK) % 3)
+
+
+def test_hard_masks_are_written_as_bits_and_read_as_bytes(tmp_path: Path) -> None:
+    writer(tmp_path, layers=False).write(draw_hard, 6)
+    with safe_open(shards(tmp_path)[0], "np") as file:
+        assert file.get_slice("mask_bits").get_shape() == [4, SIDE, 1]
+        assert "mask" not in file.keys()  # noqa: SIM118 - no mapping
+    reader = ShardReader(tmp_path)
+    layers = draw_hard(torch.Generator().manual_seed(chunk_seed(3, 0)))
+    for index in range(6):
+        mask = (layers.foreground[index, 0] * 255).to(torch.uint8)
+        assert np.array_equal(reader.read(index, "mask"), mask)
+        assert int(reader.read(index, "label")) == index % 3
+
+
+def test_one_soft_mask_keeps_its_shard_in_bytes(tmp_path: Path) -> None:
+    def mixed(chance: torch.Generator) -> Layers:
+        layers = draw_hard(chance)
+        layers.alpha[5] = 0.5
+        return layers
+
+    writer(tmp_path, layers=False).write(mixed, 8)
+    found = []
+    for path in shards(tmp_path):
+        with safe_open(path, "np") as file:
+            found.append("mask_bits" in file.keys())  # noqa: SIM118 - no mapping
+    assert found == [True, False]
+    reader = ShardReader(tmp_path)
+    assert np.unique(reader.read(5, "mask")).tolist() == [128]
+    assert set(np.unique(reader.read(6, "mask"))) == {0, 255}
+
+
+def test_bits_of_another_size_are_refused(tmp_path: Path) -> None:
+    writer(tmp_path, layers=False).write(draw_hard, 4)
+    content = {
+        "image": np.zeros((4, 8, 9, 3), np.uint8),
+        "mask_bits": np.zeros((4, 8, 1), np.uint8),
+    }
+    save_file(content, shards(tmp_path)[0])
+    edit(tmp_path, size=shards(tmp_path)[0].stat().st_size)
+    with pytest.raises(DataError, match=r"mask_bits has uint8 \(8, 1\) for a picture of \(8, 9\)"):
+        ShardReader(tmp_path, verify=False).read(0, "mask")
+
+
+def test_pairs_of_the_format_before_are_read_and_not_gone_on_with(tmp_path: Path) -> None:
+    writer(tmp_path).write(draw, 6)
+    before = [ShardReader(tmp_path).read(index, "mask") for index in range(6)]
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    manifest["format"] = 1
+    del manifest["resolution"]
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    reader = ShardReader(tmp_path)
+    assert all(np.array_equal(reader.read(index, "mask"), before[index]) for index in range(6))
+    with pytest.raises(UserError, match="another format; add overwrite=true"):
+        writer(tmp_path).write(draw, 6)
+
+
+def test_shrunk_pairs_are_those_that_reading_would_shrink(tmp_path: Path) -> None:
+    writer(tmp_path / "large", layers=False).write(draw, 6)
+    writer(tmp_path / "small", layers=False, resolution=5).write(draw, 6)
+    small = ShardReader(tmp_path / "small")
+    assert small.read(0, "image").shape == (5, 5, 3)
+    assert small.read(0, "mask").shape == (5, 5)
+    found = []
+    for name in ("large", "small"):
+        data = make_data(5)
+        SavedPairs(str(tmp_path / name), val_share=0.2).attach(data)
+        found.append([data.datasets["train"][index] for index in range(5)])
+    for large, shrunk in zip(*found, strict=True):
+        assert np.array_equal(large.image, shrunk.image)
+        assert np.array_equal(large.soft, shrunk.soft)
+    writer(tmp_path / "as drawn", layers=False, resolution=99).write(draw, 2)
+    assert ShardReader(tmp_path / "as drawn").read(0, "image").shape == (SIDE, SIDE, 3)
+
+
+def test_room_for_all_pairs_is_asked_for_before_they_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    each = SIDE * SIDE * 4 + 8  # Picture, mask and seed in bytes.
+
+    class Usage:
+        free = 10_000 * each
+
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
+    count = 10**6
+    told = rf"has 3 MB free but {count} pairs need 264 MB; .* another output="
+    with pytest.raises(WriteError, match=told):
+        writer(tmp_path / "new", layers=False).write(draw, count)
+    assert not (tmp_path / "new").exists()
+    with caplog.at_level("INFO"):
+        writer(tmp_path / "few", layers=False).write(draw, 12)
+    assert "12 pairs of 0.3 kB need 0.0 MB more, 2.6 MB are free" in caplog.text
+    # What is there needs no more room.
+    Usage.free = 5 * each
+    writer(tmp_path / "few", layers=False).write(draw, 16)
+    with pytest.raises(WriteError, match="0 MB free"):
+        writer(tmp_path / "few", layers=False).write(draw, 32)
+    assert len(ShardReader(tmp_path / "few")) == 16
 
 
 @pytest.mark.parametrize("fault", ["signal", "crash", "full disk"])
@@ -178,6 +332,7 @@ def test_pictures_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
         {"checkpoint": "d"},
         {"shard_size": 5},
         {"rounding": "down"},
+        {"layers": False},
         {"settings": {"noise": "none"}},
     ):
         name = "noise" if "settings" in options else next(iter(options))

@@ -16,11 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from figureground.cli.convert import convert
+from figureground.cli.generate import generate
 from figureground.cli.settings import TrainSettings
 from figureground.core.checkpoint import VerifiedCheckpointIO, load_method
 from figureground.core.config import build, check, read_choice
 from figureground.core.errors import CheckpointError, DataError, UserError
-from figureground.core.protocols import LayerGenerator
+from figureground.core.passages import describe
+from figureground.core.protocols import FilteringGenerator, LayerGenerator
 from figureground.core.types import Batch, Latent
 from figureground.data.chunks import CHUNK
 from figureground.data.pairs import LivePairs, SavedPairs
@@ -32,6 +34,7 @@ from figureground.generators.toy import ToyGenerator
 from figureground.methods.gan_segmenter import GANSegmenter
 from figureground.methods.gan_segmenter.convert import convert_checkpoint
 from figureground.methods.gan_segmenter.directions import Directions, ShiftLength
+from figureground.methods.gan_segmenter.drawing import join
 from figureground.methods.gan_segmenter.filters import (
     Acceptance,
     PairFilters,
@@ -40,7 +43,12 @@ from figureground.methods.gan_segmenter.filters import (
     roundness,
 )
 from figureground.methods.gan_segmenter.latents import LatentSource
-from figureground.methods.gan_segmenter.masks import keep_large_components, mask_of_one
+from figureground.methods.gan_segmenter.masks import (
+    clean_together,
+    keep_large_components,
+    mask_of_one,
+    mask_of_two,
+)
 from figureground.methods.gan_segmenter.objective import SearchObjective, cone_map, square_map
 
 OPEN = PairFilters(components=0.0, area=(0.0, 1.0), histogram_bins=0)
@@ -89,6 +97,7 @@ def test_both_directions_are_found_in_one_run(method: GANSegmenter) -> None:
 
 def test_samples_are_filtered_repeat_and_hold_the_picture(method: GANSegmenter) -> None:
     assert isinstance(method, LayerGenerator)
+    assert isinstance(method, FilteringGenerator)
     one, two = (method.sample(5, generator=seeded(3)) for _ in "ab")
     assert one.color.shape == (5, 2, 3, 32, 32)
     assert torch.equal(one.alpha, two.alpha)
@@ -97,8 +106,10 @@ def test_samples_are_filtered_repeat_and_hold_the_picture(method: GANSegmenter) 
     assert set(one.foreground.unique().tolist()) == {0.0, 1.0}
     assert not torch.equal(one.color, method.sample(5, generator=seeded(4)).color)
     assert method.sample(0).color.shape == (0, 2, 3, 32, 32)
-    assert method.acceptance.passed >= 10
-    assert "candidates kept (area_light" in method.acceptance.describe()
+    counted = method.count_passed()
+    assert counted["all"].passed >= 10
+    assert counted["all"].seen == counted["area_light"].seen
+    assert "candidates kept (area_light" in describe(counted)
 
 
 @pytest.mark.parametrize("side", ["light", "dark"])
@@ -239,6 +250,36 @@ def test_components_against_flooding() -> None:
         assert torch.equal(keep_large_components(mask, threshold), expected)
 
 
+def test_masks_cleaned_in_one_call_are_those_of_several() -> None:
+    masks = [torch.rand(3, 12, 12, generator=seeded(n)) > 0.62 for n in range(3)]
+    masks[2][1] = False
+    thresholds = [0.3, 0.0, 0.999]
+    for mask, threshold, found in zip(
+        masks, thresholds, clean_together(masks, thresholds), strict=True
+    ):
+        assert torch.equal(found, keep_large_components(mask, threshold))
+
+
+def test_candidates_are_those_of_each_direction_by_itself(method: GANSegmenter) -> None:
+    drawn = method.draw_candidates(6, generator=seeded(8))
+    latent = method.latents.draw(method.generator, 6, generator=seeded(8))
+    assert torch.equal(drawn.image, method.generator(latent))
+    for side, shifted in drawn.shifted.items():
+        mask = mask_of_one(drawn.image, shifted, side)
+        assert torch.equal(drawn.sides[side], keep_large_components(mask, 0.2))
+    both = mask_of_two(drawn.shifted["light"], drawn.shifted["dark"])
+    assert torch.equal(drawn.mask, keep_large_components(both, 0.2))
+
+
+def test_soft_and_hard_pairs_hold_the_very_picture() -> None:
+    image = torch.rand(4, 3, 8, 8, generator=seeded()) * 2 - 1
+    share = torch.rand(4, 8, 8, generator=seeded(1))
+    layers = join(image, share)
+    assert torch.equal(layers.composite, image)
+    torch.testing.assert_close((layers.alpha * layers.color).sum(dim=1), image)
+    torch.testing.assert_close(layers.foreground[:, 0], share)
+
+
 def _flood(mask: Tensor, threshold: float) -> Tensor:
     left = {(int(i), int(j)) for i, j in mask.nonzero()}
     parts = []
@@ -269,6 +310,22 @@ def test_peaks_against_loops() -> None:
             around = [-1, *smooth, -1]
             peaks = sum(around[k] <= around[k + 1] >= around[k + 2] for k in range(bins))
             assert int(found) == peaks
+    assert len(count_peaks(image[:0], 12)) == 0
+
+
+@pytest.mark.parametrize("bins", [12, 5])
+def test_histograms_of_both_directions_are_judged_by_their_own_bins(bins: int) -> None:
+    shifted = {
+        side: torch.linspace(0.1, 2, 9).view(-1, 1, 1, 1)
+        * torch.randn(9, 3, 8, 8, generator=seeded(n))
+        for n, side in enumerate(("light", "dark"))
+    }
+    masks = {side: torch.zeros(9, 8, 8, dtype=torch.bool) for side in shifted}
+    filters = {"light": PairFilters(), "dark": PairFilters(histogram_bins=bins)}
+    peaks = count_peaks(shifted["light"], 12), count_peaks(shifted["dark"], bins)
+    expected = (peaks[0] >= 2) & (peaks[1] >= 2)
+    assert torch.equal(judge(masks, shifted, filters), expected)
+    assert 0 < int(expected.sum()) < 9
 
 
 def test_round_masks_are_rounder_and_empty_ones_do_not_count() -> None:
@@ -379,13 +436,19 @@ def test_usual_names_are_those_of_the_files_they_stand_for() -> None:
         assert read_choice("generator", name) == read_choice("generator", f"{name}{full}")
 
 
-def test_classes_are_the_same_before_and_after_the_shift() -> None:
+def test_classes_are_the_same_before_and_after_the_shift_and_kept() -> None:
     network = StudioGAN(resolution=32, width=2, latent_dim=8, num_classes=4)
     method = GANSegmenter(generator=network, filters=OPEN)
     latent = method.latents.draw(network, 3, generator=seeded())
     still, moved = method.paint_along(latent, [torch.zeros(8), torch.ones(8)])
     torch.testing.assert_close(still, network(latent))
     torch.testing.assert_close(moved, network(Latent(latent.vector + 1, latent.label)))
+    drawn = method.sample(5, generator=seeded(2))
+    expected = method.latents.draw(network, 5, generator=seeded(2)).label
+    assert torch.equal(drawn.label, expected)
+    torch.testing.assert_close(
+        drawn.composite, method.draw_candidates(5, generator=seeded(2)).image
+    )
 
 
 def test_pictures_have_a_row_for_each_latent(method: GANSegmenter) -> None:
@@ -441,6 +504,30 @@ def test_pairs_are_written_and_drawn_while_training(method: GANSegmenter, tmp_pa
     mask = pairs.reader.read(5, "mask")
     assert set(np.unique(mask)) <= {0, 255}
     assert mask.any()
+
+
+def test_generate_ends_with_the_rates_of_all_that_was_drawn(
+    method: GANSegmenter, tmp_path: Path, compose: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    method.origin = {"method": {"_target_": "figureground.methods.gan_segmenter.GANSegmenter"}}
+    checkpoint = {"state_dict": method.state_dict()}
+    method.on_save_checkpoint(checkpoint)
+    VerifiedCheckpointIO().save_checkpoint(checkpoint, tmp_path / "m.ckpt")
+
+    def last_line(*options: str) -> str:
+        files = [f"ckpt={tmp_path}/m.ckpt", f"output={tmp_path}/pairs", "device=cpu"]
+        with caplog.at_level("INFO"):
+            generate(compose(*files, *options, config_name="generate"))
+        return caplog.records[-1].getMessage()
+
+    shards = ("format=shards", "shard_size=10", "layers=false")
+    part = last_line("count=10", *shards)
+    line = last_line("count=20", *shards)
+    assert line.startswith("32 of ")
+    assert "candidates kept (area_light" in line
+    assert line != part.replace("16 of", "32 of")
+    assert last_line("count=20", *shards) == line  # Nothing is drawn, yet all is known.
+    assert "candidates kept" in last_line("count=2", f"output={tmp_path}/png")
 
 
 def test_direction_files_of_the_authors_are_read_without_running_them(tmp_path: Path) -> None:

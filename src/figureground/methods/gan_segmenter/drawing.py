@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from figureground.core.errors import UserError
+from figureground.core.passages import Passage, describe
 from figureground.core.types import Latent, Layers
 from figureground.generators.base import ImageGenerator
 from figureground.methods.gan_segmenter.directions import Directions, Side
-from figureground.methods.gan_segmenter.filters import Acceptance, PairFilters, clean, judge
+from figureground.methods.gan_segmenter.filters import Acceptance, PairFilters, judge
 from figureground.methods.gan_segmenter.latents import LatentSource
 from figureground.methods.gan_segmenter.masks import (
     Rule,
-    keep_large_components,
-    margin_of_one,
+    clean_together,
+    margin_of_grays,
     margin_of_two,
     soften,
 )
+from figureground.methods.gan_segmenter.objective import gray
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class Candidates(NamedTuple):
         sides: Cleaned mask of each direction alone, (B, R, R) bool.
         mask: The pair's mask, cleaned: of both directions together where there are two.
         margin: Difference of grey values that the pair's mask was cut from, (B, R, R).
+        label: Class of each picture, (B,) int64; None without classes.
     """
 
     image: Tensor
@@ -42,6 +45,7 @@ class Candidates(NamedTuple):
     sides: Mapping[Side, Tensor]
     mask: Tensor
     margin: Tensor
+    label: Tensor | None
 
 
 class PairDrawing:
@@ -76,7 +80,7 @@ class PairDrawing:
         Raises:
             UserError: So many candidates in a row were thrown away that there may be no end.
         """
-        images, masks, missing = [], [], count
+        images, masks, labels, missing = [], [], [], count
         failed = Acceptance()  # Since the last pair that was kept.
         while missing > 0:
             drawn = self.draw_candidates(missing, generator=generator)
@@ -91,13 +95,17 @@ class PairDrawing:
             chosen = keep.to(drawn.image.device)
             images.append(drawn.image[chosen])
             masks.append(soften(drawn.margin[chosen], drawn.mask[chosen], self.margin))
+            if drawn.label is not None:
+                labels.append(drawn.label[chosen.to(drawn.label.device)])
             missing -= seen.passed
         if not images:
             side = self.generator.resolution
             images, masks = [torch.zeros(0, 3, side, side)], [torch.zeros(0, side, side)]
-        image, mask = torch.cat(images), torch.cat(masks)
-        share = mask[:, None].to(image)
-        return Layers(torch.stack([image, image], dim=1), torch.stack([1 - share, share], dim=1))
+        return join(torch.cat(images), torch.cat(masks), torch.cat(labels) if labels else None)
+
+    def count_passed(self) -> dict[str, Passage]:
+        """How many candidates have passed so far, by filter, and by all of them."""
+        return self.acceptance.count()
 
     @torch.no_grad()
     def draw_candidates(
@@ -107,29 +115,52 @@ class PairDrawing:
         latent = self.latents.draw(self.generator, count, generator=generator)
         sides = self.directions.sides
         steps = [self.step * self.directions.best(side, generator=generator) for side in sides]
-        image, *moved = self.paint_along(latent, [torch.zeros_like(steps[0]), *steps])
-        shifted = dict(zip(sides, moved, strict=True))
-        margins = {side: margin_of_one(image, shifted[side], side, self.rule) for side in sides}
-        cleaned = clean({side: each > 0 for side, each in margins.items()}, self.filters)
-        if len(sides) == 1:
-            return Candidates(image, shifted, cleaned, cleaned[sides[0]], margins[sides[0]])
-        margin = margin_of_two(shifted["light"], shifted["dark"])
-        mask = keep_large_components(margin > 0, self.filters["light"].components)
-        return Candidates(image, shifted, cleaned, mask, margin)
+        painted = self.paint_along(latent, [torch.zeros_like(steps[0]), *steps])
+        shifted = dict(zip(sides, painted[1:], strict=True))
+        before, *after = gray(painted)
+        margins = [
+            margin_of_grays(before, each, side, self.rule)
+            for side, each in zip(sides, after, strict=True)
+        ]
+        thresholds = [self.filters[side].components for side in sides]
+        if len(sides) > 1:
+            margins.append(margin_of_two(shifted["light"], shifted["dark"]))
+            thresholds.append(self.filters["light"].components)
+        cleaned = clean_together([margin > 0 for margin in margins], thresholds)
+        own = dict(zip(sides, cleaned, strict=False))  # The pair's comes after them.
+        return Candidates(painted[0], shifted, own, cleaned[-1], margins[-1], latent.label)
 
-    def paint_along(self, latent: Latent, steps: list[Tensor]) -> list[Tensor]:
-        """Pictures at `latent` and every step (*shape) from it, in one call of the generator."""
+    def paint_along(self, latent: Latent, steps: Sequence[Tensor]) -> Tensor:
+        """Paint `latent` (of B) moved by every step (*shape), in one call of the generator.
+
+        Returns:
+            (steps, B, 3, R, R).
+        """
         vectors = torch.cat([latent.vector + step.to(latent.vector) for step in steps])
         label = None if latent.label is None else latent.label.repeat(len(steps))
         image: Tensor = self.generator(Latent(vectors, label))
-        return list(image.chunk(len(steps)))
+        return image.view(len(steps), len(latent), *image.shape[1:])
 
     def _count(self, seen: Acceptance) -> None:
         """Add to what all filters have seen; say how much they keep, ever more rarely."""
         before = self.acceptance.seen
         self.acceptance.add(seen)
         if len(str(self.acceptance.seen)) > max(len(str(before)), 2):
-            logger.info("%s", self.acceptance.describe())
+            logger.info("%s", describe(self.count_passed()))
+
+
+def join(image: Tensor, mask: Tensor, label: Tensor | None = None) -> Layers:
+    """Two layers that both hold the picture.
+
+    Args:
+        image: (B, 3, H, W).
+        mask: Share of the object, (B, H, W).
+        label: Class of each, (B,) int64, if there are classes.
+    """
+    share = mask[:, None].to(image)
+    # The picture is in memory once, which tells `composite` that there is nothing to blend.
+    color = image[:, None].expand(-1, 2, -1, -1, -1)
+    return Layers(color, torch.stack([1 - share, share], dim=1), label=label)
 
 
 def _explain(failed: Acceptance) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +13,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from figureground.core.bounds import Count, Fraction, NonNegativeFloat
+from figureground.core.passages import ALL, Passage
 from figureground.methods.gan_segmenter.directions import Side
-from figureground.methods.gan_segmenter.masks import keep_large_components, largest_components
+from figureground.methods.gan_segmenter.masks import clean_together, largest_components
 
 _LEAST_PEAKS = 2
 _ROUND_AREA = (0.05, 0.9)  # Shares of the picture that a round component may have, both excluded.
@@ -119,10 +120,10 @@ class Acceptance:
         for name, tally in other.tallies.items():
             self.tallies.setdefault(name, Tally()).add(tally)
 
-    def describe(self) -> str:
-        """All rates in one line."""
-        each = ", ".join(f"{name} {tally.rate:.3f}" for name, tally in self.tallies.items())
-        return f"{self.passed} of {self.seen} candidates kept ({each or 'no filter is on'})"
+    def count(self) -> dict[str, Passage]:
+        """All counts by name, those of all filters together first."""
+        each = {name: Passage(tally.seen, tally.passed) for name, tally in self.tallies.items()}
+        return {ALL: Passage(self.seen, self.passed), **each}
 
     def find_strictest(self) -> tuple[str, Tally]:
         """The filter that threw away most, by name."""
@@ -131,9 +132,8 @@ class Acceptance:
 
 def clean(masks: Mapping[Side, Tensor], filters: Mapping[Side, PairFilters]) -> dict[Side, Tensor]:
     """Drop small components of masks (B, H, W) bool, by each side's own threshold."""
-    return {
-        side: keep_large_components(mask, filters[side].components) for side, mask in masks.items()
-    }
+    kept = clean_together(list(masks.values()), [filters[side].components for side in masks])
+    return dict(zip(masks, kept, strict=True))
 
 
 def judge(
@@ -170,8 +170,9 @@ def judge(
         share = area(mask)
         apply(f"area_{side}", share, (share >= low) & (share <= high), f"from {low:g} to {high:g}")
     if lead.histogram_bins:
-        for side, image in shifted.items():
-            peaks = count_peaks(image, filters[side].histogram_bins or lead.histogram_bins)
+        bins = [filters[side].histogram_bins or lead.histogram_bins for side in shifted]
+        counted = _count_peaks_of_each(list(shifted.values()), bins)
+        for side, peaks in zip(shifted, counted, strict=True):
             apply(f"histogram_{side}", peaks, peaks >= _LEAST_PEAKS, "at least 2 peaks")
     if lead.roundness > 0:
         for side, mask in masks.items():
@@ -208,9 +209,11 @@ def count_peaks(image: Tensor, bins: int) -> Tensor:
     """
     values = image.float().flatten(1)
     # In bins of exact width: 1 belongs to the last one. What is left out goes to one more.
-    place = ((values + 1) * (bins / 2)).to(torch.int64).clamp_(max=bins - 1)
-    place = place.masked_fill_(values.abs() > 1, bins)
-    place += torch.arange(len(values), device=place.device).unsqueeze(1) * (bins + 1)
+    place = (values + 1).mul_(bins / 2).to(torch.int32).clamp_(max=bins - 1)
+    if len(values) and not all(-1 <= bound <= 1 for bound in values.aminmax()):
+        place.masked_fill_(values.abs() > 1, bins)
+    first = torch.arange(len(values), dtype=torch.int32, device=place.device) * (bins + 1)
+    place += first.unsqueeze(1)
     counts = torch.bincount(place.flatten(), minlength=len(values) * (bins + 1))
     histogram = counts.view(len(values), bins + 1)[:, :bins]
     padded = F.pad(histogram, (1, 1))
@@ -218,6 +221,13 @@ def count_peaks(image: Tensor, bins: int) -> Tensor:
     around = F.pad(smooth, (1, 1), value=-1)
     peaks = (smooth >= around[:, :-2]) & (smooth >= around[:, 2:])
     return peaks.sum(dim=1)
+
+
+def _count_peaks_of_each(images: Sequence[Tensor], bins: Sequence[int]) -> Iterable[Tensor]:
+    """As `count_peaks`, in one call where the bins are the same."""
+    if len(set(bins)) > 1:
+        return map(count_peaks, images, bins)
+    return count_peaks(torch.cat(list(images)), bins[0]).view(len(images), -1).unbind()
 
 
 def roundness(mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy import ndimage
 from torch import Tensor
@@ -38,7 +40,12 @@ def mask_of_one(original: Tensor, shifted: Tensor, side: Side, rule: Rule = "lig
 
 def margin_of_one(original: Tensor, shifted: Tensor, side: Side, rule: Rule = "lighting") -> Tensor:
     """By how much grey values are beyond the bound of `mask_of_one`, (B, H, W)."""
-    difference = SIGNS[side] * (gray(shifted) - gray(original))
+    return margin_of_grays(gray(original), gray(shifted), side, rule)
+
+
+def margin_of_grays(original: Tensor, shifted: Tensor, side: Side, rule: Rule) -> Tensor:
+    """As `margin_of_one`, of grey values (B, H, W)."""
+    difference = SIGNS[side] * (shifted - original)
     return difference - (_STD_SHARE * difference.std() if rule == "std" else 0.0)
 
 
@@ -90,19 +97,35 @@ def label_components(mask: Tensor) -> tuple[Tensor, Tensor]:
     return labels, areas
 
 
-def keep_large_components(mask: Tensor, threshold: float) -> Tensor:
+def keep_large_components(mask: Tensor, threshold: float | Sequence[float]) -> Tensor:
     """Keep components whose area is more than `threshold` of their picture's largest one.
 
     Args:
         mask: (B, H, W) bool; an empty one stays empty.
-        threshold: 0 keeps all.
+        threshold: 0 keeps all; one for all pictures, or one for each.
 
     Returns:
         (B, H, W) bool.
     """
-    if threshold <= 0 or not mask.numel():
+    shares = np.broadcast_to(np.asarray(threshold, np.float64), len(mask))
+    if not mask.numel() or not shares.any():
         return mask
     numbers, count = ndimage.label(mask.cpu().numpy(), _NEIGHBOURS)
+    kept = _are_large(numbers, count, shares)
+    return torch.from_numpy(kept.take(numbers)).to(mask.device)
+
+
+def clean_together(masks: Sequence[Tensor], thresholds: Sequence[float]) -> list[Tensor]:
+    """As `keep_large_components`, each (B, H, W) by its own threshold, in one call."""
+    shares = np.repeat(thresholds, len(masks[0])).tolist()
+    kept = keep_large_components(torch.cat(list(masks)), shares)
+    return list(kept.view(len(masks), *masks[0].shape).unbind())
+
+
+def _are_large(
+    numbers: npt.NDArray[np.int32], count: int, shares: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """Whether each number of (B, H, W) is a component to keep, (count + 1,); 0 is none."""
     areas = np.bincount(numbers.ravel(), minlength=count + 1)
     # Numbers run on from picture to picture, so the last one of each tells whose the others are.
     last = np.maximum.accumulate(numbers.reshape(len(numbers), -1).max(axis=1))
@@ -111,8 +134,8 @@ def keep_large_components(mask: Tensor, threshold: float) -> Tensor:
     np.maximum.at(largest, owner, areas[1:])
     kept = np.zeros(count + 1, bool)
     # In double precision, as threshold and areas of a file of the authors would be compared.
-    kept[1:] = areas[1:] / largest[owner] > threshold
-    return torch.from_numpy(kept[numbers]).to(mask.device)
+    kept[1:] = areas[1:] / largest[owner] > shares[owner]
+    return kept
 
 
 def largest_components(mask: Tensor) -> Tensor:

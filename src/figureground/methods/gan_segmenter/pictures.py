@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,6 +47,6 @@ def titles(method: GANSegmenter) -> dict[str, tuple[str, ...]]:
     return found | {f"shifts_{side}": shifts for side in sides}
 
 
-def _as_rows(columns: list[Tensor]) -> Tensor:
+def _as_rows(columns: Iterable[Tensor]) -> Tensor:
     """Columns of (N, 3, R, R) each as one grid, row by row."""
-    return torch.stack(columns, dim=1).flatten(0, 1)
+    return torch.stack(list(columns), dim=1).flatten(0, 1)
