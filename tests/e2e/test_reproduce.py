@@ -6,88 +6,61 @@ import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from faults import ROOT, Result, assert_same_checkpoint, run, saved_iteration
+from chains import Chain, read_scores
+from faults import ROOT, assert_same_checkpoint, run, saved_iteration
 
 pytestmark = pytest.mark.slow
 
-NAMES = ("01-train", "02-sample", "03-segment", "04-test", "05-information")
-SMALL = [
-    "experiment=ilsgan-toy",
-    "chain.pairs=300",
-    "chain.keep_every=6",
-    "+steps.train.options={iterations:12,trainer.val_check_interval:6,data.train.count:40,"
-    "callbacks.checkpoints.every:2,data.val.count:8,data.test.count:8,data.batch_size:4,"
-    "trainer.accelerator:cpu,method.latent_dim:8,method.style_width:8,method.channel_base:64,"
-    "method.max_width:8}",
-    "+steps.sample.options={shard_size:5,device:cpu}",
-    "+steps.segment.options={iterations:8,trainer.val_check_interval:4,data.val.count:8,"
-    "callbacks.checkpoints.every:2,data.batch_size:4,trainer.accelerator:cpu}",
-    "+steps.test.options={data.test.count:8,trainer.accelerator:cpu}",
-    "+steps.information.options={trainer.accelerator:cpu,metrics.information.count:32,"
-    "metrics.information.held_out:16,metrics.information.iterations:4,"
-    "metrics.information.num_hidden:8,metrics.information.evaluate_every:2}",
-]
-
-
-def reproduce(folder: Path, *more: str, **options: Any) -> Result:
-    command = ["python", ROOT / "src/reproduce.py", *SMALL, f"paths.output_dir={folder}", *more]
-    return run(command, cwd=folder.parent, limit=600, **options)
+CHAIN = Chain(
+    ("01-train", "02-sample", "03-segment", "04-test", "05-information"),
+    (
+        "experiment=ilsgan-toy",
+        "chain.pairs=300",
+        "chain.keep_every=6",
+        "+steps.train.options={iterations:12,trainer.val_check_interval:6,data.train.count:40,"
+        "callbacks.checkpoints.every:2,data.val.count:8,data.test.count:8,data.batch_size:4,"
+        "trainer.accelerator:cpu,method.latent_dim:8,method.style_width:8,method.channel_base:64,"
+        "method.max_width:8}",
+        "+steps.sample.options={shard_size:5,device:cpu}",
+        "+steps.segment.options={iterations:8,trainer.val_check_interval:4,data.val.count:8,"
+        "callbacks.checkpoints.every:2,data.batch_size:4,trainer.accelerator:cpu}",
+        "+steps.test.options={data.test.count:8,trainer.accelerator:cpu}",
+        "+steps.information.options={trainer.accelerator:cpu,metrics.information.count:32,"
+        "metrics.information.held_out:16,metrics.information.iterations:4,"
+        "metrics.information.num_hidden:8,metrics.information.evaluate_every:2}",
+    ),
+)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The uninterrupted run."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    done = reproduce(folder)
-    assert done.code == 0, done.err
-    return folder
-
-
-def scores(folder: Path, name: str) -> dict[str, float]:
-    record = json.loads((folder / name / "step.json").read_text())
-    assert record["run"], f"{name} has not finished"
-    timed = ("seconds", "throughput")
-    return {k: v for k, v in record["scores"].items() if not any(t in k for t in timed)}
+    return CHAIN.take_whole(tmp_path_factory.mktemp("whole") / "run")
 
 
 def test_run_interrupted_in_each_step_ends_as_the_whole_one(tmp_path: Path, whole: Path) -> None:
     parts = tmp_path / "run"
-    begun: list[tuple[Callable[[], bool], int]] = [
-        (lambda: saved_iteration(parts / "01-train") >= 2, signal.SIGTERM),
-        (lambda: (parts / "02-sample/pictures/pairs-000000.safetensors").exists(), signal.SIGTERM),
-        (lambda: saved_iteration(parts / "03-segment") >= 2, signal.SIGINT),
-        (lambda: (parts / "04-test/.hydra").exists(), signal.SIGTERM),
-        (lambda: (parts / "05-information/.hydra").exists(), signal.SIGUSR1),
-    ]
-    for number, (condition, signum) in enumerate(begun):
-        stopped = reproduce(parts, kill_after=(condition, signum))
-        assert stopped.code == 128 + signum, stopped.err
-        # Everything before has finished, nothing after has begun.
-        finished = [name for name in NAMES if (parts / name / "step.json").exists()]
-        assert finished == list(NAMES[: number + 1])
-        assert not json.loads((parts / NAMES[number] / "step.json").read_text())["run"]
-        assert not (parts / "table.md").exists()
-    done = reproduce(parts)
-    assert done.code == 0, done.err
+    pictures = "02-sample/pictures"
+    stops: dict[str, tuple[Callable[[], bool], int]] = {
+        "01-train": (lambda: saved_iteration(parts / "01-train") >= 2, signal.SIGTERM),
+        "02-sample": ((parts / pictures / "pairs-000000.safetensors").exists, signal.SIGTERM),
+        "03-segment": (lambda: saved_iteration(parts / "03-segment") >= 2, signal.SIGINT),
+        "04-test": ((parts / "04-test/.hydra").exists, signal.SIGTERM),
+        "05-information": ((parts / "05-information/.hydra").exists, signal.SIGUSR1),
+    }
+    done = CHAIN.take_in_parts(parts, stops)
     assert "mine/whole" in done.out
     for name in ("01-train/checkpoints/last.ckpt", "03-segment/checkpoints/best.ckpt"):
         assert_same_checkpoint(whole / name, parts / name)
-    drawn = sorted(path.name for path in (whole / "02-sample/pictures").glob("*.safetensors"))
-    assert len(drawn) == 60
-    for name in drawn:
-        one, two = (folder / "02-sample/pictures" / name for folder in (whole, parts))
-        assert one.read_bytes() == two.read_bytes()
-    for name in NAMES:
-        assert scores(parts, name) == pytest.approx(scores(whole, name), nan_ok=True)
+    CHAIN.assert_same(whole, parts, pictures=pictures, count=60)
 
 
 def test_a_finished_run_does_nothing_and_shows_its_table_again(whole: Path) -> None:
     before = (whole / "table.json").read_text()
-    again = reproduce(whole)
+    again = CHAIN.take(whole)
     assert again.code == 0, again.err
     assert again.err.count("has finished before") + again.out.count("has finished before") == 5
     assert (whole / "table.json").read_text() == before
@@ -97,14 +70,14 @@ def test_a_finished_run_does_nothing_and_shows_its_table_again(whole: Path) -> N
 
 def test_scores_over_training_are_drawn(whole: Path) -> None:
     # Distances of drawn pictures need weights of a network that are not at hand here.
-    done = reproduce(whole, "analysis=training", "snapshots.every=1", "steps.quality=null")
+    done = CHAIN.take(whole, "analysis=training", "snapshots.every=1", "steps.quality=null")
     assert done.code == 0, done.err
     points = json.loads((whole / "analysis.json").read_text())
     assert [point["iteration"] for point in points] == [6, 12]
     # The last snapshot is what the run itself has scored.
     for step, name in (("test", "04-test"), ("information", "05-information")):
         last = points[1]["scores"][step]
-        assert last == pytest.approx({k: scores(whole, name)[k] for k in last}, nan_ok=True)
+        assert last == pytest.approx({k: read_scores(whole, name)[k] for k in last}, nan_ok=True)
     assert (whole / "analysis.png").is_file()
     assert "| 12 |" in (whole / "analysis.md").read_text()
 
