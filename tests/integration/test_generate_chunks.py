@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +65,32 @@ def test_files_are_equal_whatever_they_are_written_in(write: Callable[..., Path]
         (folder / name).unlink()
     write("ilsgan", "png", "count=18")
     assert before == {name: (folder / name).read_bytes() for name in names}
+
+
+@pytest.mark.parametrize("name", ["gan", "ilsgan", "l2ic"])
+def test_half_precision_draws_nearly_the_same_and_is_noted(
+    write: Callable[..., Path], name: str
+) -> None:
+    folders = [
+        write(name, precision, "count=2", f"precision={precision}")
+        for precision in ("32-true", "bf16-mixed")
+    ]
+    full, half = (
+        np.asarray(Image.open(folder / "images/000001.png"), dtype=np.float32) for folder in folders
+    )
+    assert 0 < np.abs(full - half).mean() < 4  # Of 255.
+    full_row, half_row = (read_rows(folder)[1] for folder in folders)
+    assert half_row == {**full_row, "precision": "bf16-mixed"}
+    with pytest.raises(UserError, match="samples of other options"):
+        write(name, "32-true", "count=2", "precision=bf16-mixed")
+
+
+def test_half_precision_of_pairs_is_noted(write: Callable[..., Path]) -> None:
+    options = ["count=2", "format=shards"]
+    half = write("ilsgan", "half", "precision=bf16-mixed", *options)
+    assert json.loads((half / "pairs.json").read_text())["precision"] == "bf16-mixed"
+    with pytest.raises(UserError, match="other"):
+        write("ilsgan", "half", *options)
 
 
 def test_noise_and_truncation_are_options(write: Callable[..., Path]) -> None:

@@ -15,7 +15,7 @@ from figureground.cli.check import check_job
 from figureground.cli.coding import draw_coded, require_codes
 from figureground.cli.exploring import explore, require_latents
 from figureground.cli.inference import find_pictures, load, require_readable, write_png
-from figureground.cli.manifests import claim_folder, read_rows
+from figureground.cli.manifests import claim_folder, note_precision, read_rows
 from figureground.cli.picking import find_best, require_critic
 from figureground.cli.writing_pairs import find_counter, tell_rates, write_shards
 from figureground.core.errors import UserError
@@ -108,6 +108,7 @@ def _choose_draw(method: Method, config: DictConfig) -> Draw:
 
     from figureground.core.protocols import LayerGenerator, NoisyGenerator
     from figureground.data.chunks import CHUNK
+    from figureground.nn.precision import computing_in
 
     if not isinstance(method, LayerGenerator):
         raise UserError(
@@ -129,8 +130,8 @@ def _choose_draw(method: Method, config: DictConfig) -> Draw:
         sample = partial(method.sample_with, CHUNK, noise=noise, truncation=truncation)
 
     def draw(chance: torch.Generator) -> Layers:
-        with torch.inference_mode():
-            return sample(generator=chance)
+        with torch.inference_mode(), computing_in(config.precision, method.device):
+            return sample(generator=chance).widen()
 
     return draw
 
@@ -239,6 +240,7 @@ def _list_samples(
         if picks is not None:
             more = (str(number), str(config.count), picks[index][1])
             row |= dict(zip(_PICKED, more, strict=True))
+        row |= note_precision(config.precision)
         if not with_layers:
             del row["mask"], row["layers"]
         rows.append(row)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from figureground.cli.inference import choose_device, write_png
-from figureground.cli.manifests import claim_folder
+from figureground.cli.manifests import claim_folder, note_precision
 from figureground.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -81,12 +81,14 @@ def paint(config: DictConfig) -> None:
 
     from figureground.core.config import build
     from figureground.core.signals import watching
+    from figureground.nn.precision import computing_in
 
     torch.manual_seed(config.seed)  # Of random weights, where no file is given.
-    network: ImageGenerator = build(config.generator).to(choose_device(config.device))
+    device = choose_device(config.device)
+    network: ImageGenerator = build(config.generator).to(device)
     output = Path(config.output)
     require_views(network, list(config.explore))
-    with watching() as stop, torch.inference_mode():
+    with watching() as stop, torch.inference_mode(), computing_in(config.precision, device):
         if config.count:
             _sample(network, output, config, stop.check)
         for name in config.explore:
@@ -128,6 +130,7 @@ def _sample(
         label = draw(seed).label if has_labels else None
         row = {"index": str(index), "seed": str(seed), "generator": digest}
         row |= {"label": "" if label is None else str(int(label))}
+        row |= note_precision(config.precision)
         rows.append({**row, "image": f"images/{index:06d}.png"})
     shown: list[Tensor] = []
     for index, row in enumerate(rows):

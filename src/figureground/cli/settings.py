@@ -135,6 +135,7 @@ class GenerateSettings(Settings):
     truncation: Fraction | None = None
     noise: Literal["const", "random", "none"] = "const"
     device: str = "auto"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
 
     @staticmethod
     def check_options(

@@ -67,7 +67,11 @@ def write_shards(
         layers=config.layers,
         rounding=config.rounding,
         resolution=config.resolution,
-        settings={"truncation": config.truncation, "noise": config.noise},
+        settings={
+            "truncation": config.truncation,
+            "noise": config.noise,
+            "precision": config.precision,
+        },
         overwrite=config.overwrite,
         count_passed=count_passed,
     )

@@ -25,6 +25,11 @@ class TensorRecord:
         """Return a copy with `Tensor.to(*args, **kwargs)` applied to every tensor."""
         return self._map(lambda tensor: tensor.to(*args, **kwargs))
 
+    def widen(self) -> Self:
+        """Return a copy whose numbers of half precision are float32; all others stay."""
+        half = (torch.float16, torch.bfloat16)
+        return self._map(lambda tensor: tensor.float() if tensor.dtype in half else tensor)
+
     def pin_memory(self) -> Self:
         """Return a copy in page-locked memory."""
         return self._map(Tensor.pin_memory)

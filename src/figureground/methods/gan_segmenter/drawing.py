@@ -24,6 +24,7 @@ from figureground.methods.gan_segmenter.masks import (
     soften,
 )
 from figureground.methods.gan_segmenter.objective import gray
+from figureground.nn.precision import widen
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ class PairDrawing:
         """
         vectors = torch.cat([latent.vector + step.to(latent.vector) for step in steps])
         label = None if latent.label is None else latent.label.repeat(len(steps))
-        image: Tensor = self.generator(Latent(vectors, label))
+        image = widen(self.generator(Latent(vectors, label)))  # Masks are cut from differences.
         return image.view(len(steps), len(latent), *image.shape[1:])
 
     def _count(self, seen: Acceptance) -> None:
