@@ -1,4 +1,4 @@
-"""Optimisers for players whose loss has a lazy penalty, one that steps by itself now and then."""
+"""What makes optimisers, and one for players whose loss has a penalty that steps now and then."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from figureground.core.bounds import Count, Fraction, PositiveFloat
 
+#: What makes the optimiser of a player from its parameters: a partial of any torch optimiser.
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 

@@ -12,13 +12,13 @@ ICCV 2021. A picture is a background and L layers, each showing one of K sprites
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
@@ -45,9 +45,8 @@ from figureground.methods.dti_sprites.sprites import (
 )
 from figureground.methods.dti_sprites.usage import SpriteUsage
 from figureground.nn.encoders import EncoderName
+from figureground.nn.optimizers import OptimizerFactory
 from figureground.nn.precision import widen
-
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
 class DTISprites(SceneExplainer):

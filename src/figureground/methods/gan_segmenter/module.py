@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -46,10 +46,10 @@ from figureground.methods.gan_segmenter.latents import LatentSource, warn_of_lon
 from figureground.methods.gan_segmenter.masks import Rule
 from figureground.methods.gan_segmenter.objective import SearchObjective
 from figureground.methods.gan_segmenter.pictures import direction_grids, titles
+from figureground.nn.optimizers import OptimizerFactory
 
 logger = logging.getLogger(__name__)
 
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 _SHIFT, _OBJECTIVE, _FILTERS = ShiftLength(), SearchObjective(), PairFilters()
 _PROBED = 32  # Candidates that acceptance is measured on at each validation.

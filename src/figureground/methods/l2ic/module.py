@@ -15,7 +15,7 @@ L2IC's authors released no step: the objective is a reconstruction, see `weights
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -44,11 +44,10 @@ from figureground.methods.l2ic.pictures import TITLES, code_grids
 from figureground.methods.l2ic.scores import CompositionScores
 from figureground.methods.l2ic.weights import Weights
 from figureground.nn.ema import WeightAverage
+from figureground.nn.optimizers import OptimizerFactory
 from figureground.nn.regions import RegionStatistics
 
 _WEIGHTS = Weights()
-
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
 class L2IC(CompositionDrawing, Method):

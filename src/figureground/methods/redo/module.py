@@ -11,7 +11,7 @@ m = M(x), latents z and region paints r_k = X_k(m_k, z_k) (masked by m_k inside 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Literal
 
@@ -46,10 +46,9 @@ from figureground.nn.attention import PooledSelfAttention
 from figureground.nn.ema import WeightAverage
 from figureground.nn.init import orthogonal_
 from figureground.nn.normalization import SpectralNormOrder
+from figureground.nn.optimizers import OptimizerFactory
 from figureground.nn.precision import widen
 from figureground.nn.regions import RegionStatistics
-
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
 class ReDO(Method):

@@ -14,13 +14,13 @@ it the supervised upper bound.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
@@ -38,10 +38,10 @@ from figureground.methods.segmenter.game import (
 )
 from figureground.methods.segmenter.losses import binary_entropy, cross_entropy
 from figureground.nn.bilateral import refine_shares
+from figureground.nn.optimizers import OptimizerFactory
 from figureground.nn.precision import widen
 from figureground.nn.unet import BlockNorm, UNet, Upsampling, unet_widths
 
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 Schedule = Literal["constant", "step", "cosine"]
 Refinement = Literal["none", "bilateral"]
 Loss = Literal["cross_entropy", "binary_entropy", "ds_comgan"]
