@@ -124,7 +124,7 @@ def _sample(
         return network.latent(1, generator=torch.Generator().manual_seed(seed))
 
     has_labels = network.num_classes > 0 and network.latent_space == "z"
-    digest, rows = _digest(config), []
+    digest, rows = _digest(type(network), config), []
     for index in range(config.count):
         seed = mix_seed(config.seed, index)
         label = draw(seed).label if has_labels else None
@@ -150,12 +150,12 @@ def _sample(
     logger.info("%d samples. Look at:\n  %s", len(rows), output / "samples.png")
 
 
-def _digest(config: DictConfig) -> str:
+def _digest(family: type[ImageGenerator], config: DictConfig) -> str:
     """Tell generators apart by options and by the content of their file."""
     from figureground.core.config import to_plain
 
     options = to_plain(config.generator)
-    weights = Path(str(options.pop("weights", None)))
+    weights = family.find_file(str(options.pop("weights", None)))
     text = json.dumps(options, sort_keys=True)
     if weights.is_file():
         with weights.open("rb") as file:
