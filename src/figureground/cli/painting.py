@@ -57,7 +57,8 @@ class View:
             self.check()
             end = start + _CHUNK
             label = None if latent.label is None else latent.label[start:end]
-            pictures.append(self.network(Latent(latent.vector[start:end], label)).float().cpu())
+            part = Latent(latent.vector[start:end], label)
+            pictures.append(_paint(self.network, part, "pictures of a view"))
         return torch.cat(pictures)
 
     def between(self, one: Tensor, other: Tensor, share: float) -> Tensor:
@@ -95,6 +96,19 @@ def paint(config: DictConfig) -> None:
             seeded = torch.Generator().manual_seed(config.seed)
             latent = network.latent(config.rows, generator=seeded)
             VIEWS[name](View(network, latent, output, config, stop.check))
+
+
+def _paint(network: ImageGenerator, latent: Latent, name: str) -> Tensor:
+    """Pictures (B, 3, R, R) of `latent`, on the CPU.
+
+    Raises:
+        NumericalError: A colour is not finite; `name` says of which pictures.
+    """
+    from figureground.data.chunks import require_finite
+
+    pictures = network(latent).float().cpu()
+    require_finite(pictures, name)
+    return pictures
 
 
 def require_views(network: ImageGenerator, views: list[str]) -> None:
@@ -139,7 +153,7 @@ def _sample(
         if path.exists() and index >= _SHEET:
             continue
         # One at a time: a batch would tie a picture to its neighbours.
-        picture = network(draw(int(row["seed"])))[0].float().cpu()
+        picture = _paint(network, draw(int(row["seed"])), f"samples from {index} on")[0]
         if index == 0:  # A network that fails leaves nothing behind.
             claim_folder(output, rows, config.overwrite)
         if index < _SHEET:
