@@ -106,7 +106,7 @@ def _paint(network: ImageGenerator, latent: Latent, name: str) -> Tensor:
     """
     from figureground.data.chunks import require_finite
 
-    pictures = network(latent).float().cpu()
+    pictures: Tensor = network(latent).float().cpu()
     require_finite(pictures, name)
     return pictures
 

@@ -223,10 +223,9 @@ def _rebuild_tensor(
     # Torch would make room for whatever is claimed.
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     stored = storage._untyped_storage.nbytes() // storage.dtype.itemsize
-    if min((offset, *size, *stride)) < 0 or (math.prod(size) and last >= stored):
-        raise pickle.UnpicklingError(
-            f"a tensor claims {math.prod(size)} elements that are not stored"
-        )
+    count: int = math.prod(size)
+    if min((offset, *size, *stride)) < 0 or (count and last >= stored):
+        raise pickle.UnpicklingError(f"a tensor claims {count} elements that are not stored")
     tensor: Tensor = torch._utils._rebuild_tensor_v2(  # type: ignore[no-untyped-call]  # torch's
         storage, offset, size, stride, False, OrderedDict()
     )
