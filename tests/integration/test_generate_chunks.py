@@ -22,6 +22,7 @@ from figureground.core.errors import ConfigError, NumericalError, UserError
 from figureground.core.types import Layers
 from figureground.data.chunks import CHUNK, draw_chunk
 from figureground.data.drawn_pictures import PictureReader
+from figureground.data.pairs import LivePairs
 from figureground.data.shards import ShardReader
 from figureground.generators.toy import ToyGenerator
 from figureground.viz.grids import to_uint8
@@ -92,6 +93,18 @@ def test_half_precision_of_pairs_is_noted(write: Callable[..., Path]) -> None:
     assert json.loads((half / "pairs.json").read_text())["precision"] == "bf16-mixed"
     with pytest.raises(UserError, match="other"):
         write("ilsgan", "half", *options)
+
+
+def test_live_pairs_are_drawn_in_half_precision_too(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    write("ilsgan", "first", "count=1")
+    full, half = (
+        LivePairs(str(tmp_path / "ilsgan.ckpt"), precision=precision).draw(4, 0, 7).composite
+        for precision in ("32-true", "bf16-mixed")
+    )
+    assert full.dtype == half.dtype == torch.float32
+    assert 0 < (full - half).abs().mean() < 0.05
 
 
 def test_colours_that_are_not_finite_are_reported(
