@@ -34,8 +34,10 @@ _NUMBERS = {
     ("numpy.core.multiarray", "scalar"),  # Before NumPy 2,
     ("numpy._core.multiarray", "scalar"),  # and since.
 }
-_TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # Of torch.save before torch 1.6.
+#: Start of files of torch.save before torch 1.6.
+TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _MOST_RATIO, _MOST_UNPACKED = 200, 2**27  # Of a ZIP; beyond both it is a bomb.
+_SHOWN = 200  # Characters of a reason.
 #: Records at the end of a ZIP, as its specification (APPNOTE 4.3.14 to 4.3.16) lays them out.
 _END, _END64, _LOCATOR = (struct.Struct(f"<{x}") for x in ("4s4H2LH", "4sQ2H2L4Q", "4sLQL"))
 #: Types that a stored configuration names; `__builtin__` holds them in older files.
@@ -66,7 +68,7 @@ def read_released(path: str | Path, ignored: Collection[str] = ()) -> Any:
     try:
         if zipfile.is_zipfile(path):
             content = _read_archive(path, ignored)
-        elif head.startswith(_TORCH_MAGIC):
+        elif head.startswith(TORCH_MAGIC):
             content = _load_tensors(path, ignored)
         elif head[8:9] == b"{":
             return _read_safetensors(path)
@@ -81,6 +83,7 @@ def read_released(path: str | Path, ignored: Collection[str] = ()) -> Any:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if named := _global_in(str(error)):
             reason = f"it asks for {named}"
+        reason = "".join(filter(str.isprintable, reason))[:_SHOWN]  # The file may have named it.
         raise RefusedFileError(
             f"{path} cannot be read as weights ({reason}); it was refused and nothing in it was "
             "run. Expected tensors and plain values"
@@ -237,7 +240,7 @@ def _rebuild_parameter(data: Tensor, *_: Any) -> Tensor:
 
 
 def _load_storage(data: bytes) -> Any:
-    if not data.startswith(_TORCH_MAGIC):  # Storages are pickled so; an archive could be a bomb.
+    if not data.startswith(TORCH_MAGIC):  # Storages are pickled so; an archive could be a bomb.
         raise pickle.UnpicklingError("a storage is not as PyTorch writes it")
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 

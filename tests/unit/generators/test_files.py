@@ -229,6 +229,16 @@ def test_f53_pickles_that_ask_for_more_are_refused(
     assert not made.exists()
 
 
+def test_f53_names_in_messages_are_short_and_plain(tmp_path: Path) -> None:
+    module, name = "os\x1b[2J", "x" * 10_000
+    path = tmp_path / "n.pkl"
+    path.write_bytes(b"\x80\x02c" + f"{module}\n{name}\n.".encode())
+    with pytest.raises(CheckpointError, match=r"os\[2J\.xx") as caught:
+        read_released(path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
+
+
 def test_f53_modules_that_hold_themselves_or_nothing_are_refused(tmp_path: Path) -> None:
     round_: dict[str, Any] = {"state": {"_parameters": {}, "_buffers": {}, "_modules": {}}}
     round_["state"]["_modules"]["me"] = round_
