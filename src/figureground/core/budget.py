@@ -74,7 +74,7 @@ def _sizes_of_files(options: Any) -> Iterator[int]:
             yield from _sizes_of_files(value)
     elif isinstance(options, str) and os.path.isdir(options):  # noqa: PTH112 - of any length
         for pattern in _IN_FOLDERS:
-            yield from (_size(path) for path in Path(options).glob(pattern))
+            yield from (_size(path) for path in Path(options).glob(pattern) if path.is_file())
     elif isinstance(options, str) and os.path.isfile(options):  # noqa: PTH113
         yield _size(Path(options))
 
