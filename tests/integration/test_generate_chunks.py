@@ -22,7 +22,9 @@ from figureground.core.errors import ConfigError, NumericalError, UserError
 from figureground.core.types import Layers
 from figureground.data.chunks import CHUNK, draw_chunk
 from figureground.data.drawn_pictures import PictureReader
+from figureground.data.pairs import LivePairs
 from figureground.data.shards import ShardReader
+from figureground.generators.toy import ToyGenerator
 from figureground.viz.grids import to_uint8
 
 Compose = Callable[..., DictConfig]
@@ -91,6 +93,38 @@ def test_half_precision_of_pairs_is_noted(write: Callable[..., Path]) -> None:
     assert json.loads((half / "pairs.json").read_text())["precision"] == "bf16-mixed"
     with pytest.raises(UserError, match="other"):
         write("ilsgan", "half", *options)
+
+
+def test_live_pairs_are_drawn_in_half_precision_too(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    write("ilsgan", "first", "count=1")
+    full, half = (
+        LivePairs(str(tmp_path / "ilsgan.ckpt"), precision=precision).draw(4, 0, 7).composite
+        for precision in ("32-true", "bf16-mixed")
+    )
+    assert full.dtype == half.dtype == torch.float32
+    assert 0 < (full - half).abs().mean() < 0.05
+
+
+def test_colours_that_are_not_finite_are_reported(
+    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, compose: Compose, tmp_path: Path
+) -> None:
+    write("ilsgan", "first", "count=1")
+    drawer = type(build_tiny("ilsgan")[0])
+    lost = Layers(torch.full((CHUNK, 1, 3, 4, 4), torch.nan), torch.ones(CHUNK, 1, 1, 4, 4))
+    for name in ("sample", "sample_with"):
+        monkeypatch.setattr(drawer, name, lambda *_, **__: lost)
+    for kind in ("png", "shards"):
+        with pytest.raises(NumericalError, match="pictures 0 to 15 have colours that are not"):
+            write("ilsgan", "out", "count=2", f"format={kind}", "precision=16-mixed")
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(ToyGenerator, "paint", lambda *_: torch.full((1, 3, 32, 32), torch.nan))
+    options = ["generator=toy", "device=cpu", f"output={tmp_path / 'out'}"]
+    for more, name in (("count=2", "samples from 0 on"), ("explore=[walk]", "pictures of a view")):
+        with pytest.raises(NumericalError, match=f"{name} have colours that are not finite"):
+            generate(compose(*options, more, config_name="generate"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_noise_and_truncation_are_options(write: Callable[..., Path]) -> None:

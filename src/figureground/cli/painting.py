@@ -57,7 +57,8 @@ class View:
             self.check()
             end = start + _CHUNK
             label = None if latent.label is None else latent.label[start:end]
-            pictures.append(self.network(Latent(latent.vector[start:end], label)).float().cpu())
+            part = Latent(latent.vector[start:end], label)
+            pictures.append(_paint(self.network, part, "pictures of a view"))
         return torch.cat(pictures)
 
     def between(self, one: Tensor, other: Tensor, share: float) -> Tensor:
@@ -97,6 +98,19 @@ def paint(config: DictConfig) -> None:
             VIEWS[name](View(network, latent, output, config, stop.check))
 
 
+def _paint(network: ImageGenerator, latent: Latent, name: str) -> Tensor:
+    """Pictures (B, 3, R, R) of `latent`, on the CPU.
+
+    Raises:
+        NumericalError: A colour is not finite; `name` says of which pictures.
+    """
+    from figureground.data.chunks import require_finite
+
+    pictures: Tensor = network(latent).float().cpu()
+    require_finite(pictures, name)
+    return pictures
+
+
 def require_views(network: ImageGenerator, views: list[str]) -> None:
     """Raise `UserError` unless `network` can show `views`."""
     if "mixing" in views and len(network.latent_shape) < 2:
@@ -124,7 +138,7 @@ def _sample(
         return network.latent(1, generator=torch.Generator().manual_seed(seed))
 
     has_labels = network.num_classes > 0 and network.latent_space == "z"
-    digest, rows = _digest(config), []
+    digest, rows = _digest(type(network), config), []
     for index in range(config.count):
         seed = mix_seed(config.seed, index)
         label = draw(seed).label if has_labels else None
@@ -139,7 +153,7 @@ def _sample(
         if path.exists() and index >= _SHEET:
             continue
         # One at a time: a batch would tie a picture to its neighbours.
-        picture = network(draw(int(row["seed"])))[0].float().cpu()
+        picture = _paint(network, draw(int(row["seed"])), f"samples from {index} on")[0]
         if index == 0:  # A network that fails leaves nothing behind.
             claim_folder(output, rows, config.overwrite)
         if index < _SHEET:
@@ -150,12 +164,12 @@ def _sample(
     logger.info("%d samples. Look at:\n  %s", len(rows), output / "samples.png")
 
 
-def _digest(config: DictConfig) -> str:
+def _digest(family: type[ImageGenerator], config: DictConfig) -> str:
     """Tell generators apart by options and by the content of their file."""
     from figureground.core.config import to_plain
 
     options = to_plain(config.generator)
-    weights = Path(str(options.pop("weights", None)))
+    weights = family.find_file(str(options.pop("weights", None)))
     text = json.dumps(options, sort_keys=True)
     if weights.is_file():
         with weights.open("rb") as file:

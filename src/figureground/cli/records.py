@@ -71,9 +71,11 @@ class Record:
 
     def finish(self, step: Step, seconds: float) -> None:
         """Write down that the step has finished, with its scores."""
+        from figureground.data.shard_manifest import read_rates
+
         self.run, self.seconds = secrets.token_hex(8), round(seconds, 1)
         self.scores = read_scores(step.folder / "metrics.json")
-        self.scores |= _read_rates((step.folder / step.result).parent)
+        self.scores |= read_rates((step.folder / step.result).parent)
         self.write(step.folder)
 
     def write(self, folder: Path) -> None:
@@ -137,13 +139,6 @@ def read_scores(path: Path) -> dict[str, float]:
         if isinstance(number, int | float) and not isinstance(number, bool):
             found[name] = float(number)
     return found
-
-
-def _read_rates(folder: Path) -> dict[str, float]:
-    """Rates of acceptance of the pairs in `folder`; none if it holds no pairs."""
-    from figureground.data.shard_manifest import read_rates
-
-    return read_rates(folder)
 
 
 def _identify(step: Step, finished: Mapping[str, Record]) -> dict[str, str]:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from figureground.core.errors import RefusedFileError
 
-_TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # Of torch.save before torch 1.6.
 #: Keeps tensors, plain values and, of whole modules, their state dicts.
 _SCRIPT = (
     "import pickle, sys, torch; plain = lambda x: x.detach() if torch.is_tensor(x) else "
@@ -30,8 +29,10 @@ _LOAD_PICKLE = "pickle.load(open(sys.argv[1], 'rb'))"
 
 def outside_command(path: Path) -> tuple[str, Path]:
     """Shell command that opens `path` in full and writes what is plain in it, and where to."""
+    from figureground.core.released import TORCH_MAGIC
+
     with path.open("rb") as file:
-        is_torch = file.read(len(_TORCH_MAGIC)) == _TORCH_MAGIC or zipfile.is_zipfile(path)
+        is_torch = file.read(len(TORCH_MAGIC)) == TORCH_MAGIC or zipfile.is_zipfile(path)
     output = path.with_name(f"{path.stem}.plain.pth")
     script = _SCRIPT.replace("LOAD", _LOAD_TORCH if is_torch else _LOAD_PICKLE)
     return f'python -c "{script}" {shlex.quote(str(path))} {shlex.quote(str(output))}', output

@@ -16,9 +16,8 @@ from figureground.core.errors import CheckpointError
 
 _SPARE = 2**28  # Bytes for what is made besides weights.
 _COPIES = 8  # Of the files' bytes, as whole networks may be built and thrown away.
-_FACTORIES = frozenset(
-    {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye}
-)
+_FACTORIES = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn})
+_IN_FOLDERS = ("*.pth", "*.ckpt", "checkpoints/*.ckpt")  # Where options may name a folder.
 
 
 class _Budget(TorchFunctionMode):
@@ -69,12 +68,26 @@ def allocation_budget(path: Path, options: Any) -> Iterator[None]:
 
 
 def _sizes_of_files(options: Any) -> Iterator[int]:
-    """Bytes of all files that options name anywhere."""
+    """Bytes of all weights that options name anywhere: files, runs, folders of released ones."""
     if isinstance(options, Mapping | list | tuple):
         for value in options.values() if isinstance(options, Mapping) else options:
             yield from _sizes_of_files(value)
-    elif isinstance(options, str) and os.path.isfile(options):  # noqa: PTH113 - of any length
-        yield os.path.getsize(options)  # noqa: PTH202
+    elif isinstance(options, str) and os.path.isdir(options):  # noqa: PTH112 - of any length
+        for pattern in _IN_FOLDERS:
+            yield from (_size(path) for path in Path(options).glob(pattern) if path.is_file())
+    elif isinstance(options, str) and os.path.isfile(options):  # noqa: PTH113
+        yield _size(Path(options))
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file of weights; none of others, such as the memory that systems show as one."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+        is_weights = head.startswith((b"PK\x03\x04", b"\x80")) or head[8:] == b"{"
+        return path.stat().st_size if is_weights else 0
+    except OSError:
+        return 0
 
 
 def _count(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:

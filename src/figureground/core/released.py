@@ -10,9 +10,11 @@ name is refused.
 from __future__ import annotations
 
 import io
+import math
 import os
 import pickle
 import pickletools
+import struct
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -32,8 +34,12 @@ _NUMBERS = {
     ("numpy.core.multiarray", "scalar"),  # Before NumPy 2,
     ("numpy._core.multiarray", "scalar"),  # and since.
 }
-_TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # Of torch.save before torch 1.6.
+#: Start of files of torch.save before torch 1.6.
+TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _MOST_RATIO, _MOST_UNPACKED = 200, 2**27  # Of a ZIP; beyond both it is a bomb.
+_SHOWN = 200  # Characters of a reason.
+#: Records at the end of a ZIP, as its specification (APPNOTE 4.3.14 to 4.3.16) lays them out.
+_END, _END64, _LOCATOR = (struct.Struct(f"<{x}") for x in ("4s4H2LH", "4sQ2H2L4Q", "4sLQL"))
 #: Types that a stored configuration names; `__builtin__` holds them in older files.
 _TYPES = {"dict", "list", "tuple", "str", "unicode", "bytes", "int", "long", "float", "bool"}
 
@@ -62,7 +68,7 @@ def read_released(path: str | Path, ignored: Collection[str] = ()) -> Any:
     try:
         if zipfile.is_zipfile(path):
             content = _read_archive(path, ignored)
-        elif head.startswith(_TORCH_MAGIC):
+        elif head.startswith(TORCH_MAGIC):
             content = _load_tensors(path, ignored)
         elif head[8:9] == b"{":
             return _read_safetensors(path)
@@ -77,6 +83,7 @@ def read_released(path: str | Path, ignored: Collection[str] = ()) -> Any:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if named := _global_in(str(error)):
             reason = f"it asks for {named}"
+        reason = "".join(filter(str.isprintable, reason))[:_SHOWN]  # The file may have named it.
         raise RefusedFileError(
             f"{path} cannot be read as weights ({reason}); it was refused and nothing in it was "
             "run. Expected tensors and plain values"
@@ -155,7 +162,7 @@ class _Reader(pickle.Unpickler):
         if name == "EasyDict" and module in {"dnnlib.util", "dnnlib"}:
             return dict
         if (module, name) in _NUMBERS:
-            return _Number
+            return _Nothing  # Options hold some, weights none.
         if module.startswith("dnnlib.tflib"):
             raise pickle.UnpicklingError("it is of the TensorFlow version, which cannot be read")
         if (module, name) not in allowed:
@@ -209,16 +216,6 @@ class _Nothing:
         """Take nothing over."""
 
 
-class _Number:
-    """What NumPy's numbers and their types are read as: options hold some, weights none."""
-
-    def __init__(self, *_: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        """Take nothing over."""
-
-
 def _identity(meta: Any) -> Any:
     return meta
 
@@ -226,6 +223,12 @@ def _identity(meta: Any) -> Any:
 def _rebuild_tensor(
     storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
 ) -> Tensor:
+    # Torch would make room for whatever is claimed.
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    stored = storage._untyped_storage.nbytes() // storage.dtype.itemsize
+    count: int = math.prod(size)
+    if min((offset, *size, *stride)) < 0 or (count and last >= stored):
+        raise pickle.UnpicklingError(f"a tensor claims {count} elements that are not stored")
     tensor: Tensor = torch._utils._rebuild_tensor_v2(  # type: ignore[no-untyped-call]  # torch's
         storage, offset, size, stride, False, OrderedDict()
     )
@@ -237,6 +240,8 @@ def _rebuild_parameter(data: Tensor, *_: Any) -> Tensor:
 
 
 def _load_storage(data: bytes) -> Any:
+    if not data.startswith(TORCH_MAGIC):  # Storages are pickled so; an archive could be a bomb.
+        raise pickle.UnpicklingError("a storage is not as PyTorch writes it")
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
@@ -249,13 +254,36 @@ def _require_small_memo(file: Any, size: int, start: int = 0) -> None:
 
 
 def require_no_bomb(path: Path) -> None:
-    """Raise `ValueError` if `path` is a ZIP that claims to hold far more than its size."""
+    """Raise `ValueError` if `path` is a ZIP that holds far more than its size, or hides what."""
     if not zipfile.is_zipfile(path):
         return
+    _require_one_table(path)
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > max(_MOST_RATIO * path.stat().st_size, _MOST_UNPACKED):
         raise ValueError(f"it claims to unpack to {unpacked} bytes")
+
+
+def _require_one_table(path: Path) -> None:
+    """Refuse a ZIP whose table of contents is not just before its end, without a comment.
+
+    Python looks for the table there, whatever the file says, PyTorch where the file says: a crafted
+    one could show each its own.
+    """
+    with path.open("rb") as file:
+        most = _END.size + _LOCATOR.size + _END64.size
+        place = file.seek(0, io.SEEK_END) - _END.size
+        file.seek(max(place + _END.size - most, 0))
+        tail = file.read(most)
+    signature, *_, length, start, comment = _END.unpack(tail[-_END.size :])
+    locator = tail[-_LOCATOR.size - _END.size : -_END.size]
+    is_one = signature == b"PK\x05\x06" and not comment
+    if locator.startswith(b"PK\x06\x07"):
+        place -= _LOCATOR.size + _END64.size
+        signature, *_, length, start = _END64.unpack(tail[: _END64.size].ljust(_END64.size))
+        is_one &= signature == b"PK\x06\x06" and _LOCATOR.unpack(locator)[2] == place
+    if not is_one or start + length != place:
+        raise ValueError("its table of contents is not at its end")
 
 
 def _read_archive(path: Path, ignored: Collection[str]) -> Any:

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
+from figureground.core.errors import NumericalError
 from figureground.core.seeds import mix_seed
 from figureground.core.types import Layers
 
@@ -36,8 +38,22 @@ def draw_chunk(draw: Draw, seed: int, number: int) -> Layers:
 
     Raises:
         ValueError: `draw` has made another number of them.
+        NumericalError: A colour is not finite.
     """
     layers = draw(torch.Generator().manual_seed(chunk_seed(seed, number * CHUNK)))
     if len(layers) != CHUNK:
         raise ValueError(f"expected {CHUNK} pictures at once, got {len(layers)}")
+    require_finite(layers.composite, f"pictures {number * CHUNK} to {(number + 1) * CHUNK - 1}")
     return layers
+
+
+def require_finite(picture: Tensor, name: str) -> None:
+    """Raise `NumericalError` if `picture`, of any shape, has colours that are not finite.
+
+    As bytes they would be any colour, and nobody would see why.
+    """
+    if not bool(picture.isfinite().all()):
+        raise NumericalError(
+            f"{name} have colours that are not finite; half precision can be too coarse: use "
+            "precision=bf16-mixed or 32-true, or an earlier checkpoint"
+        )

@@ -21,6 +21,7 @@ from figureground.data.samples import ImageDataset, Pixels, Sample
 from figureground.data.shard_content import quantize, quantize_share
 from figureground.data.shard_manifest import MANIFEST
 from figureground.data.shards import ShardReader
+from figureground.nn.precision import Precision, computing_in
 
 if TYPE_CHECKING:
     from figureground.data.datamodule import ImageDataModule
@@ -114,6 +115,8 @@ class LivePairs:
         seed: Seed of all pairs.
         val_count: Pairs drawn once for validation.
         device: Where to draw; `auto` is where training runs.
+        precision: What to draw in, see `nn.precision.computing_in`; that of training is the
+            trainer's.
 
     Raises:
         CheckpointError: `ckpt` is not a checkpoint of this suite.
@@ -121,7 +124,12 @@ class LivePairs:
     """
 
     def __init__(
-        self, ckpt: str, seed: Count = 0, val_count: PositiveInt = 256, device: str = "auto"
+        self,
+        ckpt: str,
+        seed: Count = 0,
+        val_count: PositiveInt = 256,
+        device: str = "auto",
+        precision: Precision = "32-true",
     ) -> None:
         try:
             method = load_method(ckpt, "cpu").to("cpu" if device == "auto" else device)
@@ -139,7 +147,7 @@ class LivePairs:
             )
         self.generator: LayerGenerator = method.requires_grad_(False)
         self.method, self.follows = method, device == "auto"
-        self.seed, self.val_count = seed, val_count
+        self.seed, self.val_count, self.precision = seed, val_count, precision
         self._data: ImageDataModule | None = None
 
     def attach(self, data: ImageDataModule) -> None:
@@ -169,7 +177,8 @@ class LivePairs:
             # Only now is it known which of several GPUs this process has.
             self.method.to(trainer.strategy.root_device)
         chance = torch.Generator().manual_seed(mix_seed(self.seed, *position))
-        return self.generator.sample(count, generator=chance)
+        with computing_in(self.precision, self.method.device):
+            return self.generator.sample(count, generator=chance).widen()
 
 
 def _keep_real(data: ImageDataModule) -> None:

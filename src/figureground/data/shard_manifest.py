@@ -15,6 +15,7 @@ MANIFEST = "pairs.json"
 #: 2: masks may be bits, and classes and counts of filters may be there; 1 is still read.
 FORMAT = 2
 _READ = (1, FORMAT)
+_SHOWN = 200  # Characters of what is wrong: anything may stand in a list.
 _PATTERN = "pairs-{:06d}.safetensors"
 
 
@@ -44,6 +45,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             if record["file"] != name_shard(number) or not isinstance(record["sha256"], str):
                 raise ValueError(f"shard {number} is {record}")
             record["count"], record["size"] = int(record["count"]), int(record["size"])
+            if not 0 < record["count"] <= record["size"]:  # Lists of them would take any memory.
+                raise ValueError(f"shard {number} counts {record['count']} pictures")
             if "accepted" in record:
                 counts = dict(record["accepted"]).items()
                 record["accepted"] = {str(name): Passage(*map(int, pair)) for name, pair in counts}
@@ -52,9 +55,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} has no {MANIFEST}; expected a folder written by: python src/generate.py "
             "ckpt=... format=shards count=10000 output=..."
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:_SHOWN]
         raise DataError(
-            f"{path} is damaged or of another version ({error}); put the folder's own back, or "
+            f"{path} is damaged or of another version ({reason}); put the folder's own back, or "
             "write the pairs anew with generate"
         ) from error
     return dict(manifest)

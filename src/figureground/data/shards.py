@@ -53,6 +53,8 @@ from figureground.data.shard_manifest import (
 
 logger = logging.getLogger(__name__)
 
+_RGB = 3
+
 
 class _Chunk(NamedTuple):
     """Pictures drawn together, and what filters let through meanwhile."""
@@ -313,8 +315,22 @@ class _ShardFile:
         self._content: Any = safe_open(path, "np")
 
     def read(self, place: int, part: str) -> Pixels:
-        """Return `part` of the picture at `place`."""
-        if part == "mask" and BITS in self._content.keys():  # noqa: SIM118 - no mapping
-            _, height, width, _ = self._content.get_slice("image").get_shape()
-            return unpack(self.read(place, BITS), (height, width))
+        """Return `part` of the picture at `place`.
+
+        Raises:
+            ValueError: It is of another type or shape; a file may come from anybody.
+        """
+        _, *shape = self._content.get_slice("image").get_shape()
+        if part == "mask":
+            shape = shape[:2]
+            if BITS in self._content.keys():  # noqa: SIM118 - no mapping
+                return unpack(self._cut(place, BITS), (shape[0], shape[1]))
+        found = self._cut(place, part)
+        if part in {"image", "mask"}:
+            is_right = found.dtype == np.uint8 and list(found.shape) == shape
+            if not is_right or (part == "image" and shape[2:] != [_RGB]):
+                raise ValueError(f"its {part} is {found.dtype} {found.shape}")
+        return found
+
+    def _cut(self, place: int, part: str) -> Pixels:
         return np.asarray(self._content.get_slice(part)[place : place + 1][0])

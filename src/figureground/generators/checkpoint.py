@@ -87,6 +87,11 @@ class CheckpointGenerator(ImageGenerator):
             return [str(error)]
         return []
 
+    @classmethod
+    def find_file(cls, weights: str | Path) -> Path:
+        """The last checkpoint of a run directory; see `ImageGenerator.find_file`."""
+        return find_checkpoint(str(weights))
+
     def _draw_vector(self, count: int, generator: torch.Generator | None) -> Tensor:
         drawn = self._decoder.latent(count, generator=generator)
         styles = self._style_decoder

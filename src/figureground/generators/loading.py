@@ -50,8 +50,8 @@ def load_generator(
         node["weights"] = str(weights)
     if problems := check_node("generator", node):
         raise ConfigError("\n       ".join(problems))
-    if not isinstance(name_or_config, Mapping) and os.path.isfile(name_or_config):  # noqa: PTH113
-        _require_own_shapes(node)
+    if weights is None and not isinstance(name_or_config, Mapping):
+        _require_own_shapes(node, name_or_config)
     network = build(node)
     if not isinstance(network, ImageGenerator):
         raise ConfigError(f"generator._target_={node['_target_']} is not a generator")
@@ -71,13 +71,13 @@ def _find_node(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     return read_choice("generator", str(source))
 
 
-def _require_own_shapes(node: Mapping[str, Any]) -> None:
-    """Refuse one of our files whose options ask for a network that is not in it."""
-    name = str(node["_target_"]).rpartition(".")[2]
-    for family in families():
-        if family.__name__ == name and node["_target_"] != _CHECKPOINT:
-            options = {k: v for k, v in node.items() if k not in {"_target_", "weights"}}
-            require_shapes(family, options, Path(node["weights"]))
+def _require_own_shapes(node: Mapping[str, Any], source: str | Path) -> None:
+    """Refuse a file of ours, `source`, whose options ask for a network that is not in it."""
+    header = read_header(source) if os.path.isfile(source) else None  # noqa: PTH113
+    if header is not None:
+        (family,) = (each for each in families() if name_of(each) == header["family"])
+        options = {k: v for k, v in node.items() if k not in {"_target_", "weights"}}
+        require_shapes(family, options, Path(source))
 
 
 def _node_of_file(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from figureground.core.errors import CheckpointError
 
 _MOST_BYTES = 2**20
+_SHOWN = 100  # Characters of a value that is refused.
 #: Their names and ours, of what weights tell too.
 _NAMES = {"img_size": "resolution", "z_dim": "latent_dim"}
 _ACTIVATION = ("activation_fn", "ReLU")  # Which weights do not tell; all released ones have it.
@@ -34,14 +35,19 @@ def check_config(folder: Path, options: Mapping[str, Any]) -> None:
     for name, ours in _NAMES.items():
         if theirs.get(name, options[ours]) != options[ours]:
             raise CheckpointError(
-                f"{files[0]} says {name}={theirs[name]}, but the weights beside it are of "
-                f"{ours}={options[ours]}; they do not belong together"
+                f"{files[0]} says {name}={_shorten(theirs[name])}, but the weights beside it are "
+                f"of {ours}={options[ours]}; they do not belong together"
             )
     name, expected = _ACTIVATION
     if theirs.get(name, expected) != expected:
         raise CheckpointError(
-            f"{files[0]} says {name}={theirs[name]}; only {expected} is known here"
+            f"{files[0]} says {name}={_shorten(theirs[name])}; only {expected} is known here"
         )
+
+
+def _shorten(value: Any) -> str:
+    """One line, whatever stands there."""
+    return " ".join(str(value).split())[:_SHOWN]
 
 
 def _read(path: Path) -> Any:

@@ -355,6 +355,12 @@ def test_published_seeds_and_shares_of_gan_segmenter(name: str) -> None:
             assert options["seed"] == 7
 
 
+@pytest.mark.parametrize("name", ["biggan_deep", "cips", "stylegan2"])
+def test_pairs_of_large_generators_are_shrunk_before_they_are_written(name: str) -> None:
+    options = load(f"experiment=gan-segmenter-{name}")["steps"]["sample"]["options"]
+    assert (options["resolution"], options["layers"]) == (128, False)
+
+
 def test_network_for_classes_is_asked_for_before_anything_runs() -> None:
     plan = load("experiment=voc-semantic")
     (problem,) = plans.find_problems(*(plan[k] for k in ("steps", "snapshots", "curves", "paths")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import signal
@@ -398,13 +399,19 @@ def edit(folder: Path, **changes: Any) -> None:
 def test_f55_f57_crafted_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no pairs\.json; expected a folder written by"):
         SavedPairs(str(tmp_path))
-    for changes in ({"file": "../x.safetensors"}, {"file": "a\0b"}, {"count": "many"}):
+    crafted: list[dict[str, Any]] = [{"file": "../x.safetensors"}, {"file": "a\0b"}]
+    crafted += [{"count": count} for count in ("many", 10**12, 10**30, math.inf, 0, -4)]
+    for changes in crafted:
         writer(tmp_path / "a", overwrite=True).write(draw, 4)
         edit(tmp_path / "a", **changes)
-        with pytest.raises(DataError, match="damaged or of another version"):
+        with pytest.raises(DataError, match="damaged or of another version") as caught:
             SavedPairs(str(tmp_path / "a"))
+        assert "\n" not in str(caught.value)
+    (tmp_path / "a" / MANIFEST).write_text("[" * 10**5)
+    with pytest.raises(DataError, match="damaged or of another version"):
+        SavedPairs(str(tmp_path / "a"))
     writer(tmp_path / "b").write(draw, 4)
-    edit(tmp_path / "b", count=10**12)
+    edit(tmp_path / "b", count=10)
     with pytest.raises(DataError, match="cannot be read at picture 9"):
         ShardReader(tmp_path / "b").read(9, "image")
     header = json.dumps({"image": {"dtype": "U8", "shape": [10**12], "data_offsets": [0, 10**12]}})
@@ -413,6 +420,25 @@ def test_f55_f57_crafted_folders_are_refused(tmp_path: Path) -> None:
     edit(tmp_path / "b", count=4, size=len(bad))
     with pytest.raises(DataError, match="cannot be read"):
         ShardReader(tmp_path / "b", verify=False).read(0, "image")
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"image": np.zeros((4, SIDE, SIDE, 3), np.float32)},
+        {"image": np.zeros((4, SIDE, SIDE, 1), np.uint8)},
+        {"image": np.zeros((4, SIDE, SIDE, 3), np.uint8), "mask": np.zeros((4, 3, 3), np.uint8)},
+        {"image": np.zeros((4, SIDE), np.uint8), "mask_bits": np.zeros((4, SIDE), np.uint8)},
+    ],
+)
+def test_shards_of_other_types_and_shapes_are_refused(
+    tmp_path: Path, arrays: dict[str, Any]
+) -> None:
+    writer(tmp_path).write(draw, 4)
+    save_file(arrays, shards(tmp_path)[0])
+    edit(tmp_path, size=shards(tmp_path)[0].stat().st_size)
+    with pytest.raises(DataError, match="cannot be read at picture 1"):
+        ShardReader(tmp_path, verify=False).read(1, list(arrays)[-1].removesuffix("_bits"))
 
 
 def make_data(resolution: int = SIDE, **options: Any) -> ImageDataModule:

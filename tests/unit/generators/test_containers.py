@@ -30,6 +30,7 @@ from containers import (
     CONTAINERS,
     SMALL,
     Container,
+    dcgan_state,
     provide_persistence,
     write_legacy,
     write_own,
@@ -38,6 +39,7 @@ from containers import (
 from figureground import load_generator
 from figureground.core import released
 from figureground.core.errors import CheckpointError, ConfigError, UserError
+from figureground.generators.dcgan import DCGAN
 from figureground.generators.weights import read_weights
 
 pytestmark = pytest.mark.usefixtures("persistence")
@@ -216,6 +218,13 @@ def test_f57_options_of_our_own_files_allocate_nothing(family: type, tmp_path: P
             load_generator(path)
         assert caught.value.exit_code == 2, name
         assert "\n" not in str(caught.value), name
+
+
+def test_file_of_ours_may_lend_its_options_to_other_weights(tmp_path: Path) -> None:
+    own = write_own(DCGAN, tmp_path / "own.safetensors")
+    other = tmp_path / "weights.tar"
+    write_legacy(other, {"netG_state_dict": dcgan_state()})
+    assert load_generator(own, weights=other).options["weights"] == str(other)
 
 
 def huge_options(family: type) -> Iterator[tuple[str, Any]]:

@@ -229,6 +229,16 @@ def test_f53_pickles_that_ask_for_more_are_refused(
     assert not made.exists()
 
 
+def test_f53_names_in_messages_are_short_and_plain(tmp_path: Path) -> None:
+    module, name = "os\x1b[2J", "x" * 10_000
+    path = tmp_path / "n.pkl"
+    path.write_bytes(b"\x80\x02c" + f"{module}\n{name}\n.".encode())
+    with pytest.raises(CheckpointError, match=r"os\[2J\.xx") as caught:
+        read_released(path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
+
+
 def test_f53_modules_that_hold_themselves_or_nothing_are_refused(tmp_path: Path) -> None:
     round_: dict[str, Any] = {"state": {"_parameters": {}, "_buffers": {}, "_modules": {}}}
     round_["state"]["_modules"]["me"] = round_
@@ -265,6 +275,57 @@ def test_f57_tensors_larger_than_the_file_are_refused(tmp_path: Path, write: Wri
     write(tmp_path / "w.bin", {"netG": {"main.0.weight": huge}})
     with pytest.raises(CheckpointError, match="claims 1000000000000 elements"):
         read_weights(DCGAN, tmp_path / "w.bin")
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "stride"),
+    [(0, (3, 3), (3, 1)), (0, (10**4, 10**4), (10**4, 1)), (2, (1,), (1,)), (0, (2,), (-1,))],
+)
+def test_f57_tensors_beyond_their_storage_are_refused_in_pickles(
+    tmp_path: Path, offset: int, size: tuple[int, ...], stride: tuple[int, ...]
+) -> None:
+    class Claim:
+        def __reduce__(self) -> Any:
+            storage = torch.zeros(2)._typed_storage()
+            return torch._utils._rebuild_tensor_v2, (storage, offset, size, stride, False, {})
+
+    write_pickle(tmp_path / "n.pkl", {"G_ema": Claim()})
+    with pytest.raises(CheckpointError, match="elements that are not stored"):
+        read_released(tmp_path / "n.pkl")
+
+
+def test_f57_archives_inside_pickles_are_refused(tmp_path: Path) -> None:
+    inner = tmp_path / "inner.pth"
+    torch.save(torch.zeros(4)._typed_storage(), inner)
+
+    class Load:
+        def __reduce__(self) -> Any:
+            return torch.storage._load_from_bytes, (inner.read_bytes(),)
+
+    write_pickle(tmp_path / "n.pkl", {"x": Load(), "far": bytes(2**17)})
+    with pytest.raises(CheckpointError, match="a storage is not as PyTorch writes it"):
+        read_released(tmp_path / "n.pkl")
+
+
+def test_f57_archives_with_a_second_table_of_contents_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "two.pth"
+    write_zip(path, dcgan_state())
+    content = path.read_bytes()
+    with_comment = content[:-2] + b"\x04\x00note"
+    # PyTorch's own files have a record for more than 4 GB, which may stand elsewhere.
+    elsewhere = content[:-42] + b"PK\x06\x07" + struct.pack("<LQL", 0, 7, 1) + content[-22:]
+    with zipfile.ZipFile(path, "w") as archive:  # Others have none.
+        archive.writestr("w/data.pkl", b"x")
+    plain = path.read_bytes()
+    released.require_no_bomb(path)
+    start = struct.unpack("<L", plain[-6:-2])[0]
+    hidden = plain[:-6] + struct.pack("<LH", start - 1, 0)  # Where PyTorch looks, and Python not.
+    for changed in (with_comment, elsewhere, hidden, b"before" + content, b"before" + plain):
+        path.write_bytes(changed)
+        with pytest.raises(ValueError, match="table of contents is not at its end"):
+            released.require_no_bomb(path)
+    path.write_bytes(content)
+    released.require_no_bomb(path)
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import DictConfig
 
 from containers import studiogan_state
 from figureground import load_generator
-from figureground.core.errors import CheckpointError, ConfigError
+from figureground.cli.painting import paint
+from figureground.core.errors import CheckpointError, ConfigError, UserError
 from figureground.generators.studiogan import StudioGAN
 from figureground.generators.weights import read_weights
 
@@ -52,6 +55,21 @@ def test_folder_loads_by_name(folder: Path, fold: bool) -> None:
     assert network(network.latent(2)).shape == (2, 3, 32, 32)
 
 
+def test_pictures_of_other_weights_in_the_folder_are_not_mixed(
+    folder: Path, compose: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    options = [f"generator.{name}={'null' if v is None else v}" for name, v in SMALL.items()]
+    config = compose(
+        "generator=studiogan", *options, f"generator.weights='{folder}'", "device=cpu", "count=1",
+        f"output={tmp_path / 'out'}", config_name="generate",
+    )  # fmt: skip
+    paint(config)
+    paint(config)
+    (folder / LIVE).replace(folder / AVERAGED)
+    with pytest.raises(UserError, match="holds samples of other options"):
+        paint(config)
+
+
 def test_folders_without_one_generator_are_refused(folder: Path) -> None:
     (folder / AVERAGED.replace("9", "8")).write_bytes(b"")
     with pytest.raises(ConfigError, match=r"holds model=G_ema.*8\.pth, .*; expected one"):
@@ -68,6 +86,7 @@ def test_folders_without_one_generator_are_refused(folder: Path) -> None:
         ('{"DATA": {"img_size": 64}}', "img_size=64, but .* resolution=32"),
         ('{"a": {"b": {"z_dim": 7}}}', "z_dim=7, but .* latent_dim=6"),
         ('{"activation_fn": "GELU"}', "activation_fn=GELU; only ReLU"),
+        (json.dumps({"activation_fn": "a\nb" * 10**5}), "activation_fn=a ba .{95}; only ReLU"),
         ("{", "is not a configuration of StudioGAN"),
         ("[" * 100_000, "is not a configuration of StudioGAN"),
         (" " * 2**21, "larger than 1048576 bytes"),

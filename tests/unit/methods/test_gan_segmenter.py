@@ -20,7 +20,7 @@ from figureground.cli.generate import generate
 from figureground.cli.settings import TrainSettings
 from figureground.core.checkpoint import VerifiedCheckpointIO, load_method
 from figureground.core.config import build, check, read_choice
-from figureground.core.errors import CheckpointError, DataError, UserError
+from figureground.core.errors import CheckpointError, DataError, NumericalError, UserError
 from figureground.core.passages import describe
 from figureground.core.protocols import FilteringGenerator, LayerGenerator
 from figureground.core.types import Batch, Latent
@@ -80,6 +80,14 @@ def searched(steps: int = 40, **options: object) -> GANSegmenter:
 def method() -> GANSegmenter:
     torch.manual_seed(0)
     return searched()
+
+
+def test_colours_that_are_not_finite_are_reported(
+    method: GANSegmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ToyGenerator, "forward", lambda *_: torch.full((12, 3, 8, 8), torch.nan))
+    with pytest.raises(NumericalError, match="candidates have colours that are not finite"):
+        method.sample(4, generator=seeded(0))
 
 
 def test_both_directions_are_found_in_one_run(method: GANSegmenter) -> None:

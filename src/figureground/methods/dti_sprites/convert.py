@@ -12,6 +12,7 @@ from torch import Tensor
 
 from figureground.core.checkpoint import ConvertedWeights
 from figureground.core.errors import CheckpointError, RefusedFileError
+from figureground.core.released import require_no_bomb
 
 _ENCODER = "encoder.encoder."
 _RENAMED = {
@@ -73,6 +74,7 @@ def convert_checkpoint(path: Path) -> ConvertedWeights:
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file; {expected}")
     try:
+        require_no_bomb(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # Of damaged or foreign files torch raises nearly anything.
         raise RefusedFileError(

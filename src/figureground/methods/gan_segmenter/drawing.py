@@ -12,6 +12,7 @@ from torch import Tensor
 from figureground.core.errors import UserError
 from figureground.core.passages import Passage, describe
 from figureground.core.types import Latent, Layers
+from figureground.data.chunks import require_finite
 from figureground.generators.base import ImageGenerator
 from figureground.methods.gan_segmenter.directions import Directions, Side
 from figureground.methods.gan_segmenter.filters import Acceptance, PairFilters, judge
@@ -117,6 +118,7 @@ class PairDrawing:
         sides = self.directions.sides
         steps = [self.step * self.directions.best(side, generator=generator) for side in sides]
         painted = self.paint_along(latent, [torch.zeros_like(steps[0]), *steps])
+        require_finite(painted, "candidates")
         shifted = dict(zip(sides, painted[1:], strict=True))
         before, *after = gray(painted)
         margins = [

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from figureground.core.checkpoint import ConvertedWeights
 from figureground.core.errors import CheckpointError, RefusedFileError
+from figureground.core.released import require_no_bomb
 
 #: Their network -> ours.
 NETWORKS = {
@@ -100,6 +101,7 @@ def convert_checkpoint(path: Path) -> ConvertedWeights:
             torch.serialization.safe_globals([argparse.Namespace]),
             warnings.catch_warnings(action="ignore"),  # Old pickles are what is expected here.
         ):
+            require_no_bomb(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (
         pickle.UnpicklingError,
