@@ -66,11 +66,23 @@ def _check_steps(steps: Mapping[str, Any], *, with_snapshots: bool) -> list[str]
             problems.append(f"{place}: a step's name is letters, digits, - and _, not '{SNAPSHOT}'")
         elif not isinstance(node, dict):
             problems.append(f"{place}={node}: expected null or a node with {', '.join(_KEYS)}")
+        elif (others := _defined(steps, but=name)) and not node.keys() & {"command", "result"}:
+            hint = nearest(place, [f"steps.{other}" for other in others])
+            problems.append(f"{place}: there is no such step{hint}")
         else:
             found = _find_problems_of_node(place, node)
             problems += found or _find_problems_of_references(place, node, earlier)
         earlier.append(str(name))
     return problems
+
+
+def _defined(steps: Mapping[str, Any], *, but: str) -> list[str]:
+    """Names of all other steps that say what is done."""
+    return [
+        str(name)
+        for name, node in steps.items()
+        if name != but and isinstance(node, dict) and "command" in node
+    ]
 
 
 def _check_snapshots(

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from figureground.cli import plans
+from figureground.cli import explain_composition, plans
 from figureground.cli import reproduce as module
 from figureground.cli.records import RECORD, Record, read_scores
 from figureground.cli.references import fill, find_references
@@ -278,6 +279,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"steps": {"a": {**CHAIN["train"], "optionz": {}}}}, "did you mean 'options'"),
     ({"steps": {"a": {**CHAIN["train"], "options": [1]}}}, r"a.options=\[1\]: expected a node"),
     ({"steps": {"a": {**CHAIN["train"], "scores": "x"}}}, "steps.a.scores=x: expected a list"),
+    ({"steps": {**CHAIN, "tset": {"options": {"a": 1}}}}, "no such step; .*'steps.test'"),
     ({"steps": {"test": CHAIN["test"]}}, "refers to 'train', which is no earlier step"),
     ({"snapshots": {"folder": None, "every": 0}}, "snapshots.folder is not set.*\n.*every=0"),
     ({"snapshots": {"folder": "{trian}", "every": 1}}, "'trian', which is no step"),
@@ -310,6 +312,16 @@ def test_a_wrong_option_of_any_step_is_refused_before_the_first(tmp_path: Path) 
     with pytest.raises(ConfigError, match="step 'test': splitt: there is no such option.*'split'"):
         reproduce(config)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_option_that_the_experiment_does_not_set_is_added_with_a_plus() -> None:
+    def explain(option: str) -> str:
+        error = HydraException(f"Could not override '{option}'.")
+        return str(explain_composition(error, plans.ROOT, ["experiment=gan-segmenter-toy"]))
+
+    added = "steps.search.options.iterations"
+    assert explain(added).endswith(f"to add it, write +{added}=...")
+    assert explain("chain.piars").endswith("did you mean 'chain.pairs'?")
 
 
 def load(*overrides: str) -> dict[str, Any]:
