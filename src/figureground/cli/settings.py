@@ -271,12 +271,13 @@ class ReproduceSettings(Settings):
     @staticmethod
     def check_options(
         *, steps: Mapping[str, Any], snapshots: Mapping[str, Any] | None = None,
-        curves: Mapping[str, Any], paths: Mapping[str, Any], **_: object,
+        curves: Mapping[str, Any], paths: Mapping[str, Any],
+        chain: Mapping[str, Any] | None = None, **_: object,
     ) -> list[str]:  # fmt: skip
         """Check the steps by themselves, then as each one's command would."""
         from figureground.cli import plans
 
-        return plans.find_problems(steps, snapshots, curves, paths)
+        return plans.find_problems(steps, snapshots, curves, paths, chain)
 
 
 SETTINGS: dict[str, type[Settings]] = {

@@ -369,8 +369,10 @@ def test_published_seeds_and_shares_of_gan_segmenter(name: str) -> None:
 
 def test_network_for_classes_is_asked_for_before_anything_runs() -> None:
     plan = load("experiment=voc-semantic")
-    (problem,) = plans.find_problems(*(plan[k] for k in ("steps", "snapshots", "curves", "paths")))
+    nodes = ("steps", "snapshots", "curves", "paths", "chain")
+    (problem,) = plans.find_problems(*(plan[k] for k in nodes))
     assert "step 'semantic': metrics.semantic: weights=<file> is not set" in problem
+    assert problem.endswith("steps.semantic.options, or chain.weights, or chain.features)")
 
 
 def test_missing_weights_are_missed_before_training(
@@ -392,8 +394,11 @@ def test_missing_weights_are_missed_before_training(
 
 def test_only_what_an_earlier_step_leaves_may_be_missing() -> None:
     plan = load("experiment=gan-segmenter-trained", "chain.weights=gone")
-    (problem,) = plans.find_problems(*(plan[k] for k in ("steps", "snapshots", "curves", "paths")))
-    assert problem.startswith("step 'search': method.generator: gone does not exist")
+    nodes = ("steps", "snapshots", "curves", "paths", "chain")
+    (problem,) = plans.find_problems(*(plan[k] for k in nodes))
+    assert problem.endswith("steps.search.options, or chain.weights)")
+    assert problem.startswith("step 'search': generator: gone does not exist")
+    assert "generator: gone" not in problem.partition("gone")[2]  # It is said once.
 
 
 def test_published_numbers_of_the_chains() -> None:
