@@ -117,7 +117,8 @@ def _choose_draw(method: Method, config: DictConfig) -> Draw:
     if config.format != "png" and not method.draws_layers:
         raise UserError(
             f"{type(method).__name__} draws pictures without masks, so there are no pairs to "
-            "write; use format=png"
+            "write; use format=png, or search directions in it first: train method=gan_segmenter "
+            f"generator=checkpoint generator.weights={config.ckpt}"
         )
     truncation, noise = config.truncation, config.noise
     sample: Callable[..., Layers] = partial(method.sample, CHUNK)
