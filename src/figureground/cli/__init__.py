@@ -176,6 +176,12 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
         known = _known_options(config_name, arguments)
         if found[1] in known:
             return ConfigError(f"{found[1]}: it takes new keys with a plus: +{found[1]}=...")
+        # Most options of a step stand in no experiment, so a name like this one proves nothing.
+        if (step := re.match(r"steps\.[\w-]+\.options(?=\.)", found[1])) and step[0] in known:
+            return ConfigError(
+                f"{found[1]}: the experiment sets no such option of this step; to add it, write "
+                f"+{found[1]}=..."
+            )
         hint = nearest(found[1], known)
         return ConfigError(f"{found[1]}: there is no such option{hint}")
     return ConfigError(" ".join(text.split()))

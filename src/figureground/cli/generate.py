@@ -117,7 +117,8 @@ def _choose_draw(method: Method, config: DictConfig) -> Draw:
     if config.format != "png" and not method.draws_layers:
         raise UserError(
             f"{type(method).__name__} draws pictures without masks, so there are no pairs to "
-            "write; use format=png"
+            "write; use format=png, or search directions in it first: train method=gan_segmenter "
+            f"generator=checkpoint generator.weights={config.ckpt}"
         )
     truncation, noise = config.truncation, config.noise
     sample: Callable[..., Layers] = partial(method.sample, CHUNK)
@@ -174,7 +175,7 @@ def _sample(draw: Draw, output: Path, rows: list[dict[str, str]], config: DictCo
         first = draw_chunk(draw, config.seed, 0)  # A method that refuses leaves nothing behind.
         claim_folder(output, rows, config.overwrite)
         for number, chunk in sorted(chunks.items()):
-            stop.check()
+            stop.check(goes_on=True)
             missing = [row for row in chunk if not (output / row["image"]).exists()]
             on_sheet = [row for row in chunk if int(row["index"]) < _SHEET]
             if not missing and not on_sheet:
@@ -183,7 +184,7 @@ def _sample(draw: Draw, output: Path, rows: list[dict[str, str]], config: DictCo
             for row in on_sheet:
                 shown[int(row["index"])] = layers.composite[_number(row) % CHUNK].cpu()
             for row in missing:
-                stop.check()
+                stop.check(goes_on=True)
                 _write_sample(output, row, layers, _number(row) % CHUNK)
     sheet = torch.stack([picture for _, picture in sorted(shown.items())])
     write_png(output / "samples.png", picture_grid(sheet, columns=8))

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,7 +92,7 @@ def paint(config: DictConfig) -> None:
     require_views(network, list(config.explore))
     with watching() as stop, torch.inference_mode(), computing_in(config.precision, device):
         if config.count:
-            _sample(network, output, config, stop.check)
+            _sample(network, output, config, partial(stop.check, goes_on=True))
         for name in config.explore:
             seeded = torch.Generator().manual_seed(config.seed)
             latent = network.latent(config.rows, generator=seeded)

@@ -32,6 +32,7 @@ def find_problems(
     snapshots: Mapping[str, Any] | None,
     curves: Mapping[str, Any],
     paths: Mapping[str, Any],
+    chain: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Say what is wrong with a plan: the steps by themselves first, then their commands' options.
 
@@ -40,6 +41,7 @@ def find_problems(
         snapshots: The node `snapshots`.
         curves: The node `curves`.
         paths: The node `paths`.
+        chain: The node `chain`, whose options are named where a step's came from there.
 
     Returns:
         One line for each problem; of the commands' options, those of the first step that has any.
@@ -52,7 +54,7 @@ def find_problems(
     problems = _check_steps(steps, with_snapshots=snapshots is not None)
     if snapshots is not None:
         problems += _check_snapshots(snapshots, curves, steps)
-    return problems or _check_commands(steps, snapshots, Path(paths["output_dir"]))
+    return problems or _check_commands(steps, snapshots, Path(paths["output_dir"]), chain or {})
 
 
 def _check_steps(steps: Mapping[str, Any], *, with_snapshots: bool) -> list[str]:
@@ -66,11 +68,23 @@ def _check_steps(steps: Mapping[str, Any], *, with_snapshots: bool) -> list[str]
             problems.append(f"{place}: a step's name is letters, digits, - and _, not '{SNAPSHOT}'")
         elif not isinstance(node, dict):
             problems.append(f"{place}={node}: expected null or a node with {', '.join(_KEYS)}")
+        elif (others := _defined(steps, but=name)) and not node.keys() & {"command", "result"}:
+            hint = nearest(place, [f"steps.{other}" for other in others])
+            problems.append(f"{place}: there is no such step{hint}")
         else:
             found = _find_problems_of_node(place, node)
             problems += found or _find_problems_of_references(place, node, earlier)
         earlier.append(str(name))
     return problems
+
+
+def _defined(steps: Mapping[str, Any], *, but: str) -> list[str]:
+    """Names of all other steps that say what is done."""
+    return [
+        str(name)
+        for name, node in steps.items()
+        if name != but and isinstance(node, dict) and "command" in node
+    ]
 
 
 def _check_snapshots(
@@ -100,7 +114,10 @@ def _check_snapshots(
 
 
 def _check_commands(
-    steps: Mapping[str, Any], snapshots: Mapping[str, Any] | None, output: Path
+    steps: Mapping[str, Any],
+    snapshots: Mapping[str, Any] | None,
+    output: Path,
+    chain: Mapping[str, Any],
 ) -> list[str]:
     """Compose the options of every step still to be taken, as its command would."""
     read = read_steps(steps, output)
@@ -113,9 +130,19 @@ def _check_commands(
     with promising(step.folder for step in pending):
         for step in pending:
             if problem := _refusal(step.command, tuple(step.arguments(folders)), more):
-                where = f"steps.{step.name}.options"
+                where = ", or ".join([f"steps.{step.name}.options", *_find_sources(problem, chain)])
                 return [f"step '{step.name}': {problem} (options of this step: {where})"]
     return []
+
+
+def _find_sources(problem: str, chain: Mapping[str, Any]) -> list[str]:
+    """Options of `chain` with a value that `problem` is about, or with none where it misses one."""
+    return [
+        f"chain.{key}"
+        for key, value in chain.items()
+        if (value is None and "is not set" in problem)
+        or (isinstance(value, str) and re.search(f"[=:] ?{re.escape(value)} ", problem))
+    ]
 
 
 def _find_problems_of_node(place: str, node: Mapping[str, Any]) -> list[str]:

@@ -58,14 +58,16 @@ def predict(config: DictConfig) -> None:
         choose_refinement(method, config.refine)
         divide = choose_way(method, config, stop.check)
         for first in range(0, len(todo), config.batch_size):
-            stop.check()
+            stop.check(goes_on=True)
             batch = todo[first : first + config.batch_size]
             if config.steps:
                 logger.info("pictures %d to %d of %d", first + 1, first + len(batch), len(todo))
             _predict_batch(method, batch, output, config, divide)
     _write_sheet(pictures[:_SHEET_ROWS], output)
-    logger.info("%d pictures segmented (%d were there). Look at:\n  %s",
-                len(todo), len(pictures) - len(todo), output / "contact_sheet.png")  # fmt: skip
+    num_kept = len(pictures) - len(todo)
+    again = "; overwrite=true segments them again" if num_kept else ""
+    logger.info("%d pictures segmented (%d were there)%s. Look at:\n  %s",
+                len(todo), num_kept, again, output / "contact_sheet.png")  # fmt: skip
 
 
 def _results(output: Path, name: Path) -> dict[str, Path]:

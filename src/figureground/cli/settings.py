@@ -107,6 +107,20 @@ class PredictSettings(Settings):
     on_error: Literal["raise", "skip"] = "raise"
 
 
+def _find_shard_problems(
+    form: str, layers: bool, rounding: str, resolution: int | None
+) -> list[str]:
+    """Refuse options of shards that would change nothing in what is written."""
+    if resolution is not None and (layers or form == "png"):
+        return [
+            f"resolution={resolution} shrinks pictures and masks of shards, not layers; add "
+            "format=shards layers=false, or leave it out"
+        ]
+    if form == "png" and (not layers or rounding != "nearest"):
+        return ["layers=false and rounding=down are of shards; add format=shards or leave them out"]
+    return []
+
+
 @dataclass
 class GenerateSettings(Settings):
     """Options of `generate`."""
@@ -142,7 +156,7 @@ class GenerateSettings(Settings):
         *, ckpt: str | None, generator: object = None, input: object, swap: object, format: str,  # noqa: A002 - names of options
         truncation: object = None, noise: str = "const", count: int = 0, top: int | None = None,
         vary: str | None = None, fixed: Sequence[str] | None = None, transfer: object = None,
-        layers: bool = True, resolution: int | None = None, **_: object,
+        layers: bool = True, rounding: str = "nearest", resolution: int | None = None, **_: object,
     ) -> list[str]:  # fmt: skip
         """Check what draws, and that it can."""
         if top is not None and top > count:
@@ -154,11 +168,8 @@ class GenerateSettings(Settings):
             return [
                 "top=... keeps single files; leave out format=shards (pairs=saved reads both kinds)"
             ]
-        if resolution is not None and (layers or format == "png"):
-            return [
-                f"resolution={resolution} shrinks pictures and masks of shards, not layers; add "
-                "format=shards layers=false, or leave it out"
-            ]
+        if problems := _find_shard_problems(format, layers, rounding, resolution):
+            return problems
         if vary is not None and vary in (fixed or ()):
             return [f"vary={vary} and fixed={list(fixed or ())} want {vary} to change and to stay"]
         if fixed is not None and vary is None:
@@ -172,13 +183,23 @@ class GenerateSettings(Settings):
                 "truncation and noise are those of a checkpoint's samples; with generator=... use "
                 "generator.truncation=..."
             ]
-        named = (input, swap, vary, transfer, top)
-        if any(each is not None for each in named) or format != "png":
-            return [
-                "generator takes count=... and explore=[...] only: its pictures have no layers and "
-                "no critic; leave out input, swap, vary, transfer, top and format=shards"
-            ]
-        return []
+        named = {"input": input, "swap": swap, "vary": vary, "transfer": transfer, "top": top}
+        return _beyond_pictures(named, format)
+
+
+def _beyond_pictures(named: Mapping[str, object], form: str) -> list[str]:
+    """Refuse what a generator, which only paints pictures, cannot do."""
+    if form != "png":
+        return [
+            "format=shards writes pairs, and pictures of a generator have no masks; search "
+            "directions first: train method=gan_segmenter generator=..., then generate ckpt=..."
+        ]
+    if given := [name for name, value in named.items() if value is not None]:
+        return [
+            "generator takes count=... and explore=[...] only: its pictures have no layers and "
+            f"no critic; leave out {', '.join(given)}"
+        ]
+    return []
 
 
 @dataclass
@@ -250,12 +271,13 @@ class ReproduceSettings(Settings):
     @staticmethod
     def check_options(
         *, steps: Mapping[str, Any], snapshots: Mapping[str, Any] | None = None,
-        curves: Mapping[str, Any], paths: Mapping[str, Any], **_: object,
+        curves: Mapping[str, Any], paths: Mapping[str, Any],
+        chain: Mapping[str, Any] | None = None, **_: object,
     ) -> list[str]:  # fmt: skip
         """Check the steps by themselves, then as each one's command would."""
         from figureground.cli import plans
 
-        return plans.find_problems(steps, snapshots, curves, paths)
+        return plans.find_problems(steps, snapshots, curves, paths, chain)
 
 
 SETTINGS: dict[str, type[Settings]] = {

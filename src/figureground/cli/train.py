@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 #: Remarks of Lightning and torch that do not apply here, by the start of their text.
 _UNDERSTOOD = (
     ".*does not have many workers",  # Cached pictures need none.
+    "This DataLoader will create .* worker processes",  # More than there are cores do no harm.
     ".*The number of training batches",
     ".*Checkpoint directory .* exists and is not empty",
     ".*exists and is not empty",

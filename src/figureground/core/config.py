@@ -85,6 +85,8 @@ def check(config: DictConfig, settings: type) -> list[str]:
         return problems  # Cheap to find; the rest imports the classes that are to be made.
     for path, node in _targets(plain, ""):
         problems += check_node(path, node)
+    # What is made within something else, such as method.generator, may stand by itself, too.
+    problems = [each for each in problems if each.partition(".")[2] not in problems]
     if not problems and hasattr(settings, "check_options"):
         problems = settings.check_options(**plain)
     return problems

@@ -63,10 +63,12 @@ class StoppedBySignalError(FiguregroundError):
     Args:
         signum: The signal's number; the exit code is 128 + `signum`, as shells have it.
         has_saved: Whether a checkpoint was written on the way out.
+        goes_on: Whether the same command takes up the work where it was.
     """
 
-    def __init__(self, signum: int, *, has_saved: bool = False) -> None:
-        after = " after saving; ckpt=last goes on" if has_saved else ""
+    def __init__(self, signum: int, *, has_saved: bool = False, goes_on: bool = False) -> None:
+        after = "; the same command goes on where it was" if goes_on else ""
+        after = " after saving; ckpt=last goes on" if has_saved else after
         super().__init__(f"stopped by {signal.Signals(signum).name}{after}")
         self.signum = signum
 

@@ -78,7 +78,8 @@ def _plain_mismatch(value: Any, hint: Any, origin: Any) -> str | None:
 
 def _sequence_mismatch(value: Any, hint: Any, kind: type) -> str | None:
     if not isinstance(value, list | tuple):
-        return "expected a list"
+        is_single = isinstance(value, str | int | float)
+        return f"expected a list, such as [{value}]" if is_single else "expected a list"
     items = [item for item in get_args(hint) if item is not Ellipsis]
     if kind is tuple and len(items) > 1 and len(items) != len(value):
         return f"expected a list of {len(items)}"

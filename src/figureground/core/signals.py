@@ -33,10 +33,14 @@ class SignalWatch:
         self.signum: int | None = None
         self._process = os.getpid()
 
-    def check(self) -> None:
-        """Raise `StoppedBySignalError` if a signal has come in."""
+    def check(self, *, goes_on: bool = False) -> None:
+        """Raise `StoppedBySignalError` if a signal has come in.
+
+        Args:
+            goes_on: Whether the same command takes up the work where it was, which is then said.
+        """
         if self.signum is not None:
-            raise StoppedBySignalError(self.signum)
+            raise StoppedBySignalError(self.signum, goes_on=goes_on)
 
     def install(self) -> dict[int, Handler]:
         """Become the handler of all `SIGNALS`; return who was before (for `restore`).

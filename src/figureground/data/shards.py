@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,7 +130,7 @@ class ShardWriter:
         with watching() as stop:
             self._require_room(self._draw(draw, 0), count)
             with RunLock(self.folder):
-                self._write(draw, count, stop.check)
+                self._write(draw, count, partial(stop.check, goes_on=True))
 
     def _require_room(self, chunk: _Chunk, count: int) -> None:
         """Raise `WriteError` unless `count` pictures like those of `chunk` fit on the disk."""

@@ -156,8 +156,14 @@ class ImageGenerator(nn.Module, ABC):
         """Pictures (B, 3, R, R) of `latent`, limited to [-1, 1].
 
         Raises:
+            TypeError: It is no `Latent`.
             ValueError: The latents have another shape, or classes are missing or too large.
         """
+        if not isinstance(latent, Latent):
+            raise TypeError(
+                f"expected what latent(count) draws, or figureground.core.types.Latent(vector, "
+                f"label) of your own, got {type(latent).__name__}"
+            )
         vector, label = latent.vector, latent.label
         if vector.shape[1:] != self.latent_shape:
             expected = ", ".join(["B", *map(str, self.latent_shape)])
@@ -186,6 +192,9 @@ class ImageGenerator(nn.Module, ABC):
         Args:
             count: How many.
             generator: Source of the draws (on any device); None for the global generator.
+
+        Raises:
+            ValueError: `count` is negative.
         """
         vector = self._draw_vector(count, generator)
         label = None

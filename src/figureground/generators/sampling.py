@@ -25,7 +25,12 @@ def draw_normal(
         size: Values in each.
         bound: 2 in the published code of BigGAN; infinite for no bound.
         generator: Source of the draws (on any device); None for the global generator.
+
+    Raises:
+        ValueError: `count` is negative.
     """
+    if count < 0:
+        raise ValueError(f"count={count}: expected 0 or more")
     device = None if generator is None else generator.device
     uniform = torch.rand((count, size), generator=generator, device=device, dtype=torch.float64)
     return normal_from_uniform(uniform, bound).float()

@@ -50,6 +50,9 @@ class StyleImageGenerator(ImageGenerator):
         Args:
             count: How many.
             generator: Source of the draws (on any device); None for the global generator.
+
+        Raises:
+            ValueError: `count` is negative.
         """
         z = draw_normal(count, self._input_dim, generator=generator).to(next(self.parameters()))
         label = None

@@ -26,9 +26,9 @@ from figureground.core.errors import CheckpointError
 from figureground.core.io import atomic_write
 from figureground.core.released import read_metadata, read_released
 from figureground.generators.base import IGNORED, ImageGenerator, option_names
+from figureground.generators.choices import STORED, advise_choice
 
 FORMAT = 1
-STORED = "stored"  # Value of an option that is taken from the file.
 _KEY = "figureground_generator"  # Of our header in a safetensors file.
 
 
@@ -72,8 +72,10 @@ def load_weights(network: ImageGenerator, path: str | Path) -> None:
     if wrong := [name for name in theirs if mine[name] not in (theirs[name], STORED)]:
         hint = " ".join(f"{name}={found.options[name]}" for name in wrong)
         now = ", ".join(f"{name}={network.options[name]}" for name in wrong)
+        choice = advise_choice(family, found.options)
         raise CheckpointError(
             f"{path} holds {describe(family, found.options)}, not one with {now}; set {hint}"
+            f"{f', which {choice} has' if choice else ''}"
         )
     _require_fit(network, found.state_dict, path, found.options)
     network.load_state_dict(found.state_dict)
@@ -96,9 +98,10 @@ def read_weights(family: type[ImageGenerator], path: str | Path) -> ConvertedWei
         converted = family.convert(content)
     except CheckpointError as error:
         others = [
-            describe(other, found.options)
+            f"{describe(other, found.options)}{f' ({choice})' if choice else ''}"
             for other in families()
             if other is not family and (found := _try(other, content)) is not None
+            for choice in [advise_choice(other, found.options)]
         ]
         guess = f"it looks like {others[0]}" if others else f"{error}"
         raise CheckpointError(

@@ -139,4 +139,16 @@ def test_options_that_contradict_are_refused() -> None:
     assert "want c to change and to stay" in check(**given, vary="c", fixed=["c"])[0]
     assert "add vary=c" in check(**given, fixed=["z"])[0]
     (problem,) = check(**{**given, "ckpt": None}, generator={}, vary="c")
-    assert "leave out input, swap, vary" in problem
+    assert problem.endswith("leave out vary")
+    (problem,) = check(**{**given, "ckpt": None, "format": "shards"}, generator={})
+    assert "train method=gan_segmenter" in problem
+
+
+@pytest.mark.parametrize("given", [{"layers": False}, {"rounding": "down"}])
+def test_options_of_shards_are_refused_where_single_files_are_written(given: Any) -> None:
+    found = {
+        form: GenerateSettings.check_options(ckpt="x", input=None, swap=None, format=form, **given)
+        for form in ("png", "shards")
+    }
+    assert found["shards"] == []
+    assert "add format=shards" in found["png"][0]

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from figureground.cli import plans
+from figureground.cli import explain_composition, plans
 from figureground.cli import reproduce as module
 from figureground.cli.records import RECORD, Record, read_scores
 from figureground.cli.references import fill, find_references
@@ -278,6 +279,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"steps": {"a": {**CHAIN["train"], "optionz": {}}}}, "did you mean 'options'"),
     ({"steps": {"a": {**CHAIN["train"], "options": [1]}}}, r"a.options=\[1\]: expected a node"),
     ({"steps": {"a": {**CHAIN["train"], "scores": "x"}}}, "steps.a.scores=x: expected a list"),
+    ({"steps": {**CHAIN, "tset": {"options": {"a": 1}}}}, "no such step; .*'steps.test'"),
     ({"steps": {"test": CHAIN["test"]}}, "refers to 'train', which is no earlier step"),
     ({"snapshots": {"folder": None, "every": 0}}, "snapshots.folder is not set.*\n.*every=0"),
     ({"snapshots": {"folder": "{trian}", "every": 1}}, "'trian', which is no step"),
@@ -310,6 +312,16 @@ def test_a_wrong_option_of_any_step_is_refused_before_the_first(tmp_path: Path) 
     with pytest.raises(ConfigError, match="step 'test': splitt: there is no such option.*'split'"):
         reproduce(config)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_option_that_the_experiment_does_not_set_is_added_with_a_plus() -> None:
+    def explain(option: str) -> str:
+        error = HydraException(f"Could not override '{option}'.")
+        return str(explain_composition(error, plans.ROOT, ["experiment=gan-segmenter-toy"]))
+
+    added = "steps.search.options.iterations"
+    assert explain(added).endswith(f"to add it, write +{added}=...")
+    assert explain("chain.piars").endswith("did you mean 'chain.pairs'?")
 
 
 def load(*overrides: str) -> dict[str, Any]:
@@ -363,8 +375,10 @@ def test_pairs_of_large_generators_are_shrunk_before_they_are_written(name: str)
 
 def test_network_for_classes_is_asked_for_before_anything_runs() -> None:
     plan = load("experiment=voc-semantic")
-    (problem,) = plans.find_problems(*(plan[k] for k in ("steps", "snapshots", "curves", "paths")))
+    nodes = ("steps", "snapshots", "curves", "paths", "chain")
+    (problem,) = plans.find_problems(*(plan[k] for k in nodes))
     assert "step 'semantic': metrics.semantic: weights=<file> is not set" in problem
+    assert problem.endswith("steps.semantic.options, or chain.weights, or chain.features)")
 
 
 def test_missing_weights_are_missed_before_training(
@@ -386,8 +400,11 @@ def test_missing_weights_are_missed_before_training(
 
 def test_only_what_an_earlier_step_leaves_may_be_missing() -> None:
     plan = load("experiment=gan-segmenter-trained", "chain.weights=gone")
-    (problem,) = plans.find_problems(*(plan[k] for k in ("steps", "snapshots", "curves", "paths")))
-    assert problem.startswith("step 'search': method.generator: gone does not exist")
+    nodes = ("steps", "snapshots", "curves", "paths", "chain")
+    (problem,) = plans.find_problems(*(plan[k] for k in nodes))
+    assert problem.endswith("steps.search.options, or chain.weights)")
+    assert problem.startswith("step 'search': generator: gone does not exist")
+    assert "generator: gone" not in problem.partition("gone")[2]  # It is said once.
 
 
 def test_published_numbers_of_the_chains() -> None:

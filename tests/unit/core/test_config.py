@@ -48,6 +48,7 @@ def test_f48_option_that_others_refer_to_is_asked_for_once(compose: Compose) -> 
         ("method.mask_optimizer.lr=fast", "expected a number above 0"),
         ("method.mask_optimizer.lr=0", "expected a number above 0"),
         ("method.mask_optimizer.betas=[0.5,1.5]", "element 1: expected a number"),
+        ("method.mask_optimizer.betas=0.5", "expected a list, such as [0.5]"),
         ("+method.mask_optimizer.momentumm=1", "there is no such option"),
         ("+method.lattent_dim=3", "did you mean 'latent_dim'?"),
         ("method.ema_decay=1", "expected a number from 0 to 0.999999 or null"),

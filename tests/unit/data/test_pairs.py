@@ -279,7 +279,7 @@ def test_f42_writing_goes_on_at_the_first_shard_that_is_not_whole(
     folder = tmp_path / "parts"
     if fault == "signal":
         broken = failing(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        with pytest.raises(StoppedBySignalError) as caught:
+        with pytest.raises(StoppedBySignalError, match="the same command goes on") as caught:
             writer(folder, shard_size=size).write(broken, count)
         assert exit_code_of(caught.value) == 143
     elif fault == "crash":

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 from scipy.stats import kstest, truncnorm
 from torch.testing import assert_close
 
+from figureground.core.types import Latent
 from figureground.generators.sampling import draw_classes, draw_normal, normal_from_uniform
+from figureground.generators.toy import ToyGenerator
 
 
 def test_published_sampler_is_the_inverse_of_the_distribution(
@@ -39,3 +42,12 @@ def test_draws_have_the_distributions_and_repeat() -> None:
 
 def test_ends_of_the_uniform_range_stay_finite() -> None:
     assert normal_from_uniform(torch.tensor([0.0, 1.0], dtype=torch.float64)).isfinite().all()
+
+
+def test_latents_of_ones_own_are_taken_and_bare_tensors_refused_with_a_hint() -> None:
+    network = ToyGenerator()
+    assert network(Latent(torch.zeros(2, 16))).shape == (2, 3, 32, 32)
+    with pytest.raises(TypeError, match=r"Latent\(vector, label\) of your own, got Tensor"):
+        network(torch.zeros(2, 16))
+    with pytest.raises(ValueError, match="count=-1: expected 0 or more"):
+        network.latent(-1)

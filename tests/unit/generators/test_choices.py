@@ -13,6 +13,9 @@ from figureground import generators
 from figureground.core.config import build, check_node, config_dir, read_choice
 from figureground.core.protocols import PretrainedGenerator
 from figureground.generators.base import ImageGenerator
+from figureground.generators.choices import advise_choice
+from figureground.generators.dcgan import DCGAN
+from figureground.generators.stylegan2 import StyleGAN2
 from figureground.generators.weights import families
 
 NAMES = sorted(path.stem for path in (Path(config_dir()) / "generator").glob("*.yaml"))
@@ -32,6 +35,14 @@ def test_every_choice_is_valid_and_builds(name: str) -> None:
     millions = sum(p.numel() for p in network.parameters()) / 1e6  # type: ignore[attr-defined]
     if " M parameters" in text:
         assert f"{millions:.1f} M parameters" in text
+
+
+def test_choices_are_found_by_what_a_file_holds() -> None:
+    assert advise_choice(DCGAN, {"resolution": 64, "width": 64}) == "generator=dcgan_faces"
+    assert advise_choice(DCGAN, {"resolution": 64, "width": 3}) == ""
+    node = read_choice("generator", "stylegan2_cifar10")
+    whole = {name: value for name, value in node.items() if name not in {"_target_", "weights"}}
+    assert advise_choice(StyleGAN2, whole) == "generator=stylegan2_cifar10"
 
 
 def test_every_choice_stands_in_the_table() -> None:

@@ -416,6 +416,18 @@ def test_objective_needs_a_term() -> None:
     assert "nothing to search by" in problems[0]
 
 
+def test_only_a_search_warns_that_its_generator_is_an_example(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    method = GANSegmenter()
+    assert caplog.text == ""  # As when pairs are drawn by a checkpoint.
+    method.on_fit_start()
+    assert "add generator=bigbigan" in caplog.text
+    caplog.clear()
+    GANSegmenter(generator=ToyGenerator()).on_fit_start()
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize(
     ("choice", "small"),
     [

@@ -106,12 +106,8 @@ class GANSegmenter(PairDrawing, Method):
         metrics: Mapping[str, Metric | None] | None = None,
     ) -> None:
         super().__init__(metrics=metrics)
-        if generator is None:
-            generator = ToyGenerator()
-            logger.warning(
-                "no generator was named, so directions are searched in the toy generator, which "
-                "only shows how it works; add generator=bigbigan generator.weights=<file>"
-            )
+        self.is_example = generator is None
+        generator = ToyGenerator() if generator is None else generator
         self.generator = generator.requires_grad_(False).eval()
         self.resolution = generator.resolution
         self.latents = latents or LatentSource()
@@ -141,6 +137,15 @@ class GANSegmenter(PairDrawing, Method):
         return []
 
     # -- training ----------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Say so where nothing but the example is searched; drawing pairs needs no such word."""
+        super().on_fit_start()
+        if self.is_example:
+            logger.warning(
+                "no generator was named, so directions are searched in the toy generator, which "
+                "only shows how it works; add generator=bigbigan generator.weights=<file>"
+            )
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Step all directions once, on as many latents as the batch has pictures."""
