@@ -61,7 +61,7 @@ class ObjectScores(Metric):
 
 
 class PartitionScores(Metric):
-    """ARI and segmentation covering (MSC), per picture and by batches as DRC and ILSGAN have it.
+    """ARI and segmentation covering (MSC) as DRC and ILSGAN count them: by batches.
 
     The covering of a picture is the mean over true segments, background included, of the IoU with
     the found segment that overlaps it best (Arbelaez et al. 2011; `msc/scaled` weighs segments by
@@ -73,7 +73,6 @@ class PartitionScores(Metric):
 
     full_state_update = False
     ari: Tensor
-    ari_of_batches: Tensor
     covering: Tensor
     covering_of_batches: Tensor
     scaled: Tensor
@@ -83,16 +82,14 @@ class PartitionScores(Metric):
     def __init__(self, num_labels: PositiveInt = 2) -> None:
         super().__init__()
         self.num_labels = num_labels
-        sums = ("ari", "ari_of_batches", "covering", "covering_of_batches", "scaled")
-        for name in (*sums, "count", "batches"):
+        for name in ("ari", "covering", "covering_of_batches", "scaled", "count", "batches"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, found: Tensor, truth: Tensor) -> None:
         """Take in a batch of maps, int64 (B, H, W) each."""
         table = count_pairs(truth.clamp(max=self.num_labels - 1), found, self.num_labels)
-        self.ari += adjusted_rand_index(table).sum()
         # All pixels of the batch are one table, as if it were one picture.
-        self.ari_of_batches += adjusted_rand_index(table.sum(dim=0, keepdim=True)).sum()
+        self.ari += adjusted_rand_index(table.sum(dim=0, keepdim=True)).sum()
         covering, scaled = segmentation_covering(table)
         self.covering += covering.sum()
         self.covering_of_batches += covering.mean()
@@ -101,10 +98,9 @@ class PartitionScores(Metric):
         self.batches += 1
 
     def compute(self) -> dict[str, Tensor]:
-        """`ari/batch`, `msc/batch`, and per picture `ari`, `msc` and `msc/scaled`."""
+        """`ari/batch`, `msc/batch`, and per picture `msc` and `msc/scaled`."""
         return {
-            "ari": self.ari / self.count,
-            "ari/batch": self.ari_of_batches / self.batches,
+            "ari/batch": self.ari / self.batches,
             "msc/batch": self.covering_of_batches / self.batches,
             "msc": self.covering / self.count,
             "msc/scaled": self.scaled / self.count,
