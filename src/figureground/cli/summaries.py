@@ -27,12 +27,12 @@ def write_summary(
         steps: Those taken, with what they left.
     """
     records = [record for _, record in steps]
-    cpu_seconds = [record.cpu_seconds for record in records]
+    seconds, cpu_seconds = zip(*map(_read_times, records), strict=True)
     content: dict[str, Any] = {
         "name": plain["name"],
         "seed": plain["seed"],
         "chain": plain["chain"],
-        "seconds": round(sum(record.seconds for record in records), 1),
+        "seconds": round(sum(seconds), 1),
         # A sum of which a part is missing would look like a small one.
         "cpu_seconds": round(sum(cpu_seconds), 1) if all(cpu_seconds) else None,
         "restarts": int(sum(record.scores.get("restarts", 0) for record in records)),
@@ -43,6 +43,13 @@ def write_summary(
         content |= {n: value for n, value in record.scores.items() if n.startswith("test/")}
     with atomic_write(output / "metrics.json", "w") as file:
         json.dump(content, file, indent=2)
+
+
+def _read_times(record: Record) -> tuple[float, float]:
+    """Seconds on the clock and of processors, 0 if these are not known."""
+    own = record.scores.get("seconds", 0.0)
+    # A training that began before its step did: only its own clock knows all of it.
+    return (own, 0.0) if own > record.seconds else (record.seconds, record.cpu_seconds)
 
 
 def _describe(step: Step) -> dict[str, Any]:
