@@ -3,10 +3,12 @@
     python src/reproduce.py sweep=comparison          # or parts of it, at any time
     python benchmarks/comparison.py                   # reads outputs/comparison
     python benchmarks/comparison.py RUN ... [--dry]   # other run directories, or folders of them
+    python benchmarks/comparison.py --forget redo     # drops its earlier runs, as of an old recipe
 
 A run is one of `reproduce` with an experiment `compare-*`. It takes the place of an earlier one of
-the same method, data, budget and seed; all others stay, so runs may come one by one. Runs with
-options of their own are left out, and runs with another budget make a row of their own.
+the same method, data, recipe and seed; all others stay, so runs may come one by one. Runs that were
+given options of their own are left out, and runs of another recipe make a row of their own. Two
+guesses that look at no picture stand beside them: a method below these has learned nothing.
 """
 
 from __future__ import annotations
@@ -21,15 +23,20 @@ from typing import Any
 
 import yaml
 
+from figureground.core.config import flatten
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "comparison.json"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- comparison: begin -->", "<!-- comparison: end -->"
 #: Options that do not make a run another one.
 SAME = {"experiment", "sweep", "chain.data", "seed", "redo", "paths.output_dir"}
+#: Options of `data` that say what is learned from.
+LEARNED = ("batch_size", "resolution", "augment", "train")
 SCORES = ("iou/img/fixed", "iou/img/set", "iou/img/oracle", "ari/img")
 
 Run = dict[str, Any]
+Scores = Mapping[str, float]
 
 
 class NotComparedError(Exception):
@@ -60,8 +67,22 @@ def read_run(folder: Path) -> Run:
         if name.startswith("test/") and not name.startswith("test/raw/")
     }
     chain = {"method": content["chain"]["method"], "data": content["chain"]["data"]}
-    facts = {key: content[key] for key in ("seed", "trainings", "seconds", "cpu_seconds")}
-    return {**chain, **facts, "restarts": content["restarts"], "scores": scores}
+    trainings = {
+        name: {**facts, "options": read_options(folder, name)}
+        for name, facts in content["trainings"].items()
+    }
+    facts = {key: content[key] for key in ("seed", "seconds", "cpu_seconds", "restarts")}
+    return {**chain, **facts, "trainings": trainings, "scores": scores}
+
+
+def read_options(folder: Path, step: str) -> dict[str, Any]:
+    """Read what the training `step` was asked for, without files and what changes no result."""
+    (path,) = folder.glob(f"[0-9][0-9]-{step}/config.json")
+    asked = json.loads(path.read_text("utf-8"))
+    method = {k: v for k, v in asked["method"].items() if k not in {"metrics", "generator"}}
+    data = {key: value for key, value in asked["data"].items() if key in LEARNED}
+    flat = flatten({"iterations": asked["iterations"], "method": method, "data": data})
+    return {key: value for key, value in flat.items() if "/" not in str(value)}
 
 
 def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
@@ -77,30 +98,106 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
     return runs, left_out
 
 
-def budget_of(run: Run) -> tuple[tuple[Any, ...], ...]:
-    """Iterations, pictures in each and their side, of every training in turn."""
-    return tuple(tuple(each["budget"].values()) for each in run["trainings"].values())
+def are_alike(run: Run, other: Run) -> bool:
+    """Whether both are of one recipe: options that only one of them knows are new ones, and off."""
+    if (run["data"], run["method"], *run["trainings"]) != (
+        other["data"], other["method"], *other["trainings"],
+    ):  # fmt: skip
+        return False
+    options = [[each["options"] for each in x["trainings"].values()] for x in (run, other)]
+    pairs = zip(*options, strict=True)
+    return all(a[key] == b[key] for a, b in pairs for key in a.keys() & b.keys())
 
 
 def merge(before: Sequence[Run], runs: Sequence[Run]) -> list[Run]:
-    """Add `runs`, each in the place of an earlier one of the same kind and seed; sorted."""
-    known = {(*_kind(run), run["seed"]): run for run in (*before, *runs)}
-    return [known[key] for key in sorted(known, key=str)]
-
-
-def make_table(runs: Sequence[Run]) -> str:
-    """Markdown: one row for each data set, method and budget, those of toy first."""
-    rows: dict[tuple[Any, ...], list[Run]] = {}
+    """Add `runs`, each in the place of an earlier one of the same recipe and seed; sorted."""
+    merged = list(before)
     for run in runs:
-        rows.setdefault(_kind(run), []).append(run)
+        merged = [
+            each for each in merged if each["seed"] != run["seed"] or not are_alike(each, run)
+        ]
+        merged.append(run)
+    return sorted(merged, key=lambda run: (run["data"] != "toy", run["data"], run["method"],
+                                           run["seed"]))  # fmt: skip
+
+
+def group(runs: Sequence[Run]) -> list[list[Run]]:
+    """Put runs of one recipe together, in order of the first of each."""
+    groups: list[list[Run]] = []
+    for run in runs:
+        for members in groups:
+            if are_alike(members[0], run):
+                members.append(run)
+                break
+        else:
+            groups.append([run])
+    return groups
+
+
+def pack(runs: Sequence[Run]) -> dict[str, Any]:
+    """What goes into the file: options of trainings are written once for all that share them."""
+    recipes: list[dict[str, Any]] = []
+    packed = json.loads(json.dumps(list(runs)))
+    for run in packed:
+        for training in run["trainings"].values():
+            options = training.pop("options")
+            if options not in recipes:
+                recipes.append(options)
+            training["recipe"] = recipes.index(options)
+    return {"recipes": recipes, "runs": packed}
+
+
+def unpack(content: Mapping[str, Any]) -> list[Run]:
+    """Runs of the file, each with its options."""
+    runs: list[Run] = json.loads(json.dumps(content.get("runs", [])))
+    for run in runs:
+        for training in run["trainings"].values():
+            training["options"] = content["recipes"][training.pop("recipe")]
+    return runs
+
+
+def score_guesses() -> dict[str, dict[str, Scores]]:
+    """Scores of both guesses by data set, on the pictures that methods are tested on."""
+    import numpy as np
+    import torch
+
+    from figureground.data.datasets.rooms import Rooms
+    from figureground.data.datasets.toy import Toy
+    from figureground.metrics.segmentation import SegmentationScores
+
+    axis = (torch.arange(32) + 0.5) / 16 - 1
+    # A quarter of the picture, whose half side is one: pi a^2 = 4 / 4.
+    ellipse = (axis[:, None] ** 2 + axis**2 <= 1 / torch.pi).float()
+    guesses = {"all object": torch.ones(32, 32), "ellipse in the middle": ellipse}
+    found: dict[str, dict[str, Scores]] = {}
+    for data, pictures in {"toy": Toy("test", 300, 32), "rooms": Rooms("test", 400, 32)}.items():
+        masks = [pictures[number].mask for number in range(len(pictures))]
+        truth = torch.from_numpy(np.stack([mask for mask in masks if mask is not None]))
+        for name, guess in guesses.items():
+            metric = SegmentationScores()
+            metric.update(torch.stack([1 - guess, guess]).expand(len(truth), -1, -1, -1), truth)
+            scores = {key: round(float(value), 6) for key, value in metric.compute().items()}
+            found.setdefault(data, {})[name] = scores
+    return found
+
+
+def make_table(runs: Sequence[Run], guesses: Mapping[str, Mapping[str, Scores]]) -> str:
+    """Markdown: one row for each data set, method and recipe, after the guesses."""
     head = ["data", "method", "runs", *(f"`{name}`" for name in SCORES), "training", "minutes",
             "CPU minutes"]  # fmt: skip
     lines = [head, ["---"] * len(head)]
-    for (data, method, budget), group in sorted(rows.items(), key=_order):
-        scores = [_cell([run["scores"].get(name) for run in group]) for name in SCORES]
-        training = " + ".join(f"{iterations} x {batch}" for iterations, batch, _ in budget)
-        times = [_minutes([run[key] for run in group]) for key in ("seconds", "cpu_seconds")]
-        lines.append([f"`{data}`", f"`{method}`", _count(group), *scores, training, *times])
+    written = set()
+    for members in group(runs):
+        data, method = members[0]["data"], members[0]["method"]
+        for name, guess in guesses.get(data, {}).items() if data not in written else ():
+            cells = [f"{guess[score]:.3f}" for score in SCORES]
+            lines.append([f"`{data}`", name, "", *cells, "none", "", ""])
+        written.add(data)
+        scores = [_cell([run["scores"].get(name) for run in members]) for name in SCORES]
+        budgets = [each["budget"] for each in members[0]["trainings"].values()]
+        training = " + ".join(f"{each['iterations']} x {each['batch_size']}" for each in budgets)
+        times = [_minutes([run[key] for run in members]) for key in ("seconds", "cpu_seconds")]
+        lines.append([f"`{data}`", f"`{method}`", _count(members), *scores, training, *times])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -112,9 +209,10 @@ def describe(runs: Sequence[Run]) -> str:
     return f"Trained on: {', '.join(devices)}; {', '.join(versions)}.\n"
 
 
-def render(runs: Sequence[Run]) -> str:
-    """What stands between the marks in README."""
-    return f"{BEGIN}\n\n{make_table(runs)}\n{describe(runs)}\n{END}" if runs else f"{BEGIN}\n{END}"
+def render(content: Mapping[str, Any]) -> str:
+    """What stands between the marks in README, from the file of results."""
+    runs = unpack(content)
+    return f"{BEGIN}\n\n{make_table(runs, content['guesses'])}\n{describe(runs)}\n{END}"
 
 
 def replace_block(text: str, block: str) -> str:
@@ -130,32 +228,27 @@ def main() -> None:
     """Collect, write the file, write and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("runs", nargs="*", type=Path, default=[Path("outputs/comparison")])
+    parser.add_argument("--forget", action="append", default=[], metavar="METHOD")
     parser.add_argument("--dry", action="store_true", help="print the table, write nothing")
     options = parser.parse_args()
     found, left_out = find_runs(options.runs)
     for line in left_out:
         sys.stderr.write(f"{line}\n")
-    before = json.loads(RESULTS.read_text("utf-8"))["runs"] if RESULTS.is_file() else []
-    runs = merge(before, found)
+    before = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {}
+    guesses = before.get("guesses") or score_guesses()
+    known = [run for run in unpack(before) if run["method"] not in options.forget]
+    content = {"guesses": guesses, **pack(merge(known, found))}
     if not options.dry:
-        RESULTS.write_text(json.dumps({"runs": runs}, indent=1) + "\n", "utf-8")
-        README.write_text(replace_block(README.read_text("utf-8"), render(runs)), "utf-8")
-    print(f"{len(found)} runs read, {len(runs)} in all\n\n{make_table(runs)}")
+        RESULTS.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        README.write_text(replace_block(README.read_text("utf-8"), render(content)), "utf-8")
+    print(f"{len(found)} runs read, {len(content['runs'])} in all\n\n{render(content)}")
 
 
-def _kind(run: Run) -> tuple[Any, ...]:
-    return run["data"], run["method"], budget_of(run)
-
-
-def _order(row: tuple[tuple[Any, ...], list[Run]]) -> tuple[bool, str]:
-    return row[0][0] != "toy", str(row[0])
-
-
-def _count(group: Sequence[Mapping[str, Any]]) -> str:
-    restarts = sum(run["restarts"] for run in group)
-    seeds = ", ".join(str(run["seed"]) for run in group)
+def _count(runs: Sequence[Run]) -> str:
+    restarts = sum(run["restarts"] for run in runs)
+    seeds = ", ".join(str(run["seed"]) for run in runs)
     more = f"; {restarts} restarted" if restarts else ""
-    return f"n = {len(group)} (seed {seeds}{more})"
+    return f"n = {len(runs)} (seed {seeds}{more})"
 
 
 def _cell(values: Sequence[float | None]) -> str:
