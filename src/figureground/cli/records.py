@@ -77,8 +77,8 @@ class Record:
         """Add the time of a call, here and in `folder`."""
         self.seconds = round(self.seconds + seconds, 1)
         self.cpu_seconds = round(self.cpu_seconds + cpu_seconds, 1)
-        times = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
-        replace(type(self).read(folder) or self, **times).write(folder)
+        stored = type(self).read(folder) or self
+        replace(stored, seconds=self.seconds, cpu_seconds=self.cpu_seconds).write(folder)
 
     def finish(self, step: Step) -> None:
         """Write down that the step has finished, with its scores."""
