@@ -21,8 +21,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from figureground.core.config import flatten
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,8 +55,7 @@ def read_run(folder: Path) -> Run:
         raise NotComparedError(f"metrics.json cannot be read ({error})") from None
     if not str(content.get("name")).startswith("compare-") or not content.get("trainings"):
         raise NotComparedError("is no run of an experiment compare-*")
-    overrides = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text("utf-8"))
-    others = [each for each in overrides if each.partition("=")[0] not in SAME]
+    others = [each for each in content["overrides"] if each.partition("=")[0] not in SAME]
     if others:
         raise NotComparedError(f"was given options of its own: {', '.join(others)}")
     scores = {

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+
 from figureground.cli.check import RESOLVED
 from figureground.cli.records import Record
 from figureground.cli.steps import Step
@@ -31,6 +33,8 @@ def write_summary(
     content: dict[str, Any] = {
         "name": plain["name"],
         "seed": plain["seed"],
+        # Those of the command that finished it: the file that Hydra writes changes with each try.
+        "overrides": list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [],
         "chain": plain["chain"],
         "seconds": round(sum(seconds), 1),
         # A sum of which a part is missing would look like a small one.

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
@@ -86,7 +85,6 @@ def test_compared_methods_learn_from_pictures_of_one_size_without_labels(experim
 def add_run(folder: Path, method: str = "redo", seed: int = 0, **more: Any) -> Path:
     (folder / ".hydra").mkdir(parents=True)
     overrides = [f"experiment=compare-{method}", f"seed={seed}", *more.pop("overrides", [])]
-    (folder / ".hydra/overrides.yaml").write_text(yaml.safe_dump(overrides))
     iterations = more.pop("iterations", 1000)
     asked = {
         "iterations": iterations, "seed": seed, "data": {"batch_size": 20, "root": "/somewhere"},
@@ -99,7 +97,8 @@ def add_run(folder: Path, method: str = "redo", seed: int = 0, **more: Any) -> P
         "device": "cpu (1 threads)", "versions": {"torch": "2"}, "commit": "abc",
     }  # fmt: skip
     content = {
-        "name": f"compare-{method}", "seed": seed, "chain": {"method": method, "data": "toy"},
+        "name": f"compare-{method}", "seed": seed, "overrides": overrides,
+        "chain": {"method": method, "data": "toy"},
         "seconds": 120.0, "cpu_seconds": 60.0, "restarts": 0, "trainings": {"train": training},
         **SCORES, **more,
     }  # fmt: skip
