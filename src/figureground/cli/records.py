@@ -7,7 +7,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -35,7 +35,8 @@ class Record:
         options: With which options, references still in them.
         inputs: `run` of each earlier step it refers to, and what tells its snapshot apart.
         run: Tells this result apart from that of another run of the step; empty until finished.
-        seconds: Time of the call that finished it.
+        seconds: Time of all its calls on the clock.
+        cpu_seconds: Time that processors spent on them; 0 if it was not measured.
         scores: All numbers of its `metrics.json`; of pairs, what the filters let through.
     """
 
@@ -45,6 +46,7 @@ class Record:
     inputs: dict[str, str]
     run: str = ""
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     scores: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -65,15 +67,24 @@ class Record:
         """Write down that `step` begins, from the results of the steps `finished`."""
         record = cls(step.name, step.command, list(step.options), _identify(step, finished))
         before = cls.read(step.folder)
-        if before is None or before.run:  # Of one that was only stopped, the first call counts.
+        if before is None or before.run:
             record.write(step.folder)
+        else:  # It was only stopped: the first call's options count, and the time of all.
+            record.seconds, record.cpu_seconds = before.seconds, before.cpu_seconds
         return record
 
-    def finish(self, step: Step, seconds: float) -> None:
+    def spend(self, folder: Path, seconds: float, cpu_seconds: float) -> None:
+        """Add the time of a call, here and in `folder`."""
+        self.seconds = round(self.seconds + seconds, 1)
+        self.cpu_seconds = round(self.cpu_seconds + cpu_seconds, 1)
+        stored = type(self).read(folder) or self
+        replace(stored, seconds=self.seconds, cpu_seconds=self.cpu_seconds).write(folder)
+
+    def finish(self, step: Step) -> None:
         """Write down that the step has finished, with its scores."""
         from figureground.data.shard_manifest import read_rates
 
-        self.run, self.seconds = secrets.token_hex(8), round(seconds, 1)
+        self.run = secrets.token_hex(8)
         self.scores = read_scores(step.folder / "metrics.json")
         self.scores |= read_rates((step.folder / step.result).parent)
         self.write(step.folder)

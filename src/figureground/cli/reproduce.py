@@ -24,6 +24,7 @@ from figureground.cli.check import check_job
 from figureground.cli.composing import config_folders
 from figureground.cli.records import Record, forget, is_finished
 from figureground.cli.steps import Step, followers, read_steps, split_steps
+from figureground.cli.summaries import write_summary
 from figureground.cli.sweep_table import write_table
 from figureground.core.config import to_plain
 from figureground.core.errors import ConfigError, StepError, StoppedBySignalError, UserError
@@ -61,6 +62,8 @@ def reproduce(config: DictConfig) -> None:
             return
         head, rows = lay_out(once, finished)
         write_table(output, head, rows)
+        write_summary(output, plain, [(step, finished[step.name]) for step in once])
+        (output / "failed.txt").unlink(missing_ok=True)  # Of an earlier try in a sweep.
 
 
 def _analyse(
@@ -157,19 +160,21 @@ def _take(
                 f"step '{step.name}' needs {path}, which is not there; add redo={name} to take "
                 f"step '{name}' again"
             )
-    record, began = Record.begin(step, finished), time.monotonic()
+    record = Record.begin(step, finished)
     arguments = step.arguments(folders)
     if step.command == "train" and list(step.folder.glob("checkpoints/*.ckpt")):
         arguments.append("ckpt=last")
     logger.info("step '%s': figureground %s %s", step.name, step.command, " ".join(arguments))
+    began, worked = time.monotonic(), _read_processor()
     code = _call([step.command, *arguments], stop)
+    record.spend(step.folder, time.monotonic() - began, _read_processor() - worked)
     if code:
         _explain(step, code, stop)
     if not (step.folder / step.result).exists():
         raise StepError(
             step.name, 1, f"ended well but left no {step.folder / step.result}, its `result`"
         )
-    record.finish(step, time.monotonic() - began)
+    record.finish(step)
     return record
 
 
@@ -197,6 +202,12 @@ def _call(arguments: Sequence[str], stop: SignalWatch) -> int:
             if process.poll() is None:
                 process.terminate()
     return process.returncode
+
+
+def _read_processor() -> float:
+    """Seconds that processors have spent on the commands called so far."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _explain(step: Step, code: int, stop: SignalWatch) -> None:

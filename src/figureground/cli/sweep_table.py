@@ -125,7 +125,8 @@ def read_columns(folder: Path) -> list[Column]:
         overrides = dict(
             str(each).lstrip("+").partition("=")[::2] for each in yaml.safe_load(path.read_text())
         )
-        overrides.pop("seed", None)
+        for name in ("seed", "sweep"):  # A job given by itself belongs to those of the sweep.
+            overrides.pop(name, None)
         jobs.append((_order(path.parents[1]), path.parents[1], overrides))
     jobs.sort(key=lambda job: job[0])
     shared = set.intersection(*(set(o.items()) for _, _, o in jobs)) if jobs else set()

@@ -9,8 +9,9 @@ Ids follow one rule, `<measure>/<averaging>/<who decides which region is the obj
   `miou/global` use it, too.
 - `fixed`: no matching; region k claims to be truth k (for two regions, region 1 the object).
 
-The F measures (`f05`, `fmax`) are those of `fixed`. DRC and ILSGAN publish `iou/img/fixed` as
-DRC_IoU, `dice/img/fixed` as DRC_DICE (with `empty=nan`), and `iou/global/fixed`.
+The F measures (`f05`, `fmax`) are those of `fixed`. `ari/img`, the adjusted Rand index of all
+pixels of a picture, asks for no matching. DRC and ILSGAN publish `iou/img/fixed` as DRC_IoU,
+`dice/img/fixed` as DRC_DICE (with `empty=nan`), and `iou/global/fixed`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from figureground.core.bounds import Fraction, PositiveInt
+from figureground.metrics.objects import adjusted_rand_index
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ class SegmentationScores(Metric):
     oracle: Tensor
     f_curve: Tensor
     f_half: Tensor
+    ari: Tensor
     weight: Tensor
     empty_pairs: Tensor
 
@@ -91,7 +94,7 @@ class SegmentationScores(Metric):
         self._add_sum("confusion", num_regions, num_regions + 1)
         self._add_sum("oracle", len(_MEASURES))
         self._add_sum("f_curve", _NUM_THRESHOLDS)
-        for name in ("f_half", "weight", "empty_pairs"):
+        for name in ("f_half", "ari", "weight", "empty_pairs"):
             self._add_sum(name)
 
     def _add_sum(self, name: str, *size: int) -> None:
@@ -157,6 +160,7 @@ class SegmentationScores(Metric):
         iou = self._global_iou(rows)
         scores["iou/global/fixed"], scores["miou/global/fixed"] = iou[1:].mean(), iou.mean()
         scores["miou/img"] = self.region_iou[rows, matching].sum() / self.weight
+        scores["ari/img"] = self.ari / self.weight
         if self.is_binary:
             curve = self.f_curve / self.weight
             scores["fmax/img"], scores["f05/img"] = curve.max(), self.f_half / self.weight
@@ -189,6 +193,7 @@ class SegmentationScores(Metric):
         self.pairs += weight * pairs.sum(dim=0)
         self.oracle += weight * _best_scores(pairs).sum(dim=0)
         self.region_iou += weight * region_iou.sum(dim=0)
+        self.ari += weight * adjusted_rand_index(confusion).sum()
         self.weight += weight * len(confusion)
 
     def _region_tables(self, confusion: Tensor) -> tuple[Tensor, Tensor]:

@@ -85,3 +85,10 @@ def test_sweep_without_scores_has_no_table(tmp_path: Path) -> None:
     )
     finish()
     assert not (tmp_path / "table.md").exists()
+
+
+def test_a_job_given_by_itself_joins_those_of_the_sweep(tmp_path: Path) -> None:
+    for number, more in enumerate([["sweep=comparison"], []]):
+        overrides = [*more, "experiment=x", f"seed={number}"]
+        add_job(tmp_path, number, overrides, {"seed": number, "test/iou": 0.5})
+    assert [len(column.runs) for column in read_columns(tmp_path)] == [2]

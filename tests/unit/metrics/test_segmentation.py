@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,24 @@ def test_scores_equal_loops(regions: int) -> None:
     found = metric.compute()
     for name, value in brute(probabilities, mask).items():
         assert found[name].item() == pytest.approx(value, abs=1e-6), name
+
+
+@pytest.mark.parametrize("regions", [2, 3])
+def test_adjusted_rand_index_equals_loops_over_pairs_of_pixels(regions: int) -> None:
+    probabilities = torch.rand(3, regions, 4, 5).softmax(dim=1)
+    mask = torch.randint(regions, (3, 4, 5))
+    values = []
+    for found, truth in zip(probabilities.argmax(dim=1).flatten(1), mask.flatten(1), strict=True):
+        pairs = list(combinations(range(20), 2))
+        both = sum(bool(found[i] == found[j] and truth[i] == truth[j]) for i, j in pairs)
+        ours, theirs = (sum(bool(x[i] == x[j]) for i, j in pairs) for x in (found, truth))
+        expected = ours * theirs / len(pairs)
+        values.append((both - expected) / ((ours + theirs) / 2 - expected))
+    for batches in ([3], [1, 2]):
+        metric = SegmentationScores(regions)
+        for part in zip(probabilities.split(batches), mask.split(batches), strict=True):
+            metric.update(*part)
+        assert metric.compute()["ari/img"].item() == pytest.approx(sum(values) / 3, abs=1e-6)
 
 
 def test_f_measures_equal_loops() -> None:
