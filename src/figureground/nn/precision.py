@@ -11,15 +11,12 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 _DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
-def computing_in(precision: str, device: torch.device) -> torch.autocast:
+def computing_in(precision: Precision, device: torch.device) -> torch.autocast:
     """Context in which layers compute in `precision`, named as Lightning does.
 
     Args:
         precision: `32-true`, `bf16-mixed` or `16-mixed`; weights stay as they are in all of them.
         device: Where it is computed.
-
-    Raises:
-        KeyError: Another precision.
     """
     dtype = _DTYPES[precision]
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from containers import SMALL
 from faults import build_tiny
 from figureground import load_generator
 from figureground.core.checkpoint import ConvertedWeights, VerifiedCheckpointIO
@@ -23,6 +24,7 @@ from figureground.generators.cips import CIPS
 from figureground.generators.dcgan import DCGAN
 from figureground.generators.stylegan2 import StyleGAN2
 from figureground.generators.weights import read_weights, save_weights
+from figureground.nn.precision import Precision, computing_in
 
 STYLES = {"latent_dim": 6, "style_dim": 5, "channel_base": 64, "channel_max": 4}
 TINY: list[tuple[type[ImageGenerator], dict[str, Any], tuple[int, ...]]] = [
@@ -261,3 +263,18 @@ def test_names_options_and_nodes_are_taken(caplog: pytest.LogCaptureFixture) -> 
         load_generator({"resolution": 16})
     with pytest.raises(ConfigError, match="is not a generator"):
         load_generator({"_target_": "torch.nn.ReLU"})
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+@pytest.mark.parametrize("family", SMALL, ids=lambda family: family.__name__)
+def test_every_family_paints_in_half_precision(
+    family: type[ImageGenerator], precision: Precision
+) -> None:
+    torch.manual_seed(0)
+    network = family(**SMALL[family])
+    latent = network.latent(4, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        full = network(latent)
+        with computing_in(precision, torch.device("cpu")):
+            half = network(latent).float()
+    assert 0 < (half - full).abs().mean() < 0.02 * full.std()
