@@ -321,7 +321,7 @@ def test_an_option_that_the_experiment_does_not_set_is_added_with_a_plus() -> No
 
     added = "steps.search.options.iterations"
     assert explain(added).endswith(f"to add it, write +{added}=...")
-    assert explain("chain.piars").endswith("did you mean 'chain.pairs'?")
+    assert explain("chain.pairz").endswith("did you mean 'chain.pairs'?")
 
 
 def load(*overrides: str) -> dict[str, Any]:
