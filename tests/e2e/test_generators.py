@@ -84,7 +84,7 @@ def test_random_weights_and_classes_are_shown_too(
     [
         (["count=1"], r"ckpt is not set; add ckpt=\.\.\. or generator="),
         (["count=1", "ckpt=a.ckpt", "generator=dcgan_faces"], "both set"),
-        (["count=1", "format=shards", "generator=dcgan_faces"], "have no layers"),
+        (["count=1", "format=shards", "generator=dcgan_faces"], "search directions first: train"),
         (["input=a.png", "generator=dcgan_faces"], "have no layers"),
         (["count=1", "generator=dcgan_faces", "generator.weights=none.tar"],
          r"weights\.tar of the project gan-face-generate"),
@@ -93,7 +93,7 @@ def test_random_weights_and_classes_are_shown_too(
         (["count=1", "generator=stylegan2_ffhq", "generator.resolution=33"], "power of two"),
         (["count=1", "generator=stylegan2_ffhq", "generator.architecture=skp"], "one of skip"),
         (["explore=[mixing]", "generator=dcgan_faces", *SMALL], "nothing to mix"),
-        (["generator=dcgan_faces"], "nothing to do"),
+        (["generator=dcgan_faces"], r"nothing to do; give count=50, explore=\[walk\] or both$"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_one_line(compose: Compose, options: list[str], message: str) -> None:

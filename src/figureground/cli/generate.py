@@ -60,10 +60,9 @@ def generate(config: DictConfig) -> None:
     check_job(config)
     named = (config.input, config.swap, config.vary, config.transfer)
     if not (config.count or config.explore or any(each is not None for each in named)):
-        raise UserError(
-            "nothing to do; give count=50, explore=[walk], input=my_photos, swap=[a.jpg,b.jpg], "
-            "vary=c or transfer=my_photos"
-        )
+        more = ", input=my_photos, swap=[a.jpg,b.jpg], vary=c or transfer=my_photos"
+        more = more if config.get("generator") is None else " or both"
+        raise UserError(f"nothing to do; give count=50, explore=[walk]{more}")
     if config.get("generator") is not None:
         from figureground.cli.painting import paint
 
