@@ -14,6 +14,7 @@ from torch import Tensor
 from figureground.cli.drawn import Check
 from figureground.core.bounds import Bounds, Count, Fraction, PositiveInt
 from figureground.core.errors import UserError
+from figureground.core.promised import is_promised
 from figureground.core.protocols import Segmenter
 from figureground.core.seeds import mix_seed
 from figureground.data.batching import to_float
@@ -67,7 +68,7 @@ class SemanticScoring:
         """Miss the file before anything is scored; nothing is downloaded."""
         if weights is None:
             return [f"weights=<file> is not set; {EXPECTED}"]
-        if not Path(weights).is_file():
+        if not Path(weights).is_file() and not is_promised(weights):
             return [f"weights={weights} is not a file; {EXPECTED}"]
         return []
 

@@ -355,10 +355,20 @@ def test_published_seeds_and_shares_of_gan_segmenter(name: str) -> None:
             assert options["seed"] == 7
 
 
-def test_network_for_classes_is_asked_for_before_anything_runs() -> None:
-    plan = load("experiment=voc-semantic")
-    (problem,) = plans.find_problems(*(plan[k] for k in ("steps", "snapshots", "curves", "paths")))
-    assert "step 'semantic': metrics.semantic: weights=<file> is not set" in problem
+def test_network_for_classes_is_missed_before_anything_runs() -> None:
+    for weights, found in (
+        ("chain.features=gone", ["step 'contrast': method: weights=gone is not a file"]),
+        ("chain.features=null", []),  # Features begin with random weights.
+        (
+            "+steps.semantic.options={metrics.semantic.weights:gone}",
+            ["step 'semantic': metrics.semantic: weights=gone is not a file"],
+        ),
+    ):
+        plan = load("experiment=voc-semantic", weights)
+        parts = (plan[key] for key in ("steps", "snapshots", "curves", "paths"))
+        problems = plans.find_problems(*parts)
+        assert len(problems) == len(found)
+        assert all(line in each for line, each in zip(found, problems, strict=True))
 
 
 def test_missing_weights_are_missed_before_training(

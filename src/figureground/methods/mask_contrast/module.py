@@ -143,7 +143,7 @@ class MaskContrast(Method):
         ):
             raise ValueError("; ".join(problems))
         self.views = ViewMaker(crop, area, jitter, jitter_probability, gray_probability)
-        self.trunk = trunk
+        self.trunk, self.head = trunk, head
         self._build = partial(
             EmbeddingNetwork,
             trunk=trunk,
@@ -215,9 +215,17 @@ class MaskContrast(Method):
         """Read the weights to begin with, unless a run goes on that has some.
 
         Raises:
-            UserError: The file holds none, or those of another trunk.
+            UserError: The file holds none, or those of another trunk; or batches are too small.
         """
-        if stage != "fit" or self.weights is None or self.trainer.ckpt_path is not None:
+        if stage != "fit":
+            return
+        data = getattr(self.trainer, "datamodule", None)
+        if self.head == "deeplab" and getattr(data, "batch_size", 2) < 2:
+            raise UserError(
+                "head=deeplab normalises over a batch and needs two pictures in it, got "
+                "data.batch_size=1; set data.batch_size=2 or more, or method.head=none"
+            )
+        if self.weights is None or self.trainer.ckpt_path is not None:
             return
         found = read_resnet(self.weights)
         if found.name != self.trunk:
