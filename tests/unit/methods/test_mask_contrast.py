@@ -52,7 +52,7 @@ class Steps:
         self.method, self.rates, self.stepped = method, [], True
         loop = SimpleNamespace(total_batch_idx=-1)
         method._trainer = SimpleNamespace(fit_loop=loop, world_size=1)
-        self.loop, self.optimizer = loop, method.configure_optimizers()
+        self.loop, (self.optimizer,) = loop, method.configure_optimizers()
         monkeypatch.setattr(method, "optimizers", lambda: self.optimizer)
         monkeypatch.setattr(method, "log", lambda *_: None)
         monkeypatch.setattr(method, "descend", self.descend)

@@ -311,9 +311,9 @@ class MaskContrast(Method):
         left = 1 - min((self.iteration - 1) / self.decay_iterations, 1.0)
         return float(left**self.power)
 
-    def configure_optimizers(self) -> Optimizer:
+    def configure_optimizers(self) -> list[Optimizer]:
         """One optimiser; the key encoder only follows."""
-        return self._optimizer(self.network.parameters())
+        return [self._optimizer(self.network.parameters())]
 
     def reset_parameters(self) -> None:
         """Build the network anew, and begin with an empty queue."""
