@@ -222,6 +222,16 @@ def test_pictures_without_objects_are_left_out(monkeypatch: pytest.MonkeyPatch) 
     assert method.last_losses["saliency"].isfinite()
 
 
+def test_keys_of_all_processes_are_queued(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = tiny(queue_size=8)
+    steps = Steps(method, monkeypatch)
+    method._trainer.world_size = 2
+    monkeypatch.setattr(method, "all_gather", lambda values: torch.stack([values, values]))
+    steps.take(objects())
+    assert int(method.queue.place) == 6
+    assert torch.equal(method.queue.keys[:3], method.queue.keys[3:6])
+
+
 def test_rate_falls_to_zero_and_checkpoints_keep_where_it_began(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -262,20 +272,27 @@ def test_published_head_and_trunk_see_an_eighth_and_take_their_files(tmp_path: P
 
 def test_weights_of_another_trunk_or_place_are_named(compose: Compose, tmp_path: Path) -> None:
     file = write_resnet(tmp_path / "net.pth", "moco")
-    method = MaskContrast(resolution=32, trunk="resnet34", head="none", weights=str(file))
+    method = tiny(weights=str(file))
     method._trainer = SimpleNamespace(ckpt_path=None)
-    with pytest.raises(UserError, match=r"holds a resnet18, expected resnet34; set method\.trunk="):
+    with pytest.raises(UserError, match=r"holds a resnet18, expected resnet20; set method\.trunk="):
         method.setup("fit")
     method._trainer.ckpt_path = "last.ckpt"
     method.setup("fit")  # A run that goes on needs no file.
-    for options, found in (
-        ((f"method.weights={file}",), "needs a trunk of torchvision, got resnet20"),
-        (("method.trunk=resnet18", "method.weights=no.pth"), "weights=no.pth is not a file"),
-        (("method.crop=[0.5]",), r"crop=[0.5]: expected [least, largest]"),
-        (("method.jitter=[0.5]",), r"jitter=[0.5]: expected brightness"),
+    options = ("method.crop=[0.5]", "method.jitter=[0.5]", f"method.weights={file}")
+    found = check(compose("method=mask_contrast", *options), TrainSettings)
+    for line, problem in zip(
+        (
+            "crop=[0.5]: expected [least, largest]",
+            "jitter=[0.5]: expected brightness",
+            "needs a trunk of torchvision, got resnet20",
+        ),
+        found,
+        strict=True,
     ):
-        (problem,) = check(compose("method=mask_contrast", *options), TrainSettings)
-        assert found in problem
+        assert line in problem
+    usual = {"crop": (0.2, 1.0), "area": (0.0, 1.0), "jitter": (0.0,) * 4}
+    (problem,) = MaskContrast.check_options(trunk="resnet18", weights="no.pth", **usual)
+    assert "weights=no.pth is not a file" in problem
 
 
 def save(method: Method, path: Path) -> Path:
