@@ -46,4 +46,4 @@ def test_classes_of_a_folder_in_vocs_layout_are_scored(tmp_path: Path) -> None:
     scores = {row["score"]: row["value"] for row in rows}
     assert float(scores["semantic/objects"]) > 0
     assert 0 <= float(scores["semantic/miou"]) <= 1
-    assert (tmp_path / "out/05-contrast/images/features.png").is_file()
+    assert (tmp_path / "out/06-contrast/checkpoints/last.ckpt").is_file()
