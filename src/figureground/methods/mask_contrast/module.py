@@ -281,8 +281,7 @@ class MaskContrast(Method):
         inside = view.mask[usable] > 0  # (b, S, S)
         query = embedding.movedim(1, -1)[inside]  # (N, D)
         owner = inside.nonzero()[:, 0]
-        # Cloned because it changes before the backward pass of other processes may have ended.
-        return self._contrast(query, owner, keys[usable], self.queue.keys.clone())
+        return self._contrast(query, owner, keys[usable], self.queue.keys)
 
     def _gather(self, values: Tensor) -> Tensor:
         """Join what the processes have, (B, ...) each."""
