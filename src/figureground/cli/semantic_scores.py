@@ -14,13 +14,14 @@ from torch import Tensor
 from figureground.cli.drawn import Check
 from figureground.core.bounds import Bounds, Count, Fraction, PositiveInt
 from figureground.core.errors import UserError
+from figureground.core.promised import is_promised
 from figureground.core.protocols import Segmenter
 from figureground.core.seeds import mix_seed
 from figureground.data.batching import to_float
 from figureground.data.datamodule import ImageDataModule
 from figureground.data.datasets.voc import VOC, VOID
 from figureground.data.samples import Pixels
-from figureground.metrics.pixel_features import EXPECTED, PixelFeatures
+from figureground.metrics.pixel_features import EXPECTED, load_features
 from figureground.metrics.semantic import cluster, describe_object, score_regions, whiten
 
 _Side = Annotated[int, Bounds(32, 4096)]
@@ -32,7 +33,7 @@ class SemanticScoring:
     The method finds one object in each picture, a network describes it, K-means groups all.
 
     Args:
-        weights: Network that describes pixels, see `PixelFeatures`.
+        weights: Network that describes pixels, see `load_features`.
         num_clusters: K.
         resolution: Side that pictures are stretched to for that network.
         threshold: The object is where its probability is above this.
@@ -58,7 +59,7 @@ class SemanticScoring:
     ) -> None:
         if problems := self.check_options(weights=weights):
             raise UserError(problems[0])
-        self.network = PixelFeatures(str(weights))
+        self.network = load_features(str(weights))
         self.num_clusters, self.resolution, self.threshold = num_clusters, resolution, threshold
         self.components, self.runs, self.split = components, runs, split
 
@@ -67,7 +68,7 @@ class SemanticScoring:
         """Miss the file before anything is scored; nothing is downloaded."""
         if weights is None:
             return [f"weights=<file> is not set; {EXPECTED}"]
-        if not Path(weights).is_file():
+        if not Path(weights).is_file() and not is_promised(weights):
             return [f"weights={weights} is not a file; {EXPECTED}"]
         return []
 

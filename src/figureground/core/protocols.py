@@ -26,6 +26,15 @@ class Segmenter(Protocol):
 
 
 @runtime_checkable
+class PixelEmbedder(Protocol):
+    """Describes pixels by what they belong to."""
+
+    def embed(self, image: Tensor) -> Tensor:
+        """Features (B, D, h, w) of `image` (B, 3, H, W), each cell's of length one."""
+        ...
+
+
+@runtime_checkable
 class Decomposer(Protocol):
     """Takes pictures apart into layers."""
 

@@ -1,29 +1,36 @@
 """Features of pixels from a file of self-supervised weights, for `metrics.semantic`.
 
-Known by their keys are
+`load_features` takes a checkpoint of a method that embeds pixels (`method=mask_contrast`), or what
+others have trained. Known by their keys are
 
 - MaskContrast's models (`module.model_q.*`): a dilated ResNet, DeepLab's head (Chen et al. 2017)
   and a linear map to embeddings;
 - MoCo v2's (`module.encoder_q.*`) and torchvision's own ResNets: the dilated trunk alone.
+
+`read_resnet` gives those weights to methods that begin with them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
+from figureground.core.checkpoint import load_method
 from figureground.core.errors import CheckpointError, UserError
+from figureground.core.protocols import PixelEmbedder
 from figureground.core.released import read_released
+from figureground.nn.encoders import dilate
 
 EXPECTED = (
     "expected MaskContrast's VOCSegmentation_unsupervised_saliency_model.pth.tar "
     "(github.com/wvangansbeke/Unsupervised-Semantic-Segmentation, Model Zoo), MoCo v2's "
-    "moco_v2_800ep_pretrain.pth.tar (github.com/facebookresearch/moco) or a ResNet of torchvision"
+    "moco_v2_800ep_pretrain.pth.tar (github.com/facebookresearch/moco), a ResNet of torchvision or "
+    "a checkpoint of method=mask_contrast"
 )
 #: Blocks in each stage -> network, by whether blocks are bottlenecks.
 _NETWORKS: dict[tuple[bool, tuple[int, ...]], str] = {
@@ -35,6 +42,61 @@ _NETWORKS: dict[tuple[bool, tuple[int, ...]], str] = {
 }
 _TRUNK = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # Of ImageNet, in [0, 1].
+
+
+class ResNetWeights(NamedTuple):
+    """What a file holds, by torchvision's names.
+
+    Attributes:
+        name: Of the ResNet.
+        trunk: Its weights.
+        head: Those of DeepLab's head; empty if the file has none.
+    """
+
+    name: str
+    trunk: dict[str, Tensor]
+    head: dict[str, Tensor]
+
+
+def load_features(weights: str) -> nn.Module:
+    """Network from pictures (B, 3, H, W) in [-1, 1] to features (B, D, h, w) of pixels.
+
+    Args:
+        weights: The file; nothing in it is run.
+
+    Raises:
+        UserError: It is none of those above.
+    """
+    content = _open(weights)
+    if isinstance(content, Mapping) and "figureground" in content:
+        return MethodFeatures(weights)
+    return PixelFeatures(weights)
+
+
+class MethodFeatures(nn.Module):
+    """What a trained method embeds pixels as.
+
+    Args:
+        ckpt: Its checkpoint.
+
+    Raises:
+        UserError: It embeds none.
+    """
+
+    def __init__(self, ckpt: str) -> None:
+        super().__init__()
+        method = load_method(ckpt)
+        if not isinstance(method, PixelEmbedder):
+            raise UserError(
+                f"{ckpt}: {type(method).__name__} has no features of pixels; {EXPECTED}"
+            )
+        self.method = method.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> Tensor:
+        """Features (B, D, h, w) of `image` (B, 3, H, W) in [-1, 1]."""
+        features: Tensor = self.method.embed(image)
+        return features.float()
 
 
 class PixelFeatures(nn.Module):
@@ -56,10 +118,10 @@ class PixelFeatures(nn.Module):
 
     def __init__(self, weights: str) -> None:
         super().__init__()
-        trunk, head = _read(weights)
-        self.name, self.has_head = _find_name(trunk, weights), bool(head)
+        self.name, trunk, head = read_resnet(weights)
+        self.has_head = bool(head)
         network = getattr(torchvision.models, self.name)(weights=None)
-        _dilate(network)
+        dilate(network)
         width = network.fc.in_features
         network.fc = nn.Identity()
         _load(network, trunk, weights)
@@ -83,12 +145,13 @@ class PixelFeatures(nn.Module):
         return features.float()
 
 
-def _read(path: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Weights of the trunk and of the head, empty if there is none, by torchvision's names."""
-    try:
-        content = read_released(path)
-    except CheckpointError as error:
-        raise UserError(f"{error}; {EXPECTED}") from error
+def read_resnet(path: str) -> ResNetWeights:
+    """Read the weights that others have trained; nothing in the file is run.
+
+    Raises:
+        UserError: It holds no ResNet that is known.
+    """
+    content = _open(path)
     for section in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(section), Mapping):
             content = content[section]
@@ -102,7 +165,14 @@ def _read(path: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     elif any(".encoder_q." in f".{key}" for key in state):
         state = _below(state, "encoder_q.")
     trunk = {key: value for key, value in state.items() if key.startswith(_TRUNK)}
-    return trunk, head
+    return ResNetWeights(_find_name(trunk, path), trunk, head)
+
+
+def _open(path: str) -> Any:
+    try:
+        return read_released(path)
+    except CheckpointError as error:
+        raise UserError(f"{error}; {EXPECTED}") from error
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
@@ -139,14 +209,3 @@ def _load(network: nn.Module, state: Mapping[str, Tensor], path: str) -> None:
         raise UserError(
             f"{path} does not fit the network ({' '.join(lines)}); {EXPECTED}"
         ) from error
-
-
-def _dilate(network: torchvision.models.ResNet) -> None:
-    """Keep the third and fourth stage at an eighth of the size by dilation, in place."""
-    for stage, rate in ((network.layer3, 2), (network.layer4, 4)):
-        for conv in (each for each in stage.modules() if isinstance(each, nn.Conv2d)):
-            # What strode looks as far around as the stage before did.
-            reach = rate // 2 if conv.stride == (2, 2) else rate
-            conv.stride = (1, 1)
-            if conv.kernel_size == (3, 3):
-                conv.dilation = conv.padding = (reach, reach)

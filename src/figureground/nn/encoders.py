@@ -1,4 +1,4 @@
-"""Image encoders: pictures of any size to one vector each."""
+"""Image encoders: pictures of any size to one vector each, or to maps of features."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Encoder(nn.Module):
 
     def __init__(self, name: EncoderName = "resnet20", pool: Sequence[int] = (1, 1)) -> None:
         super().__init__()
-        self.trunk, width = _build_trunk(name)
+        self.trunk, width = build_trunk(name)
         self.pool = (int(pool[0]), int(pool[1]))
         self.num_features = width * self.pool[0] * self.pool[1]
 
@@ -43,9 +43,19 @@ class Encoder(nn.Module):
         return F.adaptive_avg_pool2d(self.trunk(image), self.pool).flatten(1)
 
 
-def _build_trunk(name: str) -> tuple[nn.Module, int]:
+def build_trunk(name: str, small_width: int = 16) -> tuple[nn.Module, int]:
+    """Build the convolutions of an encoder, without pooling.
+
+    Args:
+        name: See `Encoder`.
+        small_width: Channels of the first stage of `resnet20` and `resnet32`; the others have a
+            width of their own.
+
+    Returns:
+        The network, (B, 3, H, W) to (B, C, h, w), and C.
+    """
     if name in _SMALL_DEPTHS:
-        return _SmallResNet(_SMALL_DEPTHS[name]), 64
+        return _SmallResNet(_SMALL_DEPTHS[name], small_width), 4 * small_width
     if name == "default":
         return _build_default(), 10
     if name == "vgg16":
@@ -54,6 +64,17 @@ def _build_trunk(name: str) -> tuple[nn.Module, int]:
     network = getattr(torchvision.models, name)(weights=None)
     width = network.fc.in_features
     return nn.Sequential(*list(network.children())[:-2]), width
+
+
+def dilate(network: torchvision.models.ResNet) -> None:
+    """Keep the third and fourth stage at an eighth of the size by dilation, in place."""
+    for stage, rate in ((network.layer3, 2), (network.layer4, 4)):
+        for conv in (each for each in stage.modules() if isinstance(each, nn.Conv2d)):
+            # What strode looks as far around as the stage before did.
+            reach = rate // 2 if conv.stride == (2, 2) else rate
+            conv.stride = (1, 1)
+            if conv.kernel_size == (3, 3):
+                conv.dilation = conv.padding = (reach, reach)
 
 
 def _build_default() -> nn.Sequential:
@@ -70,16 +91,16 @@ def _build_default() -> nn.Sequential:
 
 
 class _SmallResNet(nn.Sequential):
-    """Three stages of 16, 32 and 64 channels; shortcuts without parameters."""
+    """Three stages of W, 2 W and 4 W channels; shortcuts without parameters."""
 
-    def __init__(self, num_blocks: int) -> None:
+    def __init__(self, num_blocks: int, width: int = 16) -> None:
         super().__init__(
-            nn.Conv2d(3, 16, 3, padding=1, bias=False),
-            nn.BatchNorm2d(16),
+            nn.Conv2d(3, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
             nn.ReLU(),
-            _build_stage(16, 16, num_blocks, 1),
-            _build_stage(16, 32, num_blocks, 2),
-            _build_stage(32, 64, num_blocks, 2),
+            _build_stage(width, width, num_blocks, 1),
+            _build_stage(width, 2 * width, num_blocks, 2),
+            _build_stage(2 * width, 4 * width, num_blocks, 2),
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

@@ -373,12 +373,18 @@ def test_pairs_of_large_generators_are_shrunk_before_they_are_written(name: str)
     assert (options["resolution"], options["layers"]) == (128, False)
 
 
-def test_network_for_classes_is_asked_for_before_anything_runs() -> None:
-    plan = load("experiment=voc-semantic")
-    nodes = ("steps", "snapshots", "curves", "paths", "chain")
-    (problem,) = plans.find_problems(*(plan[k] for k in nodes))
-    assert "step 'semantic': metrics.semantic: weights=<file> is not set" in problem
-    assert problem.endswith("steps.semantic.options, or chain.weights, or chain.features)")
+def test_network_for_classes_is_missed_before_anything_runs() -> None:
+    others = "+steps.semantic.options={metrics.semantic.weights:none.pth}"
+    missing = [
+        "step 'contrast': method: weights=gone is not a file",
+        "step 'semantic': metrics.semantic: weights=none.pth is not a file",
+    ]
+    # By itself it is what the step before leaves, and that begins with random weights.
+    for overrides, wanted in (((), []), (("chain.features=gone", others), missing)):
+        plan = load("experiment=voc-semantic", *overrides)
+        parts = (plan[key] for key in ("steps", "snapshots", "curves", "paths", "chain"))
+        for line, problem in zip(wanted, plans.find_problems(*parts), strict=True):
+            assert line in problem
 
 
 def test_missing_weights_are_missed_before_training(

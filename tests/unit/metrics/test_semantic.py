@@ -10,7 +10,7 @@ import torch
 import torchvision
 
 from figureground.core.errors import UserError
-from figureground.metrics.pixel_features import PixelFeatures, _dilate
+from figureground.metrics.pixel_features import PixelFeatures
 from figureground.metrics.semantic import (
     cluster,
     describe_object,
@@ -18,6 +18,7 @@ from figureground.metrics.semantic import (
     score_regions,
     whiten,
 )
+from figureground.nn.encoders import dilate
 from weights import write_resnet
 
 
@@ -91,7 +92,7 @@ def test_dilation_is_that_of_torchvision() -> None:
         expected = torchvision.models.resnet50(
             weights=None, replace_stride_with_dilation=[False, True, True]
         )
-    _dilate(plain)
+    dilate(plain)
     for one, other in zip(plain.modules(), expected.modules(), strict=True):
         if isinstance(one, torch.nn.Conv2d):
             assert (one.stride, one.dilation, one.padding) == (
