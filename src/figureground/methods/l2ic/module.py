@@ -33,10 +33,17 @@ from figureground.core.bounds import (
 )
 from figureground.core.method import Method
 from figureground.core.types import Batch, check_image
-from figureground.methods.l2ic.codes import BackgroundDrawing, Codes, Drawing, draw_categories
-from figureground.methods.l2ic.composition import ComposedPicture
+from figureground.methods.l2ic.codes import (
+    BackgroundDrawing,
+    BackgroundLatent,
+    Codes,
+    Drawing,
+    draw_categories,
+)
+from figureground.methods.l2ic.composition import ComposedPicture, exchange_backgrounds
 from figureground.methods.l2ic.discriminator import ClusterDiscriminator, Judge
 from figureground.methods.l2ic.drawing import CompositionDrawing
+from figureground.methods.l2ic.generator import BRANCH_SIDE
 from figureground.methods.l2ic.networks import Architecture, check_setup, network_builders
 from figureground.methods.l2ic.objective import Game, Objective
 from figureground.methods.l2ic.perturbation import Strength, draw_moves, move
@@ -70,12 +77,16 @@ class L2IC(CompositionDrawing, Method):
         discriminator_width: Channels of the discriminator after its first convolution.
         reader_width: The same of DS-ComGAN's networks that read codes off layers.
         num_blocks: Residual blocks of foreground, mask and background.
+        branch_side: Side of the maps where codes join and layers begin; half of S at most.
         weights: Of the terms of both objectives.
         game: Adversarial terms: `logistic` or `hinge`.
         temperature: tau, of similarities and contrasts.
         category_drawing: How categories of a batch are drawn: `uniform`, `distinct`, `balanced`.
         background_drawing: `tied` gives each category its background, as published; with
             `independent` ones backgrounds say nothing of categories, so objects have to.
+        background_latent: What stands behind a foreground in training: `shared`, as published, the
+            background of the same z, `exchanged`, that of another z and b of the batch, so that
+            what a background holds behind its own object is seen.
         fresh_codes: Whether G steps on pictures of its own instead of those that D saw.
         perturbation: How far foregrounds are moved in training, as C3-GAN does.
         ema_decay: Of the average of G that draws; None draws by G itself.
@@ -104,11 +115,13 @@ class L2IC(CompositionDrawing, Method):
         discriminator_width: Width = 64,
         reader_width: Width = 64,
         num_blocks: Sequence[Count] = (3, 1, 1),
+        branch_side: PositiveInt = BRANCH_SIDE,
         weights: Weights = _WEIGHTS,
         game: Game = "logistic",
         temperature: PositiveFloat = 0.1,
         category_drawing: Drawing = "uniform",
         background_drawing: BackgroundDrawing = "tied",
+        background_latent: BackgroundLatent = "shared",
         fresh_codes: bool = False,
         perturbation: Strength = "none",
         ema_decay: Decay | None = None,
@@ -129,6 +142,7 @@ class L2IC(CompositionDrawing, Method):
         self.variation_dim = variation_dim
         self.category_drawing, self.fresh_codes = category_drawing, fresh_codes
         self.background_drawing, self.perturbation = background_drawing, perturbation
+        self.background_latent = background_latent
         self.objective = Objective(weights, game, temperature)
         self._networks = network_builders(
             architecture,
@@ -141,6 +155,7 @@ class L2IC(CompositionDrawing, Method):
             num_backgrounds=self.num_backgrounds,
             num_blocks=num_blocks,
             variation_dim=variation_dim,
+            branch_side=branch_side,
         )
         for name, build in self._networks.items():
             self.add_module(name, build())
@@ -194,7 +209,10 @@ class L2IC(CompositionDrawing, Method):
     def _make(self, count: int, *, swaps: bool) -> tuple[Codes, ComposedPicture]:
         """Draw codes and pictures of a step."""
         codes, other, moves = self._draw_inputs(count, swaps)
-        return codes, move(self.generator(codes, other), moves)
+        picture = move(self.generator(codes, other), moves)
+        if self.background_latent == "exchanged":
+            picture, codes = exchange_backgrounds(picture, codes)
+        return codes, picture
 
     def _draw_inputs(self, count: int, swaps: bool) -> tuple[Codes, Tensor | None, Tensor | None]:
         """Codes, other backgrounds (B,) for `swap`, and moves (B, 2, 3) of foregrounds."""
