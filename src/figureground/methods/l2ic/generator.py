@@ -24,8 +24,7 @@ from figureground.methods.l2ic.blocks import (
 from figureground.methods.l2ic.codes import Codes
 from figureground.methods.l2ic.composition import ComposedPicture
 
-#: Side of the maps where branches begin, as published for pictures of 64 pixels and more.
-BRANCH_SIDE = 32
+_TRUNK_SIDE = 32  # Where branches begin, in pictures of twice that side and more.
 
 
 class Trunk(nn.Module):
@@ -99,8 +98,6 @@ class CompositionGenerator(nn.Module):
         num_categories: K, length of c.
         num_backgrounds: Length of b.
         num_blocks: Residual blocks of foreground, mask and background.
-        branch_side: Side of the maps where codes join and branches begin, a power of two from 4
-            on; half of S where it is more than that.
     """
 
     codes: ClassVar = ("z", "c", "b")  # That can be set.
@@ -114,10 +111,9 @@ class CompositionGenerator(nn.Module):
         num_categories: int,
         num_backgrounds: int,
         num_blocks: Sequence[int] = (3, 1, 1),
-        branch_side: int = BRANCH_SIDE,
     ) -> None:
         super().__init__()
-        side = min(branch_side, resolution // 2)
+        side = min(_TRUNK_SIDE, resolution // 2)
         doublings = (resolution // side).bit_length() - 1
         foreground, mask, background = num_blocks
         self.trunk = Trunk(latent_dim, width, (side // 4).bit_length() - 1)

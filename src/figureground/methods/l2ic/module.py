@@ -43,7 +43,6 @@ from figureground.methods.l2ic.codes import (
 from figureground.methods.l2ic.composition import ComposedPicture, exchange_backgrounds
 from figureground.methods.l2ic.discriminator import ClusterDiscriminator, Judge
 from figureground.methods.l2ic.drawing import CompositionDrawing
-from figureground.methods.l2ic.generator import BRANCH_SIDE
 from figureground.methods.l2ic.networks import Architecture, check_setup, network_builders
 from figureground.methods.l2ic.objective import Game, Objective
 from figureground.methods.l2ic.perturbation import Strength, draw_moves, move
@@ -77,7 +76,6 @@ class L2IC(CompositionDrawing, Method):
         discriminator_width: Channels of the discriminator after its first convolution.
         reader_width: The same of DS-ComGAN's networks that read codes off layers.
         num_blocks: Residual blocks of foreground, mask and background.
-        branch_side: Side of the maps where codes join and layers begin; half of S at most.
         weights: Of the terms of both objectives.
         game: Adversarial terms: `logistic` or `hinge`.
         temperature: tau, of similarities and contrasts.
@@ -115,7 +113,6 @@ class L2IC(CompositionDrawing, Method):
         discriminator_width: Width = 64,
         reader_width: Width = 64,
         num_blocks: Sequence[Count] = (3, 1, 1),
-        branch_side: PositiveInt = BRANCH_SIDE,
         weights: Weights = _WEIGHTS,
         game: Game = "logistic",
         temperature: PositiveFloat = 0.1,
@@ -155,7 +152,6 @@ class L2IC(CompositionDrawing, Method):
             num_backgrounds=self.num_backgrounds,
             num_blocks=num_blocks,
             variation_dim=variation_dim,
-            branch_side=branch_side,
         )
         for name, build in self._networks.items():
             self.add_module(name, build())

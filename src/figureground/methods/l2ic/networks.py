@@ -11,7 +11,7 @@ from torch import nn
 from figureground.methods.l2ic.ancestors import C3Generator, ComGANGenerator, DSComGANGenerator
 from figureground.methods.l2ic.blocks import initialise
 from figureground.methods.l2ic.discriminator import ClusterDiscriminator, Judge
-from figureground.methods.l2ic.generator import BRANCH_SIDE, CompositionGenerator
+from figureground.methods.l2ic.generator import CompositionGenerator
 from figureground.methods.l2ic.weights import Weights
 
 Architecture = Literal["l2ic", "c3gan", "ds_comgan", "comgan"]
@@ -42,7 +42,6 @@ def network_builders(
     num_backgrounds: int,
     num_blocks: Sequence[int],
     variation_dim: int,
-    branch_side: int,
 ) -> Builders:
     """Functions that make the networks anew, initialised.
 
@@ -57,9 +56,7 @@ def network_builders(
     }
     codes: dict[str, Any] = {"num_categories": num_categories, "num_backgrounds": num_backgrounds}
     generators: dict[Architecture, Callable[[], nn.Module]] = {
-        "l2ic": partial(
-            CompositionGenerator, resolution, **sizes, **codes, branch_side=branch_side
-        ),
+        "l2ic": partial(CompositionGenerator, resolution, **sizes, **codes),
         "c3gan": partial(
             C3Generator,
             resolution,
@@ -115,7 +112,6 @@ def check_setup(
     weights: Any,
     background_drawing: str = "tied",
     background_latent: str = "shared",
-    branch_side: int = BRANCH_SIDE,
     **others: Any,
 ) -> list[str]:
     """Problems of options that are fine one by one but not together."""
@@ -149,26 +145,12 @@ def check_setup(
         problems.append(
             f"perturbation={perturbation} needs architecture=l2ic or c3gan; set it to none"
         )
-    problems += _layer_problems(architecture, branch_side, background_drawing, background_latent)
-    return problems + _weight_problems(architecture, weights)
-
-
-def _layer_problems(
-    architecture: str, branch_side: int, background_drawing: str, background_latent: str
-) -> list[str]:
-    problems = []
-    if branch_side < 4 or branch_side & (branch_side - 1):
-        problems.append(f"branch_side must be 4, 8, 16, 32 or a larger power, got {branch_side}")
-    if branch_side != BRANCH_SIDE and architecture != "l2ic":
-        problems.append(
-            f"branch_side={branch_side} needs architecture=l2ic; set it to {BRANCH_SIDE}"
-        )
     if background_latent == "exchanged" and background_drawing == "tied":
         problems.append(
             "background_latent=exchanged puts the background of another picture behind a "
             "foreground, so none can belong to a category; set background_drawing=independent"
         )
-    return problems
+    return problems + _weight_problems(architecture, weights)
 
 
 def _weight_problems(architecture: Architecture, weights: Any) -> list[str]:
