@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -278,23 +276,6 @@ def test_what_a_background_hides_behind_its_object_is_paid_for_once_it_is_exchan
     ):
         (gradient,) = torch.autograd.grad(made.composite.sum(), background)
         assert torch.equal(gradient, shown.expand_as(gradient))
-
-
-@pytest.mark.parametrize(
-    ("over", "shares"), [(None, [1.0, 1.0, 1.0, 1.0]), (2, [1.0, 0.5, 0.0, 0.0])]
-)
-def test_rates_fall_from_those_of_either_player(
-    monkeypatch: pytest.MonkeyPatch, over: int | None, shares: list[float]
-) -> None:
-    method = make(cosine_iterations=over, generator_optimizer=partial(torch.optim.Adam, lr=0.01))
-    optimizers = method.configure_optimizers()
-    monkeypatch.setattr(method, "optimizers", lambda: optimizers)
-    for number, share in enumerate(shares):
-        loop = SimpleNamespace(total_batch_idx=number)
-        monkeypatch.setattr(method, "_trainer", SimpleNamespace(fit_loop=loop))
-        method._set_rates()
-        rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
-        assert rates == pytest.approx([0.01 * share, 2e-4 * share])
 
 
 @pytest.mark.parametrize("architecture", OPTIONS)

@@ -15,7 +15,6 @@ L2IC's authors released no step: the objective is a reconstruction, see `weights
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
@@ -88,8 +87,6 @@ class L2IC(CompositionDrawing, Method):
             what a background holds behind its own object is seen.
         fresh_codes: Whether G steps on pictures of its own instead of those that D saw.
         perturbation: How far foregrounds are moved in training, as C3-GAN does.
-        cosine_iterations: Over how many both players' rates fall to zero along half a cosine; None
-            leaves them as they are, as published.
         ema_decay: Of the average of G that draws; None draws by G itself.
         generator_optimizer: Makes the optimiser of G and of networks that read codes.
         discriminator_optimizer: Makes that of D and its centroids.
@@ -124,7 +121,6 @@ class L2IC(CompositionDrawing, Method):
         background_latent: BackgroundLatent = "shared",
         fresh_codes: bool = False,
         perturbation: Strength = "none",
-        cosine_iterations: PositiveInt | None = None,
         ema_decay: Decay | None = None,
         generator_optimizer: OptimizerFactory | None = None,
         discriminator_optimizer: OptimizerFactory | None = None,
@@ -143,7 +139,7 @@ class L2IC(CompositionDrawing, Method):
         self.variation_dim = variation_dim
         self.category_drawing, self.fresh_codes = category_drawing, fresh_codes
         self.background_drawing, self.perturbation = background_drawing, perturbation
-        self.background_latent, self.cosine_iterations = background_latent, cosine_iterations
+        self.background_latent = background_latent
         self.objective = Objective(weights, game, temperature)
         self._networks = network_builders(
             architecture,
@@ -193,7 +189,6 @@ class L2IC(CompositionDrawing, Method):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Update D on real and made pictures, then G on the latter or, if fresh, on others."""
         image = batch.image
-        self._set_rates()
         with torch.set_grad_enabled(not self.fresh_codes):
             codes, picture = self._make(len(image), swaps=True)
         self._update_discriminator(image, picture, codes)
@@ -206,17 +201,6 @@ class L2IC(CompositionDrawing, Method):
         self.statistics.update(torch.cat([1 - mask, mask], dim=1))
         self.log("train/area/foreground", mask.mean())
         self.log("train/mask/grey", ((mask > 0.1) & (mask < 0.9)).to(mask).mean())
-
-    def _set_rates(self) -> None:
-        """Let the rates of all groups fall as `cosine_iterations` says."""
-        if self.cosine_iterations is None:
-            return
-        done = min((self.iteration - 1) / self.cosine_iterations, 1)
-        optimizers: list[Optimizer] = self.optimizers()  # type: ignore[assignment]  # two
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                first = group.setdefault("initial_lr", group["lr"])
-                group["lr"] = 0.5 * (1 + math.cos(math.pi * done)) * first
 
     def _make(self, count: int, *, swaps: bool) -> tuple[Codes, ComposedPicture]:
         """Draw codes and pictures of a step."""
