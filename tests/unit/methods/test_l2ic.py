@@ -16,6 +16,7 @@ from figureground.core.protocols import Clusterer, LayerGenerator, LayerMixer, S
 from figureground.methods.l2ic import L2IC
 from figureground.methods.l2ic.blocks import JoinedConv, initialise
 from figureground.methods.l2ic.codes import draw_categories, parent_of
+from figureground.methods.l2ic.composition import ComposedPicture, exchange_backgrounds
 from figureground.methods.l2ic.generator import CompositionGenerator
 from figureground.methods.l2ic.losses import (
     area_hinge,
@@ -41,6 +42,10 @@ OPTIONS: dict[Architecture, dict[str, Any]] = {
     "ds_comgan": {"weights": replace(ONLY_GAME, layer_codes=1, sketch=1)},
     "comgan": {"weights": ONLY_GAME, "num_blocks": (1, 0, 1)},
 }
+
+
+def chance(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def make(architecture: Architecture = "l2ic", **changed: Any) -> L2IC:
@@ -240,6 +245,39 @@ def test_foregrounds_move_in_training_and_not_where_they_are_drawn() -> None:
     assert not torch.allclose(moved.mask, still.mask, atol=1e-2)
 
 
+def test_exchanged_backgrounds_are_behind_other_foregrounds_in_training_only() -> None:
+    pictures = {}
+    for how in ("shared", "exchanged"):
+        torch.manual_seed(0)
+        method = make(background_drawing="independent", background_latent=how)
+        pictures[how] = (*method._make(4, swaps=True), method.sample(3, generator=chance(1)))
+    codes, picture, sample = pictures["shared"]
+    others, exchanged, same = pictures["exchanged"]
+    assert torch.equal(sample.composite, same.composite)
+    assert torch.equal(exchanged.mask, picture.mask)
+    assert torch.equal(exchanged.foreground, picture.foreground)
+    assert torch.equal(exchanged.other_background, picture.other_background)
+    assert torch.equal(others.category, codes.category)
+    for place, before in enumerate([3, 0, 1, 2]):
+        assert torch.equal(exchanged.background[place], picture.background[before])
+        assert others.background[place] == codes.background[before]
+
+
+def test_what_a_background_hides_behind_its_object_is_paid_for_once_it_is_exchanged() -> None:
+    # Masks of two pictures cover two halves: each hides of its own background what the other shows.
+    mask = torch.zeros(2, 1, 4, 4)
+    mask[0, ..., :2], mask[1, ..., 2:] = 1, 1
+    background = torch.zeros(2, 3, 4, 4, requires_grad=True)
+    picture = ComposedPicture(mask, torch.ones(2, 3, 4, 4), background)
+    codes = make().draw_codes(2)
+    for made, shown in (
+        (picture, 1 - mask),
+        (exchange_backgrounds(picture, codes)[0], (1 - mask).flip(0)),
+    ):
+        (gradient,) = torch.autograd.grad(made.composite.sum(), background)
+        assert torch.equal(gradient, shown.expand_as(gradient))
+
+
 @pytest.mark.parametrize("architecture", OPTIONS)
 def test_every_paper_draws_and_sorts(architecture: Architecture) -> None:
     method = make(architecture)
@@ -309,6 +347,7 @@ def test_scores_find_trivial_masks_and_known_categories() -> None:
         ({"num_categories": 1, "num_backgrounds": None}, "architecture=comgan"),
         ({"num_backgrounds": 7}, r"\(6\) at most, got 7"),
         ({**OPTIONS["comgan"], "architecture": "comgan", "perturbation": "weak"}, "=l2ic or c3gan"),
+        ({"background_latent": "exchanged"}, "set background_drawing=independent"),
         ({"weights": Weights(sketch=1)}, "sketch=1 needs architecture=ds_comgan"),
         ({"weights": Weights(area=1, area_low=0.9, area_high=0.1)}, "is above"),
         ({"architecture": "comgan", "weights": Weights()}, "info=5 needs .* set it to 0"),

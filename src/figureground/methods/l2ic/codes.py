@@ -18,6 +18,8 @@ from figureground.core.types import TensorRecord
 Drawing = Literal["uniform", "distinct", "balanced"]
 #: Whether b is the one that belongs to c, as published, or says nothing about it.
 BackgroundDrawing = Literal["tied", "independent"]
+#: Whether a background is drawn from the z of what stands before it, as published, or of another.
+BackgroundLatent = Literal["shared", "exchanged"]
 
 
 @dataclass(slots=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from figureground.core.types import TensorRecord
+from figureground.methods.l2ic.codes import Codes
 
 
 @dataclass(slots=True)
@@ -45,3 +46,17 @@ class ComposedPicture(TensorRecord):
     def cutout(self) -> Tensor:
         """Part m x: what the mask leaves of the picture, grey elsewhere, (B, 3, S, S)."""
         return self.mask * self.composite
+
+
+def exchange_backgrounds(picture: ComposedPicture, codes: Codes) -> tuple[ComposedPicture, Codes]:
+    """Put before the background of each picture of a batch the foreground of the one before it.
+
+    A background and a foreground of one z fit together, whatever the background holds where the
+    mask covers it. Before another foreground that can be seen.
+
+    Returns:
+        The pictures, and their codes, in which b goes with its background; z and c are those of
+        the foregrounds.
+    """
+    background, code = picture.background.roll(1, dims=0), codes.background.roll(1)
+    return replace(picture, background=background), replace(codes, background=code)

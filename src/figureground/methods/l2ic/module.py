@@ -33,8 +33,14 @@ from figureground.core.bounds import (
 )
 from figureground.core.method import Method
 from figureground.core.types import Batch, check_image
-from figureground.methods.l2ic.codes import BackgroundDrawing, Codes, Drawing, draw_categories
-from figureground.methods.l2ic.composition import ComposedPicture
+from figureground.methods.l2ic.codes import (
+    BackgroundDrawing,
+    BackgroundLatent,
+    Codes,
+    Drawing,
+    draw_categories,
+)
+from figureground.methods.l2ic.composition import ComposedPicture, exchange_backgrounds
 from figureground.methods.l2ic.discriminator import ClusterDiscriminator, Judge
 from figureground.methods.l2ic.drawing import CompositionDrawing
 from figureground.methods.l2ic.networks import Architecture, check_setup, network_builders
@@ -75,6 +81,9 @@ class L2IC(CompositionDrawing, Method):
         category_drawing: How categories of a batch are drawn: `uniform`, `distinct`, `balanced`.
         background_drawing: `tied` gives each category its background, as published; with
             `independent` ones backgrounds say nothing of categories, so objects have to.
+        background_latent: What stands behind a foreground in training: `shared`, as published, the
+            background of the same z, `exchanged`, that of another z and b of the batch, so that
+            what a background holds behind its own object is seen.
         fresh_codes: Whether G steps on pictures of its own instead of those that D saw.
         perturbation: How far foregrounds are moved in training, as C3-GAN does.
         ema_decay: Of the average of G that draws; None draws by G itself.
@@ -108,6 +117,7 @@ class L2IC(CompositionDrawing, Method):
         temperature: PositiveFloat = 0.1,
         category_drawing: Drawing = "uniform",
         background_drawing: BackgroundDrawing = "tied",
+        background_latent: BackgroundLatent = "shared",
         fresh_codes: bool = False,
         perturbation: Strength = "none",
         ema_decay: Decay | None = None,
@@ -128,6 +138,7 @@ class L2IC(CompositionDrawing, Method):
         self.variation_dim = variation_dim
         self.category_drawing, self.fresh_codes = category_drawing, fresh_codes
         self.background_drawing, self.perturbation = background_drawing, perturbation
+        self.background_latent = background_latent
         self.objective = Objective(weights, game, temperature)
         self._networks = network_builders(
             architecture,
@@ -193,7 +204,10 @@ class L2IC(CompositionDrawing, Method):
     def _make(self, count: int, *, swaps: bool) -> tuple[Codes, ComposedPicture]:
         """Draw codes and pictures of a step."""
         codes, other, moves = self._draw_inputs(count, swaps)
-        return codes, move(self.generator(codes, other), moves)
+        picture = move(self.generator(codes, other), moves)
+        if self.background_latent == "exchanged":
+            picture, codes = exchange_backgrounds(picture, codes)
+        return codes, picture
 
     def _draw_inputs(self, count: int, swaps: bool) -> tuple[Codes, Tensor | None, Tensor | None]:
         """Codes, other backgrounds (B,) for `swap`, and moves (B, 2, 3) of foregrounds."""

@@ -110,6 +110,8 @@ def check_setup(
     num_blocks: Sequence[int],
     perturbation: str,
     weights: Any,
+    background_drawing: str = "tied",
+    background_latent: str = "shared",
     **others: Any,
 ) -> list[str]:
     """Problems of options that are fine one by one but not together."""
@@ -142,6 +144,11 @@ def check_setup(
     if perturbation != "none" and architecture not in {"l2ic", "c3gan"}:
         problems.append(
             f"perturbation={perturbation} needs architecture=l2ic or c3gan; set it to none"
+        )
+    if background_latent == "exchanged" and background_drawing == "tied":
+        problems.append(
+            "background_latent=exchanged puts the background of another picture behind a "
+            "foreground, so none can belong to a category; set background_drawing=independent"
         )
     return problems + _weight_problems(architecture, weights)
 
