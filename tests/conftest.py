@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,13 @@ ROOT = Path(__file__).resolve().parents[1]
 def _seed() -> None:
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002 - libraries draw from it
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interrupts() -> None:
+    # Shells make jobs in the background ignore SIGINT, and so would every command a test starts.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

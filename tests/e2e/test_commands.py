@@ -191,6 +191,7 @@ def test_monitored_score_selects_the_tested_checkpoint(
         train(other)
 
 
+@pytest.mark.slow
 def test_forced_resume_takes_the_configured_learning_rate(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,7 @@ def test_training_pictures_are_shown_once_beside_drawn_ones(tmp_path: Path) -> N
     assert path.stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 def test_drawing_changes_nothing_of_the_run(tmp_path: Path) -> None:
     often = ImageGrid(str(tmp_path / "images"), every=1)
     Run(tmp_path / "with", often, validate_every=2, iterations=6, make=redo).start()
