@@ -30,7 +30,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from figureground.cli.composing import composed
-from figureground.cli.generate import _choose_draw, _list_samples, _sample, _write_shards
+from figureground.cli.generate import _choose_draw, _list_samples, _sample
+from figureground.cli.writing_pairs import write_shards
 from figureground.data.chunks import Draw
 from figureground.methods.ilsgan import ILSGAN
 from figureground.metrics.features import _MIDDLE, EfficientNetFeatures
@@ -61,7 +62,12 @@ def write_png(draw: Draw, folder: Path, config: DictConfig) -> None:
     _sample(draw, folder, _list_samples(config, with_layers=True), config)
 
 
-WRITERS = {"png": write_png, "shards": _write_shards}
+def write_pairs(draw: Draw, folder: Path, config: DictConfig) -> None:
+    """Write shards."""
+    write_shards(draw, folder, config, "", dict)
+
+
+WRITERS = {"png": write_png, "shards": write_pairs}
 
 
 def compare_writing(method: ILSGAN, count: int, rounds: int) -> dict[str, float]:
