@@ -14,12 +14,15 @@ guesses that look at no picture stand beside them: a method below these has lear
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from hydra.utils import get_class
 
 from figureground.core.config import flatten
 
@@ -96,14 +99,27 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
 
 
 def are_alike(run: Run, other: Run) -> bool:
-    """Whether both are of one recipe: options that only one of them knows are new ones, and off."""
+    """Whether both are of one recipe: an option that only one of them knows must be off there."""
     if (run["data"], run["method"], *run["trainings"]) != (
         other["data"], other["method"], *other["trainings"],
     ):  # fmt: skip
         return False
     options = [[each["options"] for each in x["trainings"].values()] for x in (run, other)]
-    pairs = zip(*options, strict=True)
-    return all(a[key] == b[key] for a, b in pairs for key in a.keys() & b.keys())
+    return all(
+        _is_off(key, a if key in a else b) if (key in a) != (key in b) else a[key] == b[key]
+        for a, b in zip(*options, strict=True)
+        for key in a.keys() | b.keys()
+    )
+
+
+def _is_off(key: str, options: Mapping[str, Any]) -> bool:
+    """Whether the method has by default what `options` ask for: so it was before there was one."""
+    part, _, name = key.partition(".")
+    target = options.get("method._target_")
+    if part != "method" or target is None:
+        return False
+    known = inspect.signature(get_class(target)).parameters
+    return name in known and bool(known[name].default == options[key])
 
 
 def merge(before: Sequence[Run], runs: Sequence[Run]) -> list[Run]:

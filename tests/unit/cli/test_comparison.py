@@ -82,13 +82,16 @@ def test_compared_methods_learn_from_pictures_of_one_size_without_labels(experim
         assert monitored is None or "pairs" in options
 
 
+TARGET = "figureground.methods.l2ic.L2IC"
+
+
 def add_run(folder: Path, method: str = "redo", seed: int = 0, **more: Any) -> Path:
     (folder / ".hydra").mkdir(parents=True)
     overrides = [f"experiment=compare-{method}", f"seed={seed}", *more.pop("overrides", [])]
     iterations = more.pop("iterations", 1000)
     asked = {
         "iterations": iterations, "seed": seed, "data": {"batch_size": 20, "root": "/somewhere"},
-        "method": {"width": 8, "metrics": {"x": 1}, **more.pop("options", {})},
+        "method": {"_target_": TARGET, "width": 8, "metrics": {"x": 1}, **more.pop("options", {})},
     }  # fmt: skip
     (folder / "01-train").mkdir()
     (folder / "01-train/config.json").write_text(json.dumps(asked))
@@ -142,16 +145,19 @@ def test_what_is_no_run_of_the_comparison_is_left_out_and_said(tmp_path: Path, s
 
 def test_runs_of_another_recipe_make_a_row_of_their_own(tmp_path: Path, script: Any) -> None:
     add_run(tmp_path / "old", seed=0)
-    add_run(tmp_path / "new", seed=1, options={"added_since": None})
+    # Added since: by default it is off, so that the first had it off, and the third has not.
+    add_run(tmp_path / "new", seed=1, options={"background_latent": "shared"})
+    add_run(tmp_path / "on", seed=2, options={"background_latent": "exchanged"})
     add_run(tmp_path / "other", seed=1, options={"width": 9})
     add_run(tmp_path / "long", seed=0, iterations=2000)
     runs = script.merge([], script.find_runs([tmp_path])[0])
     groups = [[run["seed"] for run in members] for members in script.group(runs)]
-    assert sorted(groups) == [[0], [0, 1], [1]]
+    assert sorted(groups) == [[0], [0, 1], [1], [2]]
     packed = script.pack(runs)
     assert script.unpack(packed) == runs
-    assert {"iterations": 1000, "method.width": 8, "data.batch_size": 20} in packed["recipes"]
-    assert len(packed["recipes"]) == 4
+    recipe = {"iterations": 1000, "method.width": 8, "data.batch_size": 20}
+    assert {**recipe, "method._target_": TARGET} in packed["recipes"]
+    assert len(packed["recipes"]) == 5
 
 
 def test_table_has_mean_spread_number_of_runs_and_budget(tmp_path: Path, script: Any) -> None:
