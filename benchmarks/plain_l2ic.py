@@ -10,6 +10,7 @@ numbers are drawn in our order, so equal seeds mean equal steps.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +28,7 @@ class PlainL2IC:
     Args:
         state: State dict of our method.
         num_categories: K, of backgrounds as well.
-        lr: Learning rate of both optimisers.
-        betas: Theirs.
+        adam: Options of both optimisers.
     """
 
     def __init__(
@@ -36,8 +36,7 @@ class PlainL2IC:
         state: Mapping[str, Tensor],
         *,
         num_categories: int,
-        lr: float,
-        betas: tuple[float, float],
+        adam: Mapping[str, Any],
     ) -> None:
         self.num_categories = num_categories
         self.weights: dict[str, Tensor] = {}
@@ -51,7 +50,7 @@ class PlainL2IC:
         for weights in owned:
             for weight in weights:
                 weight.requires_grad_(True)
-        self.optimizers = [torch.optim.Adam(weights, lr, betas) for weights in owned]
+        self.optimizers = [torch.optim.Adam(weights, **adam) for weights in owned]
         self.latent_dim = self.weights["generator.trunk.start.linear.weight"].shape[1]
 
     def train_once(self, real: Tensor) -> dict[str, float]:

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from figureground.core.protocols import Clusterer, LayerGenerator, LayerMixer, Segmenter
 from figureground.methods.l2ic import L2IC
-from figureground.methods.l2ic.blocks import JoinedConv, initialise
+from figureground.methods.l2ic.blocks import JoinedConv, gate, initialise
 from figureground.methods.l2ic.codes import draw_categories, parent_of
 from figureground.methods.l2ic.composition import ComposedPicture, exchange_backgrounds
 from figureground.methods.l2ic.generator import CompositionGenerator
@@ -89,6 +89,18 @@ def test_code_joins_maps_as_if_it_were_repeated_at_each_pixel(code_first: bool) 
     parts = [tiled, features] if code_first else [features, tiled]
     expected = F.glu(join.norm(join.conv(torch.cat(parts, dim=1))), dim=1)
     assert_close(join(features, code), expected)
+
+
+def test_gate_is_glu_and_keeps_the_order_of_channels() -> None:
+    maps = torch.randn(2, 6, 4, 5).double().requires_grad_()
+    assert_close(gate(maps), F.glu(maps, dim=1))
+    assert torch.autograd.gradcheck(gate, maps)
+    assert torch.autograd.gradgradcheck(gate, maps)
+    last = maps.detach().to(memory_format=torch.channels_last).requires_grad_()
+    gated = gate(last)
+    (gradient,) = torch.autograd.grad(gated.sum(), last)
+    for each in (gated, gradient):
+        assert each.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_another_background_leaves_mask_and_foreground_alone() -> None:
