@@ -69,6 +69,10 @@ def test_categories_are_drawn_uniformly_or_equally_often() -> None:
     counts = torch.bincount(draw_categories(6000, 6, "uniform"), minlength=6)
     assert counts.min() > 850
     assert torch.bincount(draw_categories(12, 6, "balanced")).tolist() == [2] * 6
+    # Of batches smaller than that, every category gets its turn.
+    parts = [draw_categories(4, 6, "balanced") for _ in range(300)]
+    assert all(len(part.unique()) == 4 for part in parts)
+    assert torch.bincount(torch.cat(parts), minlength=6).min() > 150
     own = [torch.Generator().manual_seed(3) for _ in "ab"]
     assert torch.equal(*(draw_categories(9, 6, "distinct", chance) for chance in own))
 
