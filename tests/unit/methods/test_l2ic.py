@@ -21,8 +21,10 @@ from figureground.methods.l2ic.generator import CompositionGenerator
 from figureground.methods.l2ic.losses import (
     area_hinge,
     assignment_entropies,
+    category_loss,
     cluster_contrast,
     pair_contrast,
+    similarities,
 )
 from figureground.methods.l2ic.networks import Architecture
 from figureground.methods.l2ic.perturbation import draw_moves
@@ -153,6 +155,24 @@ def test_contrast_of_pairs_is_that_of_a_loop() -> None:
         }
         total -= logits[(i + 3) % 6] - math.log(sum(math.exp(x) for x in logits.values()))
     assert pair_contrast(one, other, 0.1).item() == pytest.approx(total / 6)
+
+
+def test_similarities_keep_their_bits_in_half_precision() -> None:
+    info, other, centroids = torch.randn(6, 32), torch.randn(6, 32), torch.randn(5, 32)
+    category = torch.arange(6) % 5
+    judge = make().discriminator
+
+    def found() -> list[torch.Tensor]:
+        return [
+            similarities(info, centroids, 0.1), category_loss(info, centroids, category, 0.1),
+            pair_contrast(info, other, 0.1), *assignment_entropies(info, centroids, 0.1),
+            cluster_contrast(info.softmax(1), other.softmax(1)), judge.find_clusters(info),
+        ]  # fmt: skip
+
+    whole = found()
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype):
+            assert all(map(torch.equal, found(), whole))
 
 
 def test_contrast_of_clusters_rewards_clear_ones_in_equal_use() -> None:
