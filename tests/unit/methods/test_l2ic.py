@@ -382,6 +382,28 @@ def test_options_that_do_not_fit_are_refused(changed: dict[str, Any], message: s
         make(**changed)
 
 
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({}, []),
+        ({"batch_size": 7}, ["num_backgrounds=6"]),
+        ({"num_backgrounds": 3}, ["num_backgrounds=3"]),
+        ({"batch_size": 7, "category_drawing": "distinct", "weights": ONLY_GAME},
+         ["num_categories=6"]),
+    ],
+)  # fmt: skip
+def test_batches_larger_than_the_number_of_codes_are_one_line(
+    changed: dict[str, Any], named: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    method = make(**changed)
+    method.on_fit_start()
+    said = [record.getMessage() for record in caplog.records]
+    size = method.batch_size
+    assert [line.partition(":")[0] for line in said] == [
+        f"method.{name} is below data.batch_size={size}" for name in named
+    ]
+
+
 def test_latents_of_another_size_are_refused() -> None:
     method = make()
     with pytest.raises(ValueError, match=r"must be \(B, 17\), got \(2, 5\)"):
