@@ -138,7 +138,8 @@ class CompositionDrawing:
             raise ValueError(f"latent must be (B, {sum(sizes)}), got {tuple(latent.shape)}")
         parts = torch.split(latent.to(self.statistics.area_sum), sizes, dim=1)
         z, category, background, variation = parts
-        return Codes(z, category.argmax(dim=1), background.argmax(dim=1), variation)
+        # Contiguous, so that equal codes draw equal bits where products depend on strides.
+        return Codes(z.contiguous(), category.argmax(dim=1), background.argmax(dim=1), variation)
 
 
 def to_layers(picture: ComposedPicture) -> Layers:
