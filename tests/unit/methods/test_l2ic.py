@@ -257,6 +257,9 @@ def test_independent_backgrounds_say_nothing_of_categories() -> None:
     # Fewer backgrounds than categories are all in use.
     few = make(background_drawing="independent", num_backgrounds=2).draw_codes(300)
     assert set(few.background.tolist()) == {0, 1}
+    many = make(background_drawing="independent", num_backgrounds=9)
+    assert set(many.draw_codes(300).background.tolist()) == set(range(9))
+    assert many.sample(4).composite.shape == (4, 3, 16, 16)
 
 
 def test_foregrounds_move_in_training_and_not_where_they_are_drawn() -> None:

@@ -70,7 +70,7 @@ class L2IC(CompositionDrawing, Method):
         batch_size: Real pictures in each step of each process.
         architecture: Whose networks: `l2ic`, `c3gan`, `ds_comgan`, or `comgan`, which has no codes.
         num_categories: K, the length of c; with over-clustering a multiple of the true classes.
-        num_backgrounds: Length of b; None is K. Each goes with as many categories.
+        num_backgrounds: Length of b; None is K. Each goes with as many categories if `tied`.
         latent_dim: Size D of z.
         latent_scale: Standard deviation of z.
         variation_dim: Size V of C3-GAN's noise within a category; others have none.
