@@ -351,6 +351,19 @@ def test_gradients_of_swapped_pictures_reach_the_discriminator_only() -> None:
     assert method.discriminator.info.last.weight.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("how", ["tied", "independent"])
+def test_pictures_of_given_categories_are_otherwise_those_of_sample(how: str) -> None:
+    method = make(background_drawing=how, num_backgrounds=3)
+    drawn = method.draw_codes(5, generator=chance(2))
+    again = method.sample_of(drawn.category, generator=chance(2))
+    assert torch.equal(again.composite, method.sample(5, generator=chance(2)).composite)
+    category = torch.arange(5)
+    kept = drawn.background if how == "independent" else category // 2
+    expected = method.draw(replace(drawn, category=category, background=kept))
+    found = method.sample_of(category, generator=chance(2))
+    assert_close(found.composite, expected.composite)
+
+
 def test_scores_find_trivial_masks_and_known_categories() -> None:
     method, scores = make(), CompositionScores(6)
     with torch.no_grad():

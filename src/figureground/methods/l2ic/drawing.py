@@ -79,6 +79,14 @@ class CompositionDrawing:
         """Draw `count` pictures as background and foreground, of any categories."""
         return to_layers(self.draw(self.draw_codes(count, generator=generator)))
 
+    def sample_of(self, category: Tensor, *, generator: torch.Generator | None = None) -> Layers:
+        """Draw a picture of each of `category` (B,) int64, otherwise as `sample` does."""
+        codes = self.draw_codes(len(category), generator=generator)
+        category, background = category.to(codes.category), codes.background
+        if self.background_drawing == "tied":
+            background = self.background_of(category)
+        return to_layers(self.draw(replace(codes, category=category, background=background)))
+
     @property
     def codes(self) -> tuple[str, ...]:
         """Codes that can be set: of C3-GAN not b, of ComGAN z alone."""
