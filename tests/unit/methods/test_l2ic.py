@@ -13,6 +13,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from figureground.core.protocols import Clusterer, LayerGenerator, LayerMixer, Segmenter
+from figureground.core.types import Batch
 from figureground.methods.l2ic import L2IC
 from figureground.methods.l2ic.blocks import JoinedConv, initialise
 from figureground.methods.l2ic.codes import draw_categories, parent_of
@@ -349,6 +350,46 @@ def test_gradients_of_swapped_pictures_reach_the_discriminator_only() -> None:
     method.objective.total(terms).backward()
     assert all(p.grad is None for p in method.generator.parameters())
     assert method.discriminator.info.last.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("architecture", OPTIONS)
+def test_each_player_is_moved_by_its_own_terms_alone(
+    architecture: Architecture, fresh: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = {"masked_info": 1, "entropy": 1} if architecture in {"l2ic", "c3gan"} else {}
+    weights = replace(OPTIONS[architecture].get("weights", Weights()), binarity=1, area=1, **more)
+    method = make(architecture, weights=weights, fresh_codes=fresh).train()
+    moved: dict[str, set[str]] = {}
+
+    def descend(loss: torch.Tensor, *optimizers: object, player: str) -> None:
+        loss.backward()
+        moved[player] = {name for name, p in method.named_parameters() if p.grad is not None}
+        method.zero_grad()
+
+    monkeypatch.setattr(method, "descend", descend)
+    monkeypatch.setattr(method, "log", lambda *_, **__: None)
+    monkeypatch.setattr(method, "optimizers", lambda: [None, None])
+    image = 2 * torch.rand(4, 3, 16, 16) - 1
+    method.training_step(Batch(image, tuple("abcd")), 0)
+    names = {part: {f"{part}.{name}" for name, _ in getattr(method, part).named_parameters()}
+             for part in ("generator", "discriminator", "readers")}  # fmt: skip
+    # Among those of D are its centroids.
+    assert moved["discriminator"] == names["discriminator"]
+    assert moved["generator"] == names["generator"] | names["readers"]
+    assert all(p.requires_grad for p in method.parameters())
+
+
+def test_a_second_background_moves_statistics_of_its_branch_alone() -> None:
+    method = make().train()
+    method._make(4, swaps=True)
+    passes = {
+        name: int(buffer)
+        for name, buffer in method.generator.named_buffers()
+        if name.endswith("num_batches_tracked")
+    }
+    assert {count for name, count in passes.items() if name.startswith("background")} == {2}
+    assert {count for name, count in passes.items() if not name.startswith("background")} == {1}
 
 
 @pytest.mark.parametrize("how", ["tied", "independent"])
