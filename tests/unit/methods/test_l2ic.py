@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
+from figureground.core.checkpoint import check_fits
+from figureground.core.errors import CheckpointError
 from figureground.core.protocols import Clusterer, LayerGenerator, LayerMixer, Segmenter
 from figureground.core.types import Batch
 from figureground.methods.l2ic import L2IC
@@ -459,6 +461,13 @@ def test_batches_larger_than_the_number_of_codes_are_one_line(
     assert [line.partition(":")[0] for line in said] == [
         f"method.{name} is below data.batch_size={size}" for name in named
     ]
+
+
+def test_a_checkpoint_of_other_blocks_is_one_line() -> None:
+    with pytest.raises(CheckpointError, match=r"mask\.residuals\.0\..* is missing") as caught:
+        check_fits(make(num_blocks=(0, 1, 1)), make().state_dict(), "last.ckpt")
+    assert "last.ckpt does not fit L2IC as configured" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_latents_of_another_size_are_refused() -> None:
