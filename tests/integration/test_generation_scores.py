@@ -39,6 +39,7 @@ from figureground.core.types import Layers
 from figureground.data.chunks import CHUNK, chunk_seed
 from figureground.data.datamodule import ImageDataModule
 from figureground.data.datasets.toy import Toy
+from figureground.methods.l2ic import L2IC
 from figureground.metrics import features
 from figureground.nn.efficientnet import EfficientNetLite0
 from figureground.nn.paths import slerp
@@ -176,6 +177,28 @@ def test_noise_of_scored_pictures_is_an_option(weights: str) -> None:
         Noisy(), toys(None), 0, list
     )
     assert {noise for noise, _ in asked} == {"const"}
+
+
+def test_categories_of_scored_pictures_may_be_equal(
+    weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[int]] = []
+    method, _ = build_tiny("l2ic", "method.num_categories=6")
+    assert isinstance(method, L2IC)
+    sample_of = method.sample_of
+
+    def watch(category: Tensor, **more: Any) -> Layers:
+        asked.append(category.tolist())
+        return sample_of(category, **more)
+
+    monkeypatch.setattr(method, "sample_of", watch)
+    found = scoring(weights, categories="equal", count=12).score(method.eval(), toys(None), 0, list)
+    assert set(found) == SCORES
+    assert asked == [[0, 1, 2, 3], [4, 5, 0, 1], [2, 3, 4, 5]]
+    scoring(weights).score(method, toys(None), 0, list)
+    assert len(asked) == 3
+    with pytest.raises(UserError, match="this Drawer has no categories.*leave out"):
+        scoring(weights, categories="equal").score(Drawer(), toys(None), 0, list)
 
 
 def test_path_length_needs_its_own_network(weights: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,4 +137,5 @@ class CollapseGuard(Callback):
                 callback.forget_best(trainer)
         record = {"iteration": done, "attempt": attempt, "seed": seed, "reason": reason}
         method.restarts.append(record)
-        method.log("train/restarts", float(attempt))
+        for each in trainer.loggers:  # Not by `log`, which leaves out most batches.
+            each.log_metrics({"train/restarts": float(attempt)}, step=done - 1)

@@ -96,6 +96,9 @@ def _fill(method: Method, found: ConvertedWeights, source: str) -> list[str]:
     state.update(taken)
     check_fits(method, state, source)
     method.load_state_dict(state)
+    if "ema" in absent and method.ema is not None:
+        method.ema.reset()  # An average of weights begins at these.
+        absent.remove("ema")
     if left := sorted(unused & {key.partition(".")[0] for key in found.state_dict}):
         logger.info("left out, as the method is built without: %s", ", ".join(left))
     return [name for name in absent if name in dict(method.named_children())]

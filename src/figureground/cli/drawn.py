@@ -16,11 +16,18 @@ DRAWN, HELD_OUT, WALKED = range(3)  # What random numbers are for.
 
 Check = Callable[[], object]
 NoiseMode = Literal["random", "const", "none"]
+Categories = Literal["random", "equal"]
 
 
 @torch.no_grad()
 def draw_batches(
-    method: Any, count: int, batch_size: int, seed: int, check: Check, noise: NoiseMode = "const"
+    method: Any,
+    count: int,
+    batch_size: int,
+    seed: int,
+    check: Check,
+    noise: NoiseMode = "const",
+    categories: Categories = "random",
 ) -> Iterator[Layers]:
     """Draw `count` layered pictures; each batch depends on (seed, its number) alone.
 
@@ -31,6 +38,7 @@ def draw_batches(
         seed: Of all.
         check: Called before each batch, to stop by raising.
         noise: Per pixel, where the method has any.
+        categories: `equal` draws as many pictures of each, of a method that has some.
 
     Raises:
         NumericalError: A picture holds non-finite numbers.
@@ -39,7 +47,10 @@ def draw_batches(
         check()
         size = min(batch_size, count - start)
         generator = torch.Generator().manual_seed(mix_seed(seed, number))
-        if isinstance(method, NoisyGenerator):
+        if categories == "equal":
+            category = torch.arange(start, start + size) % method.num_categories
+            layers = method.sample_of(category, generator=generator)
+        elif isinstance(method, NoisyGenerator):
             layers = method.sample_with(size, noise=noise, generator=generator)
         else:
             layers = method.sample(size, generator=generator)

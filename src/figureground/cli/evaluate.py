@@ -90,6 +90,7 @@ def _score(
     if trainer.world_size == 1:  # Several processes agree to stop at the next batch.
         stop.check()
     method = _load(paths, _find_changed(to_plain(config).get("metrics") or {}), config.refine)
+    _require_networks(method, paths[0], is_drawn=bool(scorings))
     datamodule = _fit_data(config, method, paths[0], modules)
     if scorings:
         return score_drawn(scorings, method, datamodule, trainer, config.seed)
@@ -112,6 +113,17 @@ def _load(paths: list[str], metrics: dict[str, dict[str, Any]], refine: str | No
     from figureground.methods.segmenter.ensemble import SegmenterEnsemble
 
     return SegmenterEnsemble(methods)
+
+
+def _require_networks(method: Any, path: str, *, is_drawn: bool) -> None:
+    """Refuse to score random weights of a network that a converted checkpoint lacks."""
+    from figureground.core.checkpoint import require_network
+    from figureground.core.protocols import Clusterer
+
+    if is_drawn:
+        require_network(method, "generator", path)
+    elif isinstance(method, Clusterer):
+        require_network(method, "discriminator", path)
 
 
 def _find_changed(metrics: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -75,7 +75,7 @@ def _draw(config: DictConfig) -> None:
     """Draw by the method of a checkpoint."""
     from figureground.core.protocols import Redrawer
 
-    method = load(config.ckpt, config.device)
+    method = _load(config)
     output = Path(config.output)
     require_codes(method, config)
     if config.explore:
@@ -99,6 +99,17 @@ def _draw(config: DictConfig) -> None:
             _redraw(method, output, config)
         if config.swap is not None:
             _swap(method, output, list(config.swap))
+
+
+def _load(config: DictConfig) -> Method:
+    """The method of the checkpoint, which must not lack a network that is asked for."""
+    from figureground.core.checkpoint import require_network
+
+    method = load(config.ckpt, config.device)
+    require_network(method, "generator", config.ckpt)
+    if config.transfer is not None:
+        require_network(method, "discriminator", config.ckpt)
+    return method
 
 
 def _choose_draw(method: Method, config: DictConfig) -> Draw:

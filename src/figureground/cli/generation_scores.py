@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from figureground.cli.drawn import DRAWN, WALKED, Check, NoiseMode, draw_batches
+from figureground.cli.drawn import DRAWN, WALKED, Categories, Check, NoiseMode, draw_batches
 from figureground.cli.path_length import PathSampling, PathScoring, PathSpace
 from figureground.core.bounds import Count, PositiveInt
 from figureground.core.config import build
@@ -80,6 +80,8 @@ class GenerationScoring:
         split: Real pictures: as many as there are.
         batch_size: Pictures that are drawn together.
         noise: Per pixel, where a method has any: `random` as published, `const` or `none`.
+        categories: Where a method has any: `random`, or `equal`, as many pictures of each, as
+            L2IC's are for IS.
         inception: Weights of the published network; None for another with ids of its own.
         efficientnet: Weights of that other one, which also measures paths; None for those of its
             package.
@@ -107,6 +109,7 @@ class GenerationScoring:
         split: Literal["train", "val", "test"] = "train",
         batch_size: PositiveInt = 32,
         noise: NoiseMode = "random",
+        categories: Categories = "random",
         inception: str | None = None,
         efficientnet: str | None = None,
         num_subsets: PositiveInt = 20,
@@ -120,7 +123,8 @@ class GenerationScoring:
         double_scaled: bool = False,
         imagenet_inception: str | None = None,
     ) -> None:
-        self.count, self.split, self.batch_size, self.noise = count, split, batch_size, noise
+        self.count, self.split, self.batch_size = count, split, batch_size
+        self.noise, self.categories = noise, categories
         self.options = {
             "num_subsets": num_subsets,
             "subset_size": subset_size,
@@ -169,6 +173,11 @@ class GenerationScoring:
         self, method: Any, datamodule: ImageDataModule, seed: int, check: Check
     ) -> dict[str, float]:
         """All scores by id, `num_real`, `num_drawn`, and those of real halves as `.../floor`."""
+        if self.categories == "equal" and "c" not in getattr(method, "codes", ()):
+            raise UserError(
+                f"this {type(method).__name__} has no categories to draw equally many pictures "
+                "of; leave out metrics.generation.categories=equal"
+            )
         if self.paths is not None:
             self.paths.require_paths(method)
             self.paths.network.to(method.device)
@@ -183,7 +192,13 @@ class GenerationScoring:
         scores = self._new_scores(seed)
         scores.update(real, real=True)
         batches = draw_batches(
-            method, self.count, self.batch_size, mix_seed(seed, DRAWN), check, self.noise
+            method,
+            self.count,
+            self.batch_size,
+            mix_seed(seed, DRAWN),
+            check,
+            self.noise,
+            self.categories,
         )
         for layers in batches:
             image = layers.composite.clamp(-1, 1)

@@ -191,6 +191,21 @@ def load_method(
     return method.to(map_location).eval()
 
 
+def require_network(method: object, name: str, source: str | Path) -> None:
+    """Raise `CheckpointError` if network `name` of `method` was not in the file of its authors.
+
+    Args:
+        method: What was loaded from `source`.
+        name: `generator` or another attribute; methods without such a one are fine.
+        source: For the message.
+    """
+    if name in getattr(method, "origin", {}).get("missing", ()):
+        raise CheckpointError(
+            f"{source} was converted from a file without the {name}, so the weights of this are "
+            "random; convert the files of all networks together"
+        )
+
+
 def check_fits(module: nn.Module, state: Mapping[str, Any], source: str | Path) -> None:
     """Raise `CheckpointError` unless `state` has just the keys and shapes of `module`.
 

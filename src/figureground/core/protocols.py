@@ -227,6 +227,10 @@ class CodeDrawer(Protocol):
         """Value of b that goes with each of `category` (B,) in training."""
         ...
 
+    def sample_of(self, category: Tensor, *, generator: torch.Generator | None = None) -> Layers:
+        """Draw a picture of each of `category` (B,) int64, otherwise as `sample` does."""
+        ...
+
     def compose(self, pose: Tensor, category: Tensor, background: Tensor) -> Layers:
         """The pictures of z (B, D), c (B,) and b (B,), int64; equal codes give equal pictures."""
         ...

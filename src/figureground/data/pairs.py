@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import IterableDataset
 
 from figureground.core.bounds import Bounds, Count, PositiveInt
-from figureground.core.checkpoint import load_method
+from figureground.core.checkpoint import load_method, require_network
 from figureground.core.errors import ConfigError, DataError
 from figureground.core.protocols import LayerGenerator
 from figureground.core.seeds import mix_seed
@@ -119,7 +119,8 @@ class LivePairs:
             trainer's.
 
     Raises:
-        CheckpointError: `ckpt` is not a checkpoint of this suite.
+        CheckpointError: `ckpt` is not a checkpoint of this suite, or was converted from files
+            without the generator.
         ConfigError: It cannot draw pictures, or there is no such device.
     """
 
@@ -145,6 +146,7 @@ class LivePairs:
                 f"pairs.ckpt={ckpt}: {type(method).__name__} draws pictures without masks; "
                 "expected a checkpoint of a method that draws layers, such as ilsgan"
             )
+        require_network(method, "generator", f"pairs.ckpt={ckpt}")
         self.generator: LayerGenerator = method.requires_grad_(False)
         self.method, self.follows = method, device == "auto"
         self.seed, self.val_count, self.precision = seed, val_count, precision

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from figureground.methods.segmenter.losses import binary_entropy
 from figureground.metrics.clustering import ClusteringScores
 from figureground.metrics.generation import FrechetDistance, InceptionScore
+from figureground.metrics.segmentation import SegmentationScores
 
 Golden = Callable[[str], Path]
 
@@ -29,6 +30,18 @@ def test_clustering_matches(golden: Golden, name: str) -> None:
     found = scores.compute()
     assert found["acc"].item() == pytest.approx(float(stored[f"clus.{name}.acc"]), rel=1e-6)
     assert found["nmi/max"].item() == pytest.approx(float(stored[f"clus.{name}.nmi"]), rel=1e-6)
+
+
+def test_masks_are_scored_by_batches_and_with_either_polarity(golden: Golden) -> None:
+    stored = load_file(golden("l2ic") / "metrics.safetensors")
+    found, mask = stored["seg.pred"][:, 0], stored["seg.gt"][:, 0].long()
+    scores = SegmentationScores(average="batch")
+    for part in (slice(0, 4), slice(4, 7)):
+        scores.update(torch.stack([1 - found[part], found[part]], dim=1), mask[part])
+    values = scores.compute()
+    for name in ("iou", "dice"):
+        expected = float(stored[f"seg.{name}_birds"])
+        assert values[f"{name}/img/oracle"].item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_frechet_distance_matches(golden: Golden) -> None:

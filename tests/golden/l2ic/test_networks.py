@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import DictConfig
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.testing import assert_close
 
+from figureground.cli.convert import convert
+from figureground.cli.evaluate import evaluate
+from figureground.cli.generate import generate
+from figureground.core.checkpoint import load_method
 from figureground.core.errors import CheckpointError
+from figureground.data.pairs import LivePairs
 from figureground.methods.l2ic import L2IC
 from figureground.methods.l2ic.codes import Codes
 from figureground.methods.l2ic.convert import (
@@ -30,6 +36,7 @@ from figureground.nn.unet import UNet, unet_widths
 # Codes join the maps in another order of summation; 25 layers of random weights amplify it.
 CLOSE = {"rtol": 1e-4, "atol": 2e-4}
 Golden = Callable[[str], Path]
+Compose = Callable[..., DictConfig]
 _MASK = 2**32 - 1
 
 
@@ -280,6 +287,78 @@ def test_converted_networks_are_those_of_the_method(
     assert not unexpected
     assert not [key for key in missing if key.startswith(("generator", "discriminator"))]
     assert method.eval().sample(2).composite.shape[-1] == found.options["resolution"]
+
+
+def test_files_tell_their_blocks_and_how_many_codes_they_have(tmp_path: Path) -> None:
+    blocks = (1, 2, 0)
+    options = {"latent_dim": 5, "num_categories": 6, "num_backgrounds": 3, "num_blocks": blocks}
+    network = CompositionGenerator(128, width=8, **options)
+    state = network.state_dict()
+    names = rename(GENERATOR, generator_keys(*blocks))
+    assert set(names.values()) == set(state)
+    theirs = {f"module.{key}": state[ours] for key, ours in names.items()}
+    torch.save(theirs, tmp_path / "netG.pth")
+    found = convert_checkpoint(tmp_path)
+    assert found.options == {
+        **options, "num_blocks": [*blocks], "resolution": 128, "generator_width": 8,
+        "architecture": "l2ic",
+    }  # fmt: skip
+    method = L2IC(batch_size=4, discriminator_width=4, **found.options)
+    method.load_state_dict(found.state_dict, strict=False)
+    for key, tensor in method.generator.state_dict().items():
+        assert torch.equal(tensor, state[key])
+    codes = method.draw_codes(50)
+    assert torch.equal(codes.background, codes.category // 2)
+
+
+def convert_golden(
+    golden: Golden, compose: Compose, folder: Path, *names: str, options: Sequence[str] = ()
+) -> Path:
+    """Convert some of netG and netD of faces, with keys of a data-parallel wrapper."""
+    files = {"netG": "gen_fs100", "netD": "disc_fs100"}
+    folder.mkdir()
+    for name in names:
+        state = load_file(golden("l2ic") / f"{files[name]}.weights.safetensors")
+        torch.save({f"module.{key}": v for key, v in state.items()}, folder / f"{name}.pth")
+    given = ["method=l2ic", "data=fs100", f"weights={folder}", f"output={folder}/made.ckpt"]
+    sizes = [f"method.{who}_width={n}" for who, n in (("generator", 8), ("discriminator", 4))]
+    sizes += ["method.num_categories=12", "method.metrics.clustering.num_classes=12"]
+    return convert(compose(*given, *sizes, *options, config_name="convert"))
+
+
+def test_average_of_a_converted_generator_begins_at_its_weights(
+    golden: Golden, compose: Compose, tmp_path: Path
+) -> None:
+    pictures = []
+    for number, options in enumerate(([], ["method.ema_decay=0.9"])):
+        path = convert_golden(
+            golden, compose, tmp_path / str(number), "netG", "netD", options=options
+        )
+        method = load_method(path)
+        assert isinstance(method, L2IC)
+        assert (method.ema is None) == (not options)
+        pictures.append(method.sample(2, generator=torch.Generator().manual_seed(0)).composite)
+    assert torch.equal(*pictures)
+
+
+def test_nothing_is_drawn_or_sorted_by_a_network_that_was_not_converted(
+    golden: Golden, compose: Compose, tmp_path: Path
+) -> None:
+    judge = convert_golden(golden, compose, tmp_path / "judge", "netD")
+    drawer = convert_golden(golden, compose, tmp_path / "drawer", "netG")
+    assert LivePairs(str(drawer)).draw(1).color.shape[-1] == 64
+    output = f"output={tmp_path}/out"
+    with pytest.raises(CheckpointError, match=r"pairs\.ckpt=.* without the generator"):
+        LivePairs(str(judge))
+    with pytest.raises(CheckpointError, match="made.ckpt was .* without the generator"):
+        generate(compose(f"ckpt={judge}", output, "count=2", config_name="generate"))
+    options = (f"ckpt={drawer}", output, "transfer=x.png")
+    with pytest.raises(CheckpointError, match="without the discriminator"):
+        generate(compose(*options, config_name="generate"))
+    options = (f"ckpt={drawer}", "data=toy", "trainer.accelerator=cpu")
+    with pytest.raises(CheckpointError, match="without the discriminator"):
+        evaluate(compose(*options, config_name="evaluate"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_files_that_do_not_belong_together_are_refused(golden: Golden, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def fake_trainer(redo: ReDO, batches: int) -> Any:
     trainer = SimpleNamespace(
         should_stop=False, optimizers=redo.configure_optimizers(), is_global_zero=True,
         strategy=SimpleNamespace(reduce=lambda values, reduce_op: values), world_size=1,
-        global_rank=0, checkpoint_callbacks=[],
+        global_rank=0, checkpoint_callbacks=[], loggers=[],
         fit_loop=SimpleNamespace(total_batch_idx=batches - 1), callback_metrics={},
     )  # fmt: skip
     redo._trainer = trainer

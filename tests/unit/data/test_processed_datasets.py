@@ -33,7 +33,14 @@ def test_training_takes_whole_photographs_and_tests_take_masks(
     assert train[1].image.shape == (30, 30, 3)  # The middle of 41x30.
     assert train[1].mask is None
     assert np.array_equal(test[0].mask, disc((32, 32)))
-    assert kind(str(root), "train", pictures="resized")[0].mask is not None
+    resized = kind(str(root), "train", pictures="resized")
+    assert resized[0].mask is not None
+    both = kind(str(root), "all")
+    assert both.keys == [*resized.keys, *test.keys]
+    assert np.array_equal(both[6].image, test[0].image)
+    assert np.array_equal(both[2].image, resized[2].image)
+    expected = kind.counts["train"] + kind.counts["test"]
+    assert f"all has 9 pictures, expected {expected}" in both.check_counts()[0]
     assert "not checked against the original list" in train.check_counts()[0]
 
 

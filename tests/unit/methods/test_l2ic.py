@@ -12,7 +12,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
+from figureground.core.checkpoint import check_fits
+from figureground.core.errors import CheckpointError
 from figureground.core.protocols import Clusterer, LayerGenerator, LayerMixer, Segmenter
+from figureground.core.types import Batch
 from figureground.methods.l2ic import L2IC
 from figureground.methods.l2ic.blocks import JoinedConv, gate, initialise
 from figureground.methods.l2ic.codes import draw_categories, parent_of
@@ -21,8 +24,10 @@ from figureground.methods.l2ic.generator import CompositionGenerator
 from figureground.methods.l2ic.losses import (
     area_hinge,
     assignment_entropies,
+    category_loss,
     cluster_contrast,
     pair_contrast,
+    similarities,
 )
 from figureground.methods.l2ic.networks import Architecture
 from figureground.methods.l2ic.perturbation import draw_moves
@@ -69,6 +74,10 @@ def test_categories_are_drawn_uniformly_or_equally_often() -> None:
     counts = torch.bincount(draw_categories(6000, 6, "uniform"), minlength=6)
     assert counts.min() > 850
     assert torch.bincount(draw_categories(12, 6, "balanced")).tolist() == [2] * 6
+    # Of batches smaller than that, every category gets its turn.
+    parts = [draw_categories(4, 6, "balanced") for _ in range(300)]
+    assert all(len(part.unique()) == 4 for part in parts)
+    assert torch.bincount(torch.cat(parts), minlength=6).min() > 150
     own = [torch.Generator().manual_seed(3) for _ in "ab"]
     assert torch.equal(*(draw_categories(9, 6, "distinct", chance) for chance in own))
 
@@ -163,6 +172,24 @@ def test_contrast_of_pairs_is_that_of_a_loop() -> None:
     assert pair_contrast(one, other, 0.1).item() == pytest.approx(total / 6)
 
 
+def test_similarities_keep_their_bits_in_half_precision() -> None:
+    info, other, centroids = torch.randn(6, 32), torch.randn(6, 32), torch.randn(5, 32)
+    category = torch.arange(6) % 5
+    judge = make().discriminator
+
+    def found() -> list[torch.Tensor]:
+        return [
+            similarities(info, centroids, 0.1), category_loss(info, centroids, category, 0.1),
+            pair_contrast(info, other, 0.1), *assignment_entropies(info, centroids, 0.1),
+            cluster_contrast(info.softmax(1), other.softmax(1)), judge.find_clusters(info),
+        ]  # fmt: skip
+
+    whole = found()
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype):
+            assert all(map(torch.equal, found(), whole))
+
+
 def test_contrast_of_clusters_rewards_clear_ones_in_equal_use() -> None:
     clear = F.one_hot(torch.arange(12) % 4, 4).double()
     vague, lazy = torch.full_like(clear, 0.25), F.one_hot(torch.zeros(12, dtype=torch.long), 4)
@@ -245,6 +272,9 @@ def test_independent_backgrounds_say_nothing_of_categories() -> None:
     # Fewer backgrounds than categories are all in use.
     few = make(background_drawing="independent", num_backgrounds=2).draw_codes(300)
     assert set(few.background.tolist()) == {0, 1}
+    many = make(background_drawing="independent", num_backgrounds=9)
+    assert set(many.draw_codes(300).background.tolist()) == set(range(9))
+    assert many.sample(4).composite.shape == (4, 3, 16, 16)
 
 
 def test_foregrounds_move_in_training_and_not_where_they_are_drawn() -> None:
@@ -336,6 +366,59 @@ def test_gradients_of_swapped_pictures_reach_the_discriminator_only() -> None:
     assert method.discriminator.info.last.weight.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("architecture", OPTIONS)
+def test_each_player_is_moved_by_its_own_terms_alone(
+    architecture: Architecture, fresh: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = {"masked_info": 1, "entropy": 1} if architecture in {"l2ic", "c3gan"} else {}
+    weights = replace(OPTIONS[architecture].get("weights", Weights()), binarity=1, area=1, **more)
+    method = make(architecture, weights=weights, fresh_codes=fresh).train()
+    moved: dict[str, set[str]] = {}
+
+    def descend(loss: torch.Tensor, *optimizers: object, player: str) -> None:
+        loss.backward()
+        moved[player] = {name for name, p in method.named_parameters() if p.grad is not None}
+        method.zero_grad()
+
+    monkeypatch.setattr(method, "descend", descend)
+    monkeypatch.setattr(method, "log", lambda *_, **__: None)
+    monkeypatch.setattr(method, "optimizers", lambda: [None, None])
+    image = 2 * torch.rand(4, 3, 16, 16) - 1
+    method.training_step(Batch(image, tuple("abcd")), 0)
+    names = {part: {f"{part}.{name}" for name, _ in getattr(method, part).named_parameters()}
+             for part in ("generator", "discriminator", "readers")}  # fmt: skip
+    # Among those of D are its centroids.
+    assert moved["discriminator"] == names["discriminator"]
+    assert moved["generator"] == names["generator"] | names["readers"]
+    assert all(p.requires_grad for p in method.parameters())
+
+
+def test_a_second_background_moves_statistics_of_its_branch_alone() -> None:
+    method = make().train()
+    method._make(4, swaps=True)
+    passes = {
+        name: int(buffer)
+        for name, buffer in method.generator.named_buffers()
+        if name.endswith("num_batches_tracked")
+    }
+    assert {count for name, count in passes.items() if name.startswith("background")} == {2}
+    assert {count for name, count in passes.items() if not name.startswith("background")} == {1}
+
+
+@pytest.mark.parametrize("how", ["tied", "independent"])
+def test_pictures_of_given_categories_are_otherwise_those_of_sample(how: str) -> None:
+    method = make(background_drawing=how, num_backgrounds=3)
+    drawn = method.draw_codes(5, generator=chance(2))
+    again = method.sample_of(drawn.category, generator=chance(2))
+    assert torch.equal(again.composite, method.sample(5, generator=chance(2)).composite)
+    category = torch.arange(5)
+    kept = drawn.background if how == "independent" else category // 2
+    expected = method.draw(replace(drawn, category=category, background=kept))
+    found = method.sample_of(category, generator=chance(2))
+    assert_close(found.composite, expected.composite)
+
+
 def test_scores_find_trivial_masks_and_known_categories() -> None:
     method, scores = make(), CompositionScores(6)
     with torch.no_grad():
@@ -368,6 +451,35 @@ def test_scores_find_trivial_masks_and_known_categories() -> None:
 def test_options_that_do_not_fit_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(**changed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({}, []),
+        ({"batch_size": 7}, ["num_backgrounds=6"]),
+        ({"num_backgrounds": 3}, ["num_backgrounds=3"]),
+        ({"batch_size": 7, "category_drawing": "distinct", "weights": ONLY_GAME},
+         ["num_categories=6"]),
+    ],
+)  # fmt: skip
+def test_batches_larger_than_the_number_of_codes_are_one_line(
+    changed: dict[str, Any], named: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    method = make(**changed)
+    method.on_fit_start()
+    said = [record.getMessage() for record in caplog.records]
+    size = method.batch_size
+    assert [line.partition(":")[0] for line in said] == [
+        f"method.{name} is below data.batch_size={size}" for name in named
+    ]
+
+
+def test_a_checkpoint_of_other_blocks_is_one_line() -> None:
+    with pytest.raises(CheckpointError, match=r"mask\.residuals\.0\..* is missing") as caught:
+        check_fits(make(num_blocks=(0, 1, 1)), make().state_dict(), "last.ckpt")
+    assert "last.ckpt does not fit L2IC as configured" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_latents_of_another_size_are_refused() -> None:

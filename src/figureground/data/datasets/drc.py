@@ -32,7 +32,7 @@ class _Processed(ImageDataset):
 
     Args:
         root: Folder of the set.
-        split: `train` or `test`.
+        split: `train`, `test`, or `all`: what is resized of both, as L2IC tests on dogs.
         pictures: `orig` or `resized`; None for what the split has.
         colors: Order of the channels: `rgb`, or `bgr` as ILSGAN's and DRC's loaders have it.
 
@@ -51,16 +51,18 @@ class _Processed(ImageDataset):
     def __init__(
         self,
         root: str,
-        split: Literal["train", "test"],
+        split: Literal["train", "test", "all"],
         pictures: Literal["orig", "resized"] | None = None,
         colors: Literal["rgb", "bgr"] = "rgb",
     ) -> None:
         self.root, self.split, self.colors = Path(root), split, colors
-        self.annotated = (pictures or {"train": "orig", "test": "resized"}[split]) == "resized"
-        tree, path = self.tree.format(root=root), self.root / self.lists[split]
-        check_files(self.name, [path], tree, _PAGE)
-        self.tokens = _read_tokens(path)
-        self.keys = [f"{split}/{token}" for token in self.tokens]
+        self.annotated = (pictures or ("orig" if split == "train" else "resized")) == "resized"
+        self.parts = ("train", "test") if split == "all" else (split,)
+        tree = self.tree.format(root=root)
+        lists = {part: self.root / self.lists[part] for part in self.parts}
+        check_files(self.name, list(lists.values()), tree, _PAGE)
+        self.tokens = [(part, x) for part, path in lists.items() for x in _read_tokens(path)]
+        self.keys = [f"{part}/{token}" for part, token in self.tokens]
         files = [file for index in range(len(self)) for file in self.files(index)]
         check_files(self.name, files, tree, _PAGE)
 
@@ -79,10 +81,10 @@ class _Processed(ImageDataset):
 
     def files(self, index: int) -> tuple[Path, ...]:
         """The picture and, where there is one, its mask."""
-        token = self.tokens[index]
+        part, token = self.tokens[index]
         if not self.annotated:
-            return (self.root / self.photographs[self.split] / f"{token}_orig.png",)
-        folder = self.root / "data_mrcnn" / self.split / "resized"
+            return (self.root / self.photographs[part] / f"{token}_orig.png",)
+        folder = self.root / "data_mrcnn" / part / "resized"
         return folder / f"{token}_resized.png", folder / f"{token}_maskresized.png"
 
     def fingerprint(self) -> str:
@@ -91,7 +93,7 @@ class _Processed(ImageDataset):
 
     def check_counts(self) -> list[str]:
         """Compare with the numbers that papers name."""
-        expected = self.counts[self.split]
+        expected = sum(self.counts[part] for part in self.parts)
         if len(self) == expected:
             return []
         return [

@@ -50,11 +50,13 @@ def draw_categories(
     Args:
         count: Pictures.
         num_categories: K.
-        how: See the module; `balanced` comes in order, and its last round may be incomplete.
+        how: See the module; `balanced` draws rounds of all, of which the last may be incomplete.
         generator: Source of random numbers; None for the global one.
     """
     if how == "balanced":
-        return torch.arange(count) % num_categories
+        num_rounds = max(1, -(-count // num_categories))
+        rounds = [torch.randperm(num_categories, generator=generator) for _ in range(num_rounds)]
+        return torch.cat(rounds)[:count]
     if how == "uniform":
         return torch.randint(num_categories, (count,), generator=generator)
     first = torch.randperm(num_categories, generator=generator)[:count]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from figureground.core.types import TensorRecord
+from figureground.methods.l2ic.losses import cosines
 from figureground.nn.precision import widen
 from figureground.nn.strided import LEAK, PictureBase
 
@@ -101,7 +102,7 @@ class ClusterDiscriminator(nn.Module):
 
     def find_clusters(self, info: Tensor) -> Tensor:
         """Centroid of the largest cosine with each of `info` (B, 8 * width): (B,) int64."""
-        return torch.argmax(info @ F.normalize(widen(self.centroids), dim=1).T, dim=1)
+        return cosines(info, self.centroids).argmax(dim=1)
 
 
 class Judge(nn.Module):

@@ -79,6 +79,14 @@ class CompositionDrawing:
         """Draw `count` pictures as background and foreground, of any categories."""
         return to_layers(self.draw(self.draw_codes(count, generator=generator)))
 
+    def sample_of(self, category: Tensor, *, generator: torch.Generator | None = None) -> Layers:
+        """Draw a picture of each of `category` (B,) int64, otherwise as `sample` does."""
+        codes = self.draw_codes(len(category), generator=generator)
+        category, background = category.to(codes.category), codes.background
+        if self.background_drawing == "tied":
+            background = self.background_of(category)
+        return to_layers(self.draw(replace(codes, category=category, background=background)))
+
     @property
     def codes(self) -> tuple[str, ...]:
         """Codes that can be set: of C3-GAN not b, of ComGAN z alone."""
@@ -138,7 +146,8 @@ class CompositionDrawing:
             raise ValueError(f"latent must be (B, {sum(sizes)}), got {tuple(latent.shape)}")
         parts = torch.split(latent.to(self.statistics.area_sum), sizes, dim=1)
         z, category, background, variation = parts
-        return Codes(z, category.argmax(dim=1), background.argmax(dim=1), variation)
+        # Contiguous, so that equal codes draw equal bits where products depend on strides.
+        return Codes(z.contiguous(), category.argmax(dim=1), background.argmax(dim=1), variation)
 
 
 def to_layers(picture: ComposedPicture) -> Layers:

@@ -10,8 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from figureground.nn.precision import widen
+
 _EPSILON = 1e-6  # In logarithms of masks.
 _SMALLEST = 1e-12  # In logarithms of mean probabilities.
+
+
+def cosines(one: Tensor, other: Tensor) -> Tensor:
+    """Cosines (N, M) of the rows of (N, E) and (M, E), in float32 at least.
+
+    They are divided by small temperatures, so autocasting, which would multiply in half precision,
+    is kept out.
+    """
+    with torch.autocast(one.device.type, enabled=False):
+        return F.normalize(widen(one), dim=1) @ F.normalize(widen(other), dim=1).T
 
 
 def similarities(info: Tensor, centroids: Tensor, temperature: float) -> Tensor:
@@ -25,7 +37,7 @@ def similarities(info: Tensor, centroids: Tensor, temperature: float) -> Tensor:
     Returns:
         (B, K), logits of categories.
     """
-    return F.normalize(info, dim=1) @ F.normalize(centroids, dim=1).T / temperature
+    return cosines(info, centroids) / temperature
 
 
 def category_loss(info: Tensor, centroids: Tensor, category: Tensor, temperature: float) -> Tensor:
@@ -44,11 +56,11 @@ def pair_contrast(one: Tensor, other: Tensor, temperature: float) -> Tensor:
     Returns:
         Mean cross-entropy over all 2N.
     """
-    both = F.normalize(torch.cat([one, other]), dim=1)
-    cosines = both @ both.T / temperature
+    both = torch.cat([one, other])
+    logits = cosines(both, both) / temperature
     itself = torch.eye(len(both), dtype=torch.bool, device=both.device)
     partner = torch.arange(len(both), device=both.device).roll(len(one))
-    return F.cross_entropy(cosines.masked_fill(itself, -torch.inf), partner)
+    return F.cross_entropy(logits.masked_fill(itself, -torch.inf), partner)
 
 
 def cluster_contrast(one: Tensor, other: Tensor) -> Tensor:

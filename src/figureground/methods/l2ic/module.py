@@ -15,6 +15,7 @@ L2IC's authors released no step: the objective is a reconstruction, see `weights
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -53,6 +54,8 @@ from figureground.nn.ema import WeightAverage
 from figureground.nn.optimizers import OptimizerFactory
 from figureground.nn.regions import RegionStatistics
 
+logger = logging.getLogger(__name__)
+
 _WEIGHTS = Weights()
 
 
@@ -67,7 +70,7 @@ class L2IC(CompositionDrawing, Method):
         batch_size: Real pictures in each step of each process.
         architecture: Whose networks: `l2ic`, `c3gan`, `ds_comgan`, or `comgan`, which has no codes.
         num_categories: K, the length of c; with over-clustering a multiple of the true classes.
-        num_backgrounds: Length of b; None is K. Each goes with as many categories.
+        num_backgrounds: Length of b; None is K. Each goes with as many categories if `tied`.
         latent_dim: Size D of z.
         latent_scale: Standard deviation of z.
         variation_dim: Size V of C3-GAN's noise within a category; others have none.
@@ -129,7 +132,7 @@ class L2IC(CompositionDrawing, Method):
         given = {name: value for name, value in locals().items() if name != "self"}
         if problems := self.check_options(**given):
             raise ValueError("; ".join(problems))
-        self.resolution, self.num_regions = resolution, 2
+        self.resolution, self.num_regions, self.batch_size = resolution, 2, batch_size
         self.num_categories, self.num_backgrounds = (
             num_categories,
             num_backgrounds or num_categories,
@@ -184,6 +187,20 @@ class L2IC(CompositionDrawing, Method):
         return score
 
     # -- training ----------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Say where batches are larger than the numbers of distinct codes that they ask for."""
+        is_distinct = {
+            "num_categories": self.category_drawing == "distinct",
+            "num_backgrounds": self.objective.weights.swap > 0,
+        }
+        for name in (name for name, is_asked in is_distinct.items() if is_asked):
+            if (count := getattr(self, name)) < self.batch_size:
+                logger.warning(
+                    "method.%s=%d is below data.batch_size=%d: no batch has distinct ones, those "
+                    "beyond are drawn at random; lower data.batch_size if that is not meant",
+                    name, count, self.batch_size,
+                )  # fmt: skip
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Update D on real and made pictures, then G on the latter or, if fresh, on others."""

@@ -136,10 +136,11 @@ def check_setup(
             f"num_categories must be 2 at least, got {num_categories}; for pictures without "
             "categories set architecture=comgan, which has no codes"
         )
-    if (num_backgrounds or 1) > num_categories:
+    if (num_backgrounds or 1) > num_categories and background_drawing == "tied":
         problems.append(
             "each background belongs to one or more categories, so num_backgrounds must be "
-            f"num_categories ({num_categories}) at most, got {num_backgrounds}"
+            f"num_categories ({num_categories}) at most, got {num_backgrounds}; more need "
+            "background_drawing=independent"
         )
     if perturbation != "none" and architecture not in {"l2ic", "c3gan"}:
         problems.append(
