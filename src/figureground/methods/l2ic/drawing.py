@@ -129,7 +129,9 @@ class CompositionDrawing:
             raise ValueError(
                 f"latent must be (B, 2, D), one for each of two layers, got {tuple(latent.shape)}"
             )
-        back, front = (self.draw(self._split(part)) for part in latent.unbind(dim=1))
+        # Laid out as `decode` gets them: other strides are other kernels, and other last digits.
+        parts = (part.contiguous() for part in latent.unbind(dim=1))
+        back, front = (self.draw(self._split(part)) for part in parts)
         return to_layers(replace(front, background=back.background))
 
     def _split(self, latent: Tensor) -> Codes:
