@@ -98,7 +98,9 @@ def _fill(method: Method, found: ConvertedWeights, source: str) -> list[str]:
     method.load_state_dict(state)
     if left := sorted(unused & {key.partition(".")[0] for key in found.state_dict}):
         logger.info("left out, as the method is built without: %s", ", ".join(left))
-    return [name for name in absent if name in dict(method.named_children())]
+    # Measurements, such as those of areas, begin empty in any run: nothing is missing there.
+    children = dict(method.named_children())
+    return [name for name in absent if name in children and list(children[name].parameters())]
 
 
 def _convert_generator(config: DictConfig) -> Path:

@@ -86,7 +86,7 @@ class Explorer:
         mask = (2 * layers.foreground[0] - 1).expand(3, -1, -1)
         ground, *fronts = layers.color[0]
         parts = (layers.composite[0], mask, fronts[-1], ground)
-        factor = max(1, _SIDE // method.resolution)
+        factor = max(1, _SIDE // mask.shape[-1])
         return Parts(*(to_uint8(part).repeat(factor, 0).repeat(factor, 1) for part in parts))
 
     def follow(self, category: int) -> int:

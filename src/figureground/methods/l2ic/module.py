@@ -15,6 +15,7 @@ L2IC's authors released no step: the objective is a reconstruction, see `weights
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -52,6 +53,8 @@ from figureground.methods.l2ic.weights import Weights
 from figureground.nn.ema import WeightAverage
 from figureground.nn.optimizers import OptimizerFactory
 from figureground.nn.regions import RegionStatistics
+
+logger = logging.getLogger(__name__)
 
 _WEIGHTS = Weights()
 
@@ -125,11 +128,13 @@ class L2IC(CompositionDrawing, Method):
         discriminator_optimizer: OptimizerFactory | None = None,
         metrics: Mapping[str, Metric | None] | None = None,
     ) -> None:
-        super().__init__(metrics=metrics)
+        # What has no categories would seem to have clusters no better than chance.
+        has_codes = architecture != "comgan"
+        super().__init__(metrics=metrics if has_codes else {**(metrics or {}), "clustering": None})
         given = {name: value for name, value in locals().items() if name != "self"}
         if problems := self.check_options(**given):
             raise ValueError("; ".join(problems))
-        self.resolution, self.num_regions = resolution, 2
+        self.resolution, self.num_regions, self.batch_size = resolution, 2, batch_size
         self.num_categories, self.num_backgrounds = (
             num_categories,
             num_backgrounds or num_categories,
@@ -158,7 +163,10 @@ class L2IC(CompositionDrawing, Method):
         adam = partial(torch.optim.Adam, lr=2e-4, betas=(0.5, 0.999))
         self._optimizers = (generator_optimizer or adam, discriminator_optimizer or adam)
         self.statistics = RegionStatistics(2, resolution)
-        self.composition_scores = CompositionScores(num_categories)
+        self.composition_scores = CompositionScores(num_categories, has_codes=has_codes)
+        if not has_codes and (metrics or {}).get("clustering") is not None:
+            why = "ComGAN has no categories to sort pictures into"
+            self.absent |= {f"{stage}/clustering": why for stage in ("val", "test")}
 
     check_options = staticmethod(check_setup)
 
@@ -184,6 +192,14 @@ class L2IC(CompositionDrawing, Method):
         return score
 
     # -- training ----------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Say where batches cannot hold what is asked for."""
+        if self.category_drawing == "distinct" and self.batch_size > self.num_categories:
+            logger.info(
+                "batches of %d pictures have %d categories to be distinct in; the rest of each is "
+                "drawn at random", self.batch_size, self.num_categories,
+            )  # fmt: skip
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Update D on real and made pictures, then G on the latter or, if fresh, on others."""
