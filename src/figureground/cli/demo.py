@@ -177,11 +177,14 @@ def build_page(gradio: Any, explorer: Explorer) -> Any:
             parts = [gradio.Image(label=name, interactive=False, **shown) for name in Parts._fields]
         sliders = [pose, category, background]
         for slider in sliders:
-            slider.change(explorer.draw, inputs=sliders, outputs=parts)
+            # Without a sign of progress the picture before stays until the new one is there.
+            slider.change(explorer.draw, inputs=sliders, outputs=parts, show_progress="hidden")
         page.load(explorer.draw, inputs=sliders, outputs=parts)
         if explorer.can_sort:
             with gradio.Row():
-                given = gradio.Image(label="a picture to sort", type="numpy", sources=["upload"])
+                given = gradio.Image(
+                    label="a picture to sort", type="numpy", sources=["upload"], height=_SIDE
+                )
                 gallery = gradio.Gallery(label="drawn ones of its category", columns=4, **shown)
             # The slider then shows the category, and draws it.
             given.upload(explorer.sort, inputs=[given], outputs=[category, gallery])
