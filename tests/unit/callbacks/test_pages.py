@@ -172,6 +172,8 @@ def test_small_members_are_enlarged_within_their_frames() -> None:
     assert (drawn[40, 3:67] == 0).all()  # 64 pixels, between frames of 3.
     assert (drawn[40, :3] == (0, 160, 0)).all()
     assert (drawn[40, 67:70] == (0, 160, 0)).all()
+    assert drawn.shape[1] > 2 * 74  # As wide as the words about frames.
+    assert (drawn[:14, 2 * 74 :] < 128).any()
 
 
 def test_page_shows_the_members_of_least_error_and_any_of_all(tmp_path: Path) -> None:

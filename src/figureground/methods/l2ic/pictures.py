@@ -22,7 +22,7 @@ TITLES = {
     "poses": tuple(f"pose {number}" for number in range(1, _COLUMNS + 1)),
     "categories": ("source", *(f"other category {number}" for number in _OTHERS)),
     "backgrounds": ("source", *(f"other ground {number}" for number in _OTHERS)),
-    "clusters": ("real", *(f"its cluster {number}" for number in _OTHERS)),
+    "clusters": ("real", *(f"its cluster, pose {number}" for number in _OTHERS)),
 }
 
 
