@@ -395,10 +395,13 @@ def test_convert_makes_a_loadable_checkpoint(compose: Compose, tmp_path: Path) -
     content = {**authors_file(method), "options": argparse.Namespace(nMasks=2, nz=4)}
     torch.save(content, tmp_path / "nets.pth")
     output = tmp_path / "redo.ckpt"
-    convert(compose(
-        "data=toy", f"weights={tmp_path / 'nets.pth'}", f"output={output}",
-        "method.ema_decay=null", config_name="convert",
-    ))  # fmt: skip
+    options = (
+        "data=toy", f"weights={tmp_path / 'nets.pth'}", f"output={output}", "method.ema_decay=null"
+    )  # fmt: skip
+    convert(compose(*options, config_name="convert"))
+    with pytest.raises(UserError, match="redo.ckpt exists; add overwrite=true"):
+        convert(compose(*options, config_name="convert"))
+    convert(compose(*options, "overwrite=true", config_name="convert"))
     loaded = load_method(output)
     for ours in NETWORKS.values():
         for key, value in getattr(method, ours).state_dict().items():

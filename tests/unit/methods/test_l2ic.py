@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
-from figureground.core.errors import ConfigError
+from figureground.core.errors import ConfigError, UserError
 from figureground.core.protocols import Clusterer, LayerGenerator, LayerMixer, Segmenter
 from figureground.core.types import Batch
 from figureground.methods.l2ic import L2IC
@@ -381,6 +381,13 @@ def test_more_pictures_than_categories_are_mentioned(
     with caplog.at_level(logging.INFO):
         make(category_drawing=how, batch_size=8).on_fit_start()
     assert ("8 pictures have 6 categories" in caplog.text) == (how == "distinct")
+
+
+def test_a_discriminator_that_was_not_converted_sorts_nothing() -> None:
+    method = make()
+    method.origin = {"missing": ["discriminator"]}
+    with pytest.raises(UserError, match=r"without a discriminator.* netG.pth and netD.pth"):
+        method.cluster(torch.zeros(2, 3, 16, 16))
 
 
 def test_classes_beyond_those_stated_end_in_one_line() -> None:

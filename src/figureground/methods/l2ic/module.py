@@ -32,6 +32,7 @@ from figureground.core.bounds import (
     Resolution,
     Width,
 )
+from figureground.core.errors import UserError
 from figureground.core.method import Method
 from figureground.core.types import Batch, check_image
 from figureground.methods.l2ic.codes import (
@@ -177,8 +178,16 @@ class L2IC(CompositionDrawing, Method):
 
         The nearest centroid; for DS-ComGAN the code that is read off the whole picture; for ComGAN,
         which has no categories, 0.
+
+        Raises:
+            UserError: The weights were converted without those that sort.
         """
         check_image(image)
+        if "discriminator" in self.origin.get("missing", ()):
+            raise UserError(
+                "this checkpoint was converted without a discriminator, which is what sorts "
+                "pictures; convert a folder with netG.pth and netD.pth"
+            )
         if isinstance(self.discriminator, ClusterDiscriminator):
             return self.discriminator.find_clusters(self.discriminator(image).info)
         if "foreground" in self.readers:
