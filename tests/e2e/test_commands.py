@@ -395,10 +395,13 @@ def test_convert_makes_a_loadable_checkpoint(compose: Compose, tmp_path: Path) -
     content = {**authors_file(method), "options": argparse.Namespace(nMasks=2, nz=4)}
     torch.save(content, tmp_path / "nets.pth")
     output = tmp_path / "redo.ckpt"
-    convert(compose(
-        "data=toy", f"weights={tmp_path / 'nets.pth'}", f"output={output}",
-        "method.ema_decay=null", config_name="convert",
-    ))  # fmt: skip
+    options = (
+        "data=toy", f"weights={tmp_path / 'nets.pth'}", f"output={output}", "method.ema_decay=null"
+    )  # fmt: skip
+    convert(compose(*options, config_name="convert"))
+    with pytest.raises(UserError, match="redo.ckpt exists; add overwrite=true"):
+        convert(compose(*options, config_name="convert"))
+    convert(compose(*options, "overwrite=true", config_name="convert"))
     loaded = load_method(output)
     for ours in NETWORKS.values():
         for key, value in getattr(method, ours).state_dict().items():
@@ -456,6 +459,9 @@ def test_results_of_different_pictures_have_different_names(tmp_path: Path) -> N
         (["method=rdo"], 2, "did you mean 'redo'"),
         (["method.mask_widht=3"], 2, "did you mean 'method.mask_width'"),
         (["+typo=1"], 2, "typo: there is no such option"),
+        (["recipe=redo-tyo"], 2, "there is no such choice; did you mean 'redo-toy'"),
+        (["method=l2ic", "method.metrics.clustering.matching=one_to_one"], 2,
+         "at its default; to set it, write +method.metrics.clustering.matching="),
         (["seed=x"], 2, "seed=x: expected a whole number"),
         (["data=flowers", "paths.data_dir=nowhere"], 3, "Expected:"),
         (["data=folder"], 2, "data.root is not set"),
@@ -463,7 +469,7 @@ def test_results_of_different_pictures_have_different_names(tmp_path: Path) -> N
         (["ckpt=nothing.ckpt"], 2, "nothing.ckpt is not a file"),
         (["hydra.run.dir=/proc/x"], 5, "choose another paths.output_dir"),
     ],
-)
+)  # fmt: skip
 def test_f46_wrong_options_end_in_one_line(
     tmp_path: Path, arguments: list[str], code: int, fragment: str
 ) -> None:

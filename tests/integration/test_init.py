@@ -67,6 +67,9 @@ def test_what_does_not_fit_is_named(
     with pytest.raises(CheckpointError, match=r"does not fit .*fc2.weight is missing") as caught:
         start(compose, monkeypatch, f"init={saved[1]}", "method.mapping_depth=3")
     assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith(", here 3")
+    assert "; its options: " in str(caught.value)
+    assert "mapping_depth=" in str(caught.value)
 
 
 def test_missing_file_is_named(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from figureground.viz.grids import Pixels, contact_sheet, to_uint8
 
 _CELL, _FRAME = 64, 3  # Sides of pictures on the sheet, and of frames around them, in pixels.
 _SAME, _OTHER = (0, 160, 0), (200, 0, 0)
+_LEGEND = "green: of the class of the row's first picture; red: of another"
 
 
 class _Shown(NamedTuple):
@@ -78,16 +79,23 @@ class MemberSheet:
         chosen = sorted(self._clusters.items(), key=lambda item: (-item[1].count, item[0]))
         chosen = chosen[: self.num_rows]
         rows = [[_frame(each, m.shown[0].label) for each in m.shown] for _, m in chosen]
-        captions = [f"cluster {index + 1}: {m.count} pictures" for index, m in chosen]
-        return contact_sheet(rows, captions, [], cell=_CELL + 2 * _FRAME)
+        captions = [
+            f"cluster {index + 1}: {m.count} picture{'s' * (m.count > 1)}" for index, m in chosen
+        ]
+        is_framed = any(m.shown[0].label is not None for _, m in chosen)
+        return contact_sheet(
+            rows, captions, [_LEGEND] if is_framed else [], cell=_CELL + 2 * _FRAME
+        )
 
 
 def _frame(member: _Shown, label: int | None) -> Pixels:
+    """A member, enlarged by whole factors; its frame says whether it is of class `label`."""
+    factor = max(1, _CELL // max(member.pixels.shape))  # Frames are not to grow with it.
+    pixels = member.pixels.repeat(factor, axis=0).repeat(factor, axis=1)
     if member.label is None:
-        return member.pixels
-    color = _SAME if member.label == label else _OTHER
-    height, width, _ = member.pixels.shape
+        return pixels
+    height, width, _ = pixels.shape
     framed = np.empty((height + 2 * _FRAME, width + 2 * _FRAME, 3), np.uint8)
-    framed[:] = color
-    framed[_FRAME:-_FRAME, _FRAME:-_FRAME] = member.pixels
+    framed[:] = _SAME if member.label == label else _OTHER
+    framed[_FRAME:-_FRAME, _FRAME:-_FRAME] = pixels
     return framed

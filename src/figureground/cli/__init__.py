@@ -173,7 +173,8 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
         return error
     text = str(error)
     if found := re.search(r"Could not override '([^']+)'", text):
-        known = _known_options(config_name, arguments)
+        options = _known_options(config_name, arguments)
+        known = _list_nodes(options)
         if found[1] in known:
             return ConfigError(f"{found[1]}: it takes new keys with a plus: +{found[1]}=...")
         # Most options of a step stand in no experiment, so a name like this one proves nothing.
@@ -182,13 +183,34 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
                 f"{found[1]}: the experiment sets no such option of this step; to add it, write "
                 f"+{found[1]}=..."
             )
+        if _is_argument(found[1], options):
+            return ConfigError(
+                f"{found[1]}: the files leave it at its default; to set it, write +{found[1]}=..."
+            )
         hint = nearest(found[1], known)
         return ConfigError(f"{found[1]}: there is no such option{hint}")
     return ConfigError(" ".join(text.split()))
 
 
-def _known_options(config_name: str, arguments: Sequence[str]) -> list[str]:
-    """All option paths under the group choices on the command line."""
+def _is_argument(option: str, options: Any) -> bool:
+    """Whether `option` is an argument, absent from `options`, of what the node above it makes."""
+    import inspect
+
+    from hydra.utils import get_object
+
+    *above, name = option.split(".")
+    for key in above:
+        options = options.get(key) if isinstance(options, dict) else None
+    if not isinstance(options, dict) or "_target_" not in options:
+        return False
+    try:
+        return name in inspect.signature(get_object(options["_target_"])).parameters
+    except Exception:  # A hint is no reason for another error.
+        return False
+
+
+def _known_options(config_name: str, arguments: Sequence[str]) -> dict[Any, Any]:
+    """All options under the group choices on the command line."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
@@ -199,9 +221,9 @@ def _known_options(config_name: str, arguments: Sequence[str]) -> list[str]:
         try:
             config = compose(name, overrides=groups)
         except Exception:  # One problem at a time: a hint is no reason for another error.
-            return []
+            return {}
     plain = OmegaConf.to_container(config, resolve=False)
-    return _list_nodes(plain)
+    return plain if isinstance(plain, dict) else {}
 
 
 def _list_nodes(plain: Any, prefix: str = "") -> list[str]:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.utils import get_object
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, read_write
 from figureground.cli.settings import SETTINGS
 from figureground.core.config import flatten, require_valid, to_plain
 from figureground.core.errors import ConfigError, FiguregroundError, WriteError, exit_code_of
+from figureground.core.hints import nearest
 from figureground.core.peers import is_first_process
 
 RESOLVED = "config.json"  # The resolved options of a run, in its directory.
@@ -72,6 +74,7 @@ def check_options(config: DictConfig) -> None:
     Raises:
         ConfigError: An option is wrong.
     """
+    _check_recipe()
     require_valid(config, SETTINGS[str(config.task)])
     if config.task != "train":
         return
@@ -83,6 +86,18 @@ def check_options(config: DictConfig) -> None:
             f"data={config.data.name} is for evaluation alone and has no training pictures; train "
             "method=segmenter with pairs=saved or pairs=live, or on other data, and evaluate"
         )
+
+
+def _check_recipe() -> None:
+    """Refuse a recipe that was typed and is not there: Hydra leaves it out without a word."""
+    composer = GlobalHydra.instance()
+    if not composer.is_initialized() or not is_typed("recipe"):
+        return
+    typed = [each.lstrip("+") for each in HydraConfig.get().overrides.task]
+    name = next(each for each in typed if each.startswith("recipe=")).partition("=")[2]
+    known = composer.config_loader().get_group_options("recipe")
+    if name != "null" and name not in known:
+        raise ConfigError(f"recipe={name}: there is no such choice{nearest(name, known)}")
 
 
 def _check_snapshots(config: DictConfig) -> None:

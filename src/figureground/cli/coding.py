@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _CHUNK = 32  # Pictures drawn together.
 _NAMES = {"z": "pose", "c": "category", "b": "background"}
+_CHOICES = {"c": "categories", "b": "backgrounds"}  # Options that say which.
 
 
 def draw_coded(method: Any, output: Path, config: DictConfig) -> None:
@@ -53,6 +54,8 @@ def require_codes(method: Any, config: DictConfig) -> None:
         wanted.append("c")
         if not isinstance(method, Clusterer):
             raise UserError(f"{name} cannot tell the category of a picture; leave out transfer")
+    # Numbers that are given are wanted, too: nothing would be drawn of them.
+    wanted += [code for code, option in _CHOICES.items() if config[option]]
     if missing := [code for code in wanted if code not in method.codes]:
         raise UserError(
             f"this {name} has no {missing[0]} ({_NAMES[missing[0]]}) to set; it has: "
@@ -101,32 +104,35 @@ def transfer(method: Any, output: Path, config: DictConfig) -> None:
     """Write `transfer.png` and `transfer.json`: given pictures, and their categories elsewhere.
 
     Each row has a picture of the user's, then drawn ones of its category, in one pose, before
-    chosen backgrounds.
+    chosen backgrounds; in several poses where methods have no backgrounds to choose.
     """
     import torch
 
     from figureground.core.io import atomic_write
     from figureground.core.signals import watching
-    from figureground.viz.grids import picture_grid
+    from figureground.viz.grids import Pixels, contact_sheet, to_uint8
 
-    pictures = require_readable(find_pictures(config.transfer), skip=False)
+    pictures = require_readable(find_pictures(config.transfer, "transfer"))
     chance = torch.Generator().manual_seed(config.seed)
-    pose = method.draw_poses(1, generator=chance)
+    varied = "b" if "b" in method.codes else "z"
     columns = len(config.backgrounds) or config.columns
-    grounds = _choose(method, "b", columns, list(config.backgrounds), chance)
-    rows: list[Tensor] = []
+    values = {"z": method.draw_poses(columns if varied == "z" else 1, generator=chance)}
+    values["z"] = values["z"].expand(columns, -1)
+    values["b"] = _choose(method, "b", columns, list(config.backgrounds), chance)
+    rows: list[list[Pixels]] = []
+    captions: list[str] = []
     facts: dict[str, int] = {}
     with watching() as stop, torch.inference_mode():
-        for file, _ in pictures:
+        for file, name in pictures:
             image = load_square(method, file)
             category = method.cluster(image).cpu()
             facts[str(file)] = int(category) + 1
-            values = {"z": pose.expand(columns, -1), "c": category.expand(columns), "b": grounds}
-            rows += [image.cpu(), _compose(method, values, stop.check)[0]]
-    has_grounds = "b" in method.codes
-    titles = ["picture", *(_titles("b", grounds) if has_grounds else ())]
+            values["c"] = category.expand(columns)
+            rows.append([to_uint8(x) for x in (*image, *_compose(method, values, stop.check)[0])])
+            captions.append(f"{name}: category {facts[str(file)]}")
+    titles = ["picture", *_titles(varied, values[varied])]
     path = output / "transfer.png"
-    write_png(path, picture_grid(torch.cat(rows), columns + 1, titles=titles))
+    write_png(path, contact_sheet(rows, captions, titles))
     with atomic_write(output / "transfer.json", "w") as out:
         json.dump(facts, out, indent=1)
     logger.info("look at %s; categories are in %s", path, output / "transfer.json")

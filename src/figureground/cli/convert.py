@@ -42,6 +42,8 @@ def convert(config: DictConfig) -> Path:
     from figureground.cli.train import build_method
     from figureground.core.checkpoint import VerifiedCheckpointIO
 
+    output = Path(config.output or Path(config.weights).with_suffix(".ckpt").name)
+    _require_free(output, config.overwrite)
     package = str(config.method._target_).rpartition(".")[0]
     try:
         converter = importlib.import_module(f"{package}.convert")
@@ -65,12 +67,16 @@ def convert(config: DictConfig) -> Path:
     if missing:  # Commands that need one of them can say so.
         method.origin["missing"] = missing
     method.on_save_checkpoint(checkpoint)
-    output = Path(config.output or Path(config.weights).with_suffix(".ckpt").name)
     VerifiedCheckpointIO().save_checkpoint(checkpoint, output)
     logger.info("wrote %s with %s", output, ", ".join(found.networks))
     if missing:
         logger.info("not in the file, so freshly initialised: %s", ", ".join(missing))
     return output
+
+
+def _require_free(output: Path, overwrite: bool) -> None:
+    if output.exists() and not overwrite:
+        raise UserError(f"{output} exists; add overwrite=true or choose another output=...")
 
 
 def _fill(method: Method, found: ConvertedWeights, source: str) -> list[str]:
@@ -101,7 +107,9 @@ def _fill(method: Method, found: ConvertedWeights, source: str) -> list[str]:
         absent.remove("ema")
     if left := sorted(unused & {key.partition(".")[0] for key in found.state_dict}):
         logger.info("left out, as the method is built without: %s", ", ".join(left))
-    return [name for name in absent if name in dict(method.named_children())]
+    # Measurements, such as those of areas, begin empty in any run: nothing is missing there.
+    children = dict(method.named_children())
+    return [name for name in absent if name in children and list(children[name].parameters())]
 
 
 def _convert_generator(config: DictConfig) -> Path:
@@ -121,8 +129,7 @@ def _convert_generator(config: DictConfig) -> Path:
         if isinstance(chosen, dict) and chosen.get(name) is not None:
             found.options[name] = chosen[name]
     output = Path(config.output or weights.with_suffix(".safetensors").name)
-    if output.exists() and not config.overwrite:
-        raise UserError(f"{output} exists; add overwrite=true or choose another output=...")
+    _require_free(output, config.overwrite)
     save_weights(family, found, output, weights.name)
     try:
         network = load_generator(output)

@@ -7,6 +7,8 @@ Categories and backgrounds are numbered from 1, as on sheets of clusters.
 from __future__ import annotations
 
 import logging
+import socket
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig
@@ -24,10 +26,12 @@ logger = logging.getLogger(__name__)
 
 _LAST_POSE = 999
 _GALLERY = 8  # Pictures of a category that a picture was sorted into.
+_SIDE = 256  # Pages show pictures as large as they are, so small ones are enlarged to about this.
+_LOOK = 0.2  # Seconds between two looks at whether to stop.
 
 
 class Parts(NamedTuple):
-    """A drawn picture and what it is made of, each uint8 (S, S, 3)."""
+    """A drawn picture and what it is made of, uint8 (side, side, 3), enlarged by whole factors."""
 
     picture: Pixels
     mask: Pixels
@@ -81,7 +85,9 @@ class Explorer:
             layers = method.compose(method.draw_poses(1, generator=chance), *codes)
         mask = (2 * layers.foreground[0] - 1).expand(3, -1, -1)
         ground, *fronts = layers.color[0]
-        return Parts(*map(to_uint8, (layers.composite[0], mask, fronts[-1], ground)))
+        parts = (layers.composite[0], mask, fronts[-1], ground)
+        factor = max(1, _SIDE // mask.shape[-1])
+        return Parts(*(to_uint8(part).repeat(factor, 0).repeat(factor, 1) for part in parts))
 
     def follow(self, category: int) -> int:
         """The background that goes with a category in training."""
@@ -106,12 +112,44 @@ def main() -> None:
 
 
 def demo(config: DictConfig) -> None:
-    """Serve the page until it is stopped."""
+    """Serve the page until a signal ends it."""
     check_job(config)
     gradio = require("gradio", extra="demo")  # Before weights are read.
+    _require_port(config.host, config.port)
+    from figureground.core.signals import watching
+
     page = build_page(gradio, Explorer(load(config.ckpt, config.device), config.seed))
-    logger.info("open http://%s:%d", config.host, config.port)
-    page.launch(server_name=config.host, server_port=config.port, share=False)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # It tells of each request.
+    with watching() as stop:
+        try:
+            page.launch(
+                server_name=config.host, server_port=config.port, share=False, quiet=True,
+                show_error=True, prevent_thread_lock=True,
+            )  # fmt: skip
+        except OSError as error:  # Somebody else was quicker.
+            raise _no_port(config.host, config.port, error) from error
+        logger.info("open http://%s:%d; Ctrl-C ends it", config.host, config.port)
+        try:
+            while True:
+                stop.check()
+                time.sleep(_LOOK)
+        finally:
+            page.close(verbose=False)
+
+
+def _require_port(host: str, port: int) -> None:
+    """Raise `UserError` where the page could not be served."""
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise _no_port(host, port, error) from error
+
+
+def _no_port(host: str, port: int, error: OSError) -> UserError:
+    return UserError(
+        f"host={host} port={port} cannot be used ({error.strerror or error}); choose another "
+        "port=..., such as one more, and a host of this machine"
+    )
 
 
 def build_page(gradio: Any, explorer: Explorer) -> Any:
@@ -122,6 +160,8 @@ def build_page(gradio: Any, explorer: Explorer) -> Any:
         explorer: What the page asks.
     """
     method = explorer.method
+    # Exact pixels, and no button that would send them to others.
+    shown = {"format": "png", "buttons": ["download", "fullscreen"]}
     # Nothing is to be reported to anybody.
     with gradio.Blocks(title="figureground", analytics_enabled=False) as page:
         pose = gradio.Slider(0, _LAST_POSE, value=0, step=1, label="z: pose")
@@ -134,15 +174,18 @@ def build_page(gradio: Any, explorer: Explorer) -> Any:
             visible="b" in method.codes,
         )  # fmt: skip
         with gradio.Row():
-            parts = [gradio.Image(label=name, interactive=False) for name in Parts._fields]
+            parts = [gradio.Image(label=name, interactive=False, **shown) for name in Parts._fields]
         sliders = [pose, category, background]
         for slider in sliders:
-            slider.change(explorer.draw, inputs=sliders, outputs=parts)
+            # Without a sign of progress the picture before stays until the new one is there.
+            slider.change(explorer.draw, inputs=sliders, outputs=parts, show_progress="hidden")
         page.load(explorer.draw, inputs=sliders, outputs=parts)
         if explorer.can_sort:
             with gradio.Row():
-                given = gradio.Image(label="a picture to sort", type="numpy")
-                gallery = gradio.Gallery(label="others of its category")
+                given = gradio.Image(
+                    label="a picture to sort", type="numpy", sources=["upload"], height=_SIDE
+                )
+                gallery = gradio.Gallery(label="drawn ones of its category", columns=4, **shown)
             # The slider then shows the category, and draws it.
             given.upload(explorer.sort, inputs=[given], outputs=[category, gallery])
     return page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import math
 import statistics
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from figureground.core.peers import is_first_process
 
 if TYPE_CHECKING:
     from figureground.core.signals import SignalWatch
+
+logger = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -158,9 +161,12 @@ def _fit_data(config: DictConfig, method: Any, path: str, modules: dict[str, Any
 
 
 def _summarise(runs: list[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation (n - 1) of each score over the runs."""
+    """Mean and standard deviation (n - 1) of each score that all runs have."""
     table: dict[str, dict[str, float]] = {}
-    for name in runs[0]:
+    shared = set(runs[0]).intersection(*runs)
+    if beyond := sorted(set().union(*runs) - shared):
+        logger.info("not in the table, as not every checkpoint has them: %s", ", ".join(beyond))
+    for name in (each for each in runs[0] if each in shared):
         values = [each[name] for each in runs]
         spread = 0.0
         if len(values) > 1:  # Of what is no number there is no spread.

@@ -59,8 +59,12 @@ def choose_refinement(method: Method, how: str | None) -> None:
     method.refine = how  # type: ignore[assignment]  # modules have any attribute
 
 
-def find_pictures(inputs: str | Sequence[str]) -> list[tuple[Path, Path]]:
+def find_pictures(inputs: str | Sequence[str], option: str = "input") -> list[tuple[Path, Path]]:
     """Find pictures in files, folders and patterns.
+
+    Args:
+        inputs: One, or a list of them.
+        option: Name of the option that gave them, for messages.
 
     Returns:
         Pairs of a file and the relative path without ending that its results are named by; these
@@ -84,7 +88,7 @@ def find_pictures(inputs: str | Sequence[str]) -> list[tuple[Path, Path]]:
             new = [(Path(file), Path(file).parent) for file in files]
         if not new:
             raise DataError(
-                f"input={entry} matches no picture; expected a file, a folder or a pattern"
+                f"{option}={entry} matches no picture; expected a file, a folder or a pattern"
             )
         found += new
     # A picture found twice, by its folder and by a pattern, is one picture.
@@ -116,8 +120,15 @@ def _name_results(found: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
     return named
 
 
-def require_readable(pictures: list[tuple[Path, Path]], skip: bool) -> list[tuple[Path, Path]]:
+def require_readable(
+    pictures: list[tuple[Path, Path]], skip: bool = False, *, can_skip: bool = False
+) -> list[tuple[Path, Path]]:
     """Open every picture once; list all that cannot be read.
+
+    Args:
+        pictures: As `find_pictures` returns them.
+        skip: Leave these out.
+        can_skip: Whether the command has an option for that, which is then named.
 
     Raises:
         DataError: Some cannot, and `skip` is off.
@@ -138,7 +149,7 @@ def require_readable(pictures: list[tuple[Path, Path]], skip: bool) -> list[tupl
         lines = "\n  ".join(problems)
         raise DataError(
             f"{len(problems)} of {len(pictures)} pictures cannot be read:\n  {lines}\n"
-            "mend or remove them, or add on_error=skip"
+            f"mend or remove them{', or add on_error=skip' if can_skip else ''}"
         )
     return good
 

@@ -46,7 +46,9 @@ def predict(config: DictConfig) -> None:
     from figureground.cli.projecting import choose_way
     from figureground.core.signals import watching
 
-    pictures = require_readable(find_pictures(config.input), config.on_error == "skip")
+    pictures = require_readable(
+        find_pictures(config.input), config.on_error == "skip", can_skip=True
+    )
     output = Path(config.output)
     todo = [
         (file, name)

@@ -156,7 +156,8 @@ class GenerateSettings(Settings):
         *, ckpt: str | None, generator: object = None, input: object, swap: object, format: str,  # noqa: A002 - names of options
         truncation: object = None, noise: str = "const", count: int = 0, top: int | None = None,
         vary: str | None = None, fixed: Sequence[str] | None = None, transfer: object = None,
-        layers: bool = True, rounding: str = "nearest", resolution: int | None = None, **_: object,
+        layers: bool = True, rounding: str = "nearest", resolution: int | None = None,
+        categories: Sequence[int] = (), backgrounds: Sequence[int] = (), **_: object,
     ) -> list[str]:  # fmt: skip
         """Check what draws, and that it can."""
         if top is not None and top > count:
@@ -170,10 +171,8 @@ class GenerateSettings(Settings):
             ]
         if problems := _find_shard_problems(format, layers, rounding, resolution):
             return problems
-        if vary is not None and vary in (fixed or ()):
-            return [f"vary={vary} and fixed={list(fixed or ())} want {vary} to change and to stay"]
-        if fixed is not None and vary is None:
-            return ["fixed=... says what stays while another code changes; add vary=c, or z or b"]
+        if problems := _find_code_problems(vary, fixed, transfer, categories, backgrounds):
+            return problems
         if generator is None:
             return [] if ckpt else ["ckpt is not set; add ckpt=... or generator=..."]
         if ckpt:
@@ -185,6 +184,35 @@ class GenerateSettings(Settings):
             ]
         named = {"input": input, "swap": swap, "vary": vary, "transfer": transfer, "top": top}
         return _beyond_pictures(named, format)
+
+
+def _find_code_problems(
+    vary: str | None, fixed: Sequence[str] | None, transfer: object,
+    categories: Sequence[int], backgrounds: Sequence[int],
+) -> list[str]:  # fmt: skip
+    """Refuse codes that contradict one another, or that nothing asked for would be drawn of."""
+    if vary is not None and vary in (fixed or ()):
+        return [f"vary={vary} and fixed={list(fixed or ())} want {vary} to change and to stay"]
+    if fixed is not None and vary is None:
+        return ["fixed=... says what stays while another code changes; add vary=c, or z or b"]
+    if categories and vary is None:
+        return [
+            f"categories={list(categories)} chooses among those of vary=...; add vary=c, or leave "
+            "it out"
+        ]
+    if not backgrounds or transfer is not None:
+        return []
+    if vary is None:
+        return [
+            f"backgrounds={list(backgrounds)} chooses among those of vary=... and transfer=...; "
+            "add vary=b, or leave it out"
+        ]
+    if vary != "b" and "b" not in (fixed if fixed is not None else "b"):
+        return [
+            f"backgrounds={list(backgrounds)}, but those that are not fixed go with their "
+            f"categories; add b to fixed={list(fixed or ())}, or leave it out"
+        ]
+    return []
 
 
 def _beyond_pictures(named: Mapping[str, object], form: str) -> list[str]:

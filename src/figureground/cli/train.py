@@ -108,11 +108,27 @@ def _start_from(method: Method, path: str) -> None:
         CheckpointError: It cannot be read, or its weights do not fit.
     """
     from figureground.core.checkpoint import check_fits, read_checkpoint
+    from figureground.core.errors import CheckpointError
 
-    state = read_checkpoint(path)["state_dict"]
-    check_fits(method, state, path)
-    method.load_state_dict(state)
+    checkpoint = read_checkpoint(path)
+    try:
+        check_fits(method, checkpoint["state_dict"], path)
+    except CheckpointError as error:
+        before = checkpoint.get("figureground", {}).get("method", {})
+        raise CheckpointError(f"{error}{_tell_differences(before, method)}") from error
+    method.load_state_dict(checkpoint["state_dict"])
     logger.info("starting from the weights of %s", path)
+
+
+def _tell_differences(before: dict[str, Any], method: Method) -> str:
+    """Say which options of networks differ from those that weights were trained with."""
+    now = method.origin.get("method", {})
+    differing = [
+        f"{name}={before[name]}, here {now[name]}"
+        for name in sorted(before.keys() & now.keys())
+        if before[name] != now[name] and not isinstance(now[name], dict)
+    ]
+    return f"; its options: {'; '.join(differing)}" if differing else ""
 
 
 def quieten() -> None:

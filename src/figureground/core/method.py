@@ -18,7 +18,7 @@ from torchmetrics import Metric
 from figureground import __version__
 from figureground.core.absence import note_absence
 from figureground.core.checkpoint import check_fits
-from figureground.core.errors import DataError, NumericalError
+from figureground.core.errors import ConfigError, DataError, NumericalError
 from figureground.core.protocols import Clusterer, ObjectFinder, Segmenter
 from figureground.core.scaling import unscale, without_scaler
 from figureground.core.types import Batch
@@ -292,7 +292,10 @@ class Method(LightningModule, ABC):
                 partition.update(probabilities.max(dim=1).indices, batch.mask)
         scores = self._scores.get(f"{prefix}clustering")
         if scores is not None and batch.label is not None and isinstance(self, Clusterer):
-            scores.update(self.cluster(batch.image), batch.label)
+            try:
+                scores.update(self.cluster(batch.image), batch.label)
+            except ValueError as error:  # What it was told of clusters and classes is wrong.
+                raise ConfigError(str(error)) from error
         self._update_objects(prefix, batch)
 
     def _segment_to_score(self, batch: Batch) -> Tensor:

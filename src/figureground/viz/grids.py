@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -60,9 +61,14 @@ def contact_sheet(
     cell: int = 128,
 ) -> Pixels:
     """Lay out rows of pictures of any sizes, with a caption per row and a title per column."""
-    width = max(len(row) for row in rows) * (cell + 4)
-    sheet = Image.new("RGB", (width, _CAPTION + len(rows) * (cell + _CAPTION + 4)), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
+    font = ImageFont.load_default(10)
+    ends = [len(row) * (cell + 4) for row in rows]
+    # Few pictures are no reason to cut off what is said of them.
+    ends += [ceil(font.getlength(caption)) + 4 for caption in captions]
+    ends += [n * (cell + 4) + ceil(font.getlength(each)) + 4 for n, each in enumerate(titles)]
+    size = (max(ends), _CAPTION + len(rows) * (cell + _CAPTION + 4))
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
     for column, title in enumerate(titles):
         draw.text((column * (cell + 4) + 2, 1), title, "black", font)
     for number, (row, caption) in enumerate(zip(rows, captions, strict=True)):

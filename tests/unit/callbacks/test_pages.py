@@ -159,6 +159,23 @@ def test_frames_tell_classes_apart_and_all_members_have_a_chance() -> None:
     assert max(shown) > 60  # Later pictures, not the first four.
 
 
+def test_small_members_are_enlarged_within_their_frames() -> None:
+    import torch
+
+    from figureground.callbacks.member_sheet import MemberSheet
+    from figureground.core.types import Batch
+
+    sheet = MemberSheet()
+    image = -torch.ones(2, 3, 16, 16)
+    sheet.add(Batch(image, ("a", "b"), label=torch.tensor([0, 1])), torch.tensor([0, 0]))
+    drawn = sheet.draw()
+    assert (drawn[40, 3:67] == 0).all()  # 64 pixels, between frames of 3.
+    assert (drawn[40, :3] == (0, 160, 0)).all()
+    assert (drawn[40, 67:70] == (0, 160, 0)).all()
+    assert drawn.shape[1] > 2 * 74  # As wide as the words about frames.
+    assert (drawn[:14, 2 * 74 :] < 128).any()
+
+
 def test_page_shows_the_members_of_least_error_and_any_of_all(tmp_path: Path) -> None:
     import torch
 

@@ -16,7 +16,7 @@ from archives import picture
 from figureground.cli import coding
 from figureground.cli.coding import load_square, require_codes, transfer, vary
 from figureground.cli.settings import GenerateSettings
-from figureground.core.errors import UserError
+from figureground.core.errors import DataError, UserError
 from figureground.core.protocols import CodeDrawer
 from figureground.methods.l2ic import L2IC
 from figureground.methods.l2ic.weights import Weights
@@ -109,12 +109,39 @@ def test_a_picture_is_sorted_and_its_category_drawn_elsewhere(
     assert (tmp_path / "out/transfer.png").is_file()
 
 
+def test_without_backgrounds_a_category_is_drawn_in_several_poses(
+    tmp_path: Path, written: list[dict[str, Tensor]]
+) -> None:
+    method = make(
+        "c3gan", variation_dim=2, num_backgrounds=None, weights=Weights(**GAME),
+        num_blocks=(1, 0, 1),
+    )  # fmt: skip
+    picture(0, (40, 24)).save(tmp_path / "a.png")
+    transfer(method, tmp_path, options(transfer=str(tmp_path / "a.png")))
+    (found,) = written
+    assert len(found["c"].unique()) == 1
+    assert len(found["z"].unique(dim=0)) == 3
+    assert len(found["picture"].unique(dim=0)) == 3
+
+
+def test_pictures_to_sort_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    config = options(transfer=str(tmp_path / "none"))
+    with pytest.raises(DataError, match="transfer=.* matches no picture"):
+        transfer(make(), tmp_path, config)
+    (tmp_path / "broken.png").write_text("no")
+    config = options(transfer=str(tmp_path / "broken.png"))
+    with pytest.raises(DataError, match="mend or remove them$"):  # There is no on_error here.
+        transfer(make(), tmp_path, config)
+
+
 @pytest.mark.parametrize(
     ("architecture", "more", "changed", "fragment"),
     [
         ("c3gan", {"variation_dim": 2, "num_backgrounds": None}, {"vary": "b"},
          "this L2IC has no b (background) to set; it has: z, c"),
         ("comgan", {}, {"transfer": "x"}, "has no c (category) to set; it has: z"),
+        ("c3gan", {"variation_dim": 2, "num_backgrounds": None},
+         {"transfer": "x", "backgrounds": [1]}, "has no b (background) to set; it has: z, c"),
         ("l2ic", {}, {"vary": "c", "categories": [2, 7]},
          "categories=[7]: they are numbered from 1 to 6"),
         ("l2ic", {}, {"vary": "b", "backgrounds": [4]}, "numbered from 1 to 3"),
@@ -138,6 +165,11 @@ def test_options_that_contradict_are_refused() -> None:
     assert check(**given, vary="c", fixed=["z", "b"]) == []
     assert "want c to change and to stay" in check(**given, vary="c", fixed=["c"])[0]
     assert "add vary=c" in check(**given, fixed=["z"])[0]
+    assert "chooses among those of vary" in check(**given, transfer="x", categories=[1])[0]
+    assert "add vary=b" in check(**given, backgrounds=[1])[0]
+    assert "add b to fixed=['c']" in check(**given, vary="z", fixed=["c"], backgrounds=[1])[0]
+    for chosen in ({"transfer": "x"}, {"vary": "z"}, {"vary": "b", "fixed": ["c"]}):
+        assert check(**given, **chosen, backgrounds=[1]) == []
     (problem,) = check(**{**given, "ckpt": None}, generator={}, vary="c")
     assert problem.endswith("leave out vary")
     (problem,) = check(**{**given, "ckpt": None, "format": "shards"}, generator={})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +20,15 @@ from faults import build_tiny
 from figureground.cli.demo import Explorer, Parts, build_page, demo
 from figureground.cli.generate import generate
 from figureground.core.checkpoint import VerifiedCheckpointIO
-from figureground.core.errors import ConfigError, UserError
+from figureground.core.errors import ConfigError, StoppedBySignalError, UserError
 from figureground.methods.l2ic import L2IC
 
 Compose = Callable[..., DictConfig]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 @pytest.fixture
@@ -35,7 +43,9 @@ def explorer() -> Explorer:
 
 def test_a_picture_is_drawn_of_chosen_codes(explorer: Explorer) -> None:
     one, other = explorer.draw(3, 2, 1), explorer.draw(3, 2, 3)
-    assert {part.shape for part in one} == {(16, 16, 3)}
+    assert {part.shape for part in one} == {(256, 256, 3)}  # Small ones could not be seen.
+    small = one.picture[::16, ::16]
+    assert np.array_equal(one.picture, small.repeat(16, axis=0).repeat(16, axis=1))
     assert np.array_equal(one.mask, other.mask)
     assert np.array_equal(one.foreground, other.foreground)
     assert not np.array_equal(one.background, other.background)
@@ -64,6 +74,9 @@ def test_the_page_asks_the_explorer(explorer: Explorer) -> None:
     ends = [call.args[:2] for call in gradio.Slider.call_args_list]
     assert ends == [(0, 999), (1, 6), (1, 3)]
     assert gradio.Slider.return_value.change.call_count == 3
+    for call in (*gradio.Image.call_args_list[:4], *gradio.Gallery.call_args_list):
+        assert call.kwargs["format"] == "png"
+        assert "share" not in call.kwargs["buttons"]
     assert gradio.Image.return_value.upload.call_args.args == (explorer.sort,)
 
 
@@ -96,8 +109,18 @@ def test_commands_draw_of_a_checkpoint(
         assert (tmp_path / "a" / name).stat().st_size > 0
     gradio = MagicMock()
     monkeypatch.setitem(sys.modules, "gradio", gradio)
-    demo(compose(f"ckpt={file}", "port=7999", config_name="demo"))
-    launch = gradio.Blocks.return_value.__enter__.return_value.launch
-    assert launch.call_args.kwargs == {
-        "server_name": "127.0.0.1", "server_port": 7999, "share": False
-    }  # fmt: skip
+    page = gradio.Blocks.return_value.__enter__.return_value
+    page.launch.side_effect = lambda **_: os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(StoppedBySignalError, match="SIGTERM"):
+        demo(compose(f"ckpt={file}", f"port={free_port()}", config_name="demo"))
+    given = page.launch.call_args.kwargs
+    assert (given["server_name"], given["share"]) == ("127.0.0.1", False)
+    assert page.close.call_count == 1
+
+
+def test_a_port_in_use_is_one_line(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", MagicMock())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"port={port} cannot be used .*choose another port"):
+            demo(compose("ckpt=nowhere", f"port={port}", config_name="demo"))

@@ -629,7 +629,7 @@ def test_convert_writes_a_checkpoint_that_draws(compose: Compose, tmp_path: Path
     torch.testing.assert_close(method.directions.best("light"), direction[0])
     assert len(method.draw_candidates(2).image) == 2
     with pytest.raises(CheckpointError, match=r"light is \(1, 16\), expected \(1, 100\)"):
-        convert(converting("generator=dcgan_faces", "generator.width=1"))
+        convert(converting("generator=dcgan_faces", "generator.width=1", "overwrite=true"))
 
 
 def _iou(one: Tensor, two: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from figureground.core.checkpoint import check_fits
-from figureground.core.errors import CheckpointError
+from figureground.core.errors import CheckpointError, ConfigError, UserError
 from figureground.core.protocols import Clusterer, LayerGenerator, LayerMixer, Segmenter
 from figureground.core.types import Batch
 from figureground.methods.l2ic import L2IC
@@ -31,9 +32,11 @@ from figureground.methods.l2ic.losses import (
 )
 from figureground.methods.l2ic.networks import Architecture
 from figureground.methods.l2ic.perturbation import draw_moves
+from figureground.methods.l2ic.pictures import TITLES, code_grids
 from figureground.methods.l2ic.scores import CompositionScores
 from figureground.methods.l2ic.views import augment_view, change_colors, draw_crops, turn_hue
 from figureground.methods.l2ic.weights import Weights
+from figureground.metrics.clustering import ClusteringScores
 from figureground.nn.strided import PictureBase
 
 TINY: dict[str, Any] = {
@@ -434,6 +437,61 @@ def test_scores_find_trivial_masks_and_known_categories() -> None:
 
 
 @pytest.mark.parametrize(
+    ("architecture", "names"),
+    [
+        ("l2ic", {"decomposition", "backgrounds", "categories", "poses", "clusters"}),
+        ("c3gan", {"decomposition", "categories", "poses", "clusters"}),
+        ("comgan", {"decomposition"}),
+    ],
+)
+def test_grids_are_of_codes_that_are_there(architecture: Architecture, names: set[str]) -> None:
+    method = make(architecture)
+    grids = code_grids(method, torch.zeros(3, 3, 16, 16))
+    assert set(grids) == names
+    assert set(grids) <= set(TITLES)
+    for grid in grids.values():
+        assert grid.shape == (15, 3, 16, 16)
+        for row in grid.unflatten(0, (3, 5)):
+            assert len(row.unique(dim=0)) == 5
+
+
+def test_what_has_no_categories_is_not_scored_by_them() -> None:
+    scores = {"clustering": ClusteringScores(6, 2)}
+    method = make("comgan", metrics=scores)
+    assert not any("clustering" in name for name in method._scores)
+    assert "no categories" in method.absent["test/clustering"]
+    method.composition_scores.update(method, torch.zeros(4, 3, 16, 16), 0)
+    assert set(method.composition_scores.compute()) == {
+        "score/composite", "score/real", "mask/area", "mask/grey", "mask/trivial"
+    }  # fmt: skip
+    assert any("clustering" in name for name in make(metrics=scores)._scores)
+
+
+@pytest.mark.parametrize("how", ["distinct", "uniform"])
+def test_more_pictures_than_categories_are_mentioned(
+    how: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        make(category_drawing=how, batch_size=8).on_fit_start()
+    message = "num_categories=6 is below data.batch_size=8"
+    assert (message in caplog.text) == (how == "distinct")
+
+
+def test_a_discriminator_that_was_not_converted_sorts_nothing() -> None:
+    method = make()
+    method.origin = {"missing": ["discriminator"]}
+    with pytest.raises(CheckpointError, match="without the discriminator"):
+        method.cluster(torch.zeros(2, 3, 16, 16))
+
+
+def test_classes_beyond_those_stated_end_in_one_line() -> None:
+    method = make(metrics={"clustering": ClusteringScores(6, 2)})
+    batch = Batch(torch.zeros(3, 3, 16, 16), ("a", "b", "c"), label=torch.tensor([0, 1, 4]))
+    with pytest.raises(ConfigError, match=r"classes go up to 4.*set .*num_classes"):
+        method.validation_step(batch, 0)
+
+
+@pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"batch_size": 1}, "batch_size must be 2 at least"),
@@ -442,6 +500,7 @@ def test_scores_find_trivial_masks_and_known_categories() -> None:
         ({"num_categories": 1, "num_backgrounds": None}, "architecture=comgan"),
         ({"num_backgrounds": 7}, r"\(6\) at most, got 7"),
         ({**OPTIONS["comgan"], "architecture": "comgan", "perturbation": "weak"}, "=l2ic or c3gan"),
+        ({"num_backgrounds": 4}, "=4 does not divide num_categories=6"),
         ({"background_latent": "exchanged"}, "set background_drawing=independent"),
         ({"weights": Weights(sketch=1)}, "sketch=1 needs architecture=ds_comgan"),
         ({"weights": Weights(area=1, area_low=0.9, area_high=0.1)}, "is above"),

@@ -145,9 +145,9 @@ class CompositionDrawing:
         if latent.shape[1] != sum(sizes):
             raise ValueError(f"latent must be (B, {sum(sizes)}), got {tuple(latent.shape)}")
         parts = torch.split(latent.to(self.statistics.area_sum), sizes, dim=1)
-        z, category, background, variation = parts
         # Contiguous, so that equal codes draw equal bits where products depend on strides.
-        return Codes(z.contiguous(), category.argmax(dim=1), background.argmax(dim=1), variation)
+        z, category, background, variation = (part.contiguous() for part in parts)
+        return Codes(z, category.argmax(dim=1), background.argmax(dim=1), variation)
 
 
 def to_layers(picture: ComposedPicture) -> Layers:

@@ -32,6 +32,7 @@ from figureground.core.bounds import (
     Resolution,
     Width,
 )
+from figureground.core.checkpoint import require_network
 from figureground.core.method import Method
 from figureground.core.types import Batch, check_image
 from figureground.methods.l2ic.codes import (
@@ -128,7 +129,9 @@ class L2IC(CompositionDrawing, Method):
         discriminator_optimizer: OptimizerFactory | None = None,
         metrics: Mapping[str, Metric | None] | None = None,
     ) -> None:
-        super().__init__(metrics=metrics)
+        # What has no categories would seem to have clusters no better than chance.
+        has_codes = architecture != "comgan"
+        super().__init__(metrics=metrics if has_codes else {**(metrics or {}), "clustering": None})
         given = {name: value for name, value in locals().items() if name != "self"}
         if problems := self.check_options(**given):
             raise ValueError("; ".join(problems))
@@ -161,7 +164,10 @@ class L2IC(CompositionDrawing, Method):
         adam = partial(torch.optim.Adam, lr=2e-4, betas=(0.5, 0.999))
         self._optimizers = (generator_optimizer or adam, discriminator_optimizer or adam)
         self.statistics = RegionStatistics(2, resolution)
-        self.composition_scores = CompositionScores(num_categories)
+        self.composition_scores = CompositionScores(num_categories, has_codes=has_codes)
+        if not has_codes and (metrics or {}).get("clustering") is not None:
+            why = "ComGAN has no categories to sort pictures into"
+            self.absent |= {f"{stage}/clustering": why for stage in ("val", "test")}
 
     check_options = staticmethod(check_setup)
 
@@ -172,8 +178,12 @@ class L2IC(CompositionDrawing, Method):
 
         The nearest centroid; for DS-ComGAN the code that is read off the whole picture; for ComGAN,
         which has no categories, 0.
+
+        Raises:
+            CheckpointError: The weights were converted without those that sort.
         """
         check_image(image)
+        require_network(self, "discriminator", "this checkpoint")
         if isinstance(self.discriminator, ClusterDiscriminator):
             return self.discriminator.find_clusters(self.discriminator(image).info)
         if "foreground" in self.readers:

@@ -136,6 +136,13 @@ def check_setup(
             f"num_categories must be 2 at least, got {num_categories}; for pictures without "
             "categories set architecture=comgan, which has no codes"
         )
+    is_tied = background_drawing == "tied" and architecture in {"l2ic", "ds_comgan"}
+    if is_tied and num_categories % min(num_backgrounds or 1, num_categories):
+        problems.append(
+            f"num_backgrounds={num_backgrounds} does not divide num_categories={num_categories}: "
+            "backgrounds would go with unequal numbers of categories; take a divisor, or "
+            "background_drawing=independent"
+        )
     if (num_backgrounds or 1) > num_categories and background_drawing == "tied":
         problems.append(
             "each background belongs to one or more categories, so num_backgrounds must be "

@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from figureground.methods.l2ic.codes import Codes, parent_of
+from figureground.methods.l2ic.codes import Codes
+from figureground.methods.l2ic.composition import exchange_backgrounds
 
 if TYPE_CHECKING:
     from figureground.methods.l2ic.module import L2IC
 
 _COLUMNS = 5
+_OTHERS = range(1, _COLUMNS)
 #: Of the columns of `code_grids`.
 TITLES = {
     "decomposition": ("picture", "mask", "foreground", "background", "other ground"),
     "poses": tuple(f"pose {number}" for number in range(1, _COLUMNS + 1)),
-    "categories": ("source", *(f"category {number}" for number in range(1, _COLUMNS))),
-    "backgrounds": ("source", *(f"ground {number}" for number in range(1, _COLUMNS))),
-    "clusters": ("real", *(f"its cluster {number}" for number in range(1, _COLUMNS))),
+    "categories": ("source", *(f"other category {number}" for number in _OTHERS)),
+    "backgrounds": ("source", *(f"other ground {number}" for number in _OTHERS)),
+    "clusters": ("real", *(f"its cluster, pose {number}" for number in _OTHERS)),
 }
 
 
@@ -31,35 +33,31 @@ def code_grids(method: L2IC, image: Tensor) -> dict[str, Tensor]:
         All (N * 5, 3, S, S) in [-1, 1]. `decomposition`: picture, mask, layers, and the foreground
         before another background. `poses`: a row has one category and background, a column one z.
         `categories` and `backgrounds`: only c, or only b, changes along a row. `clusters`: real
-        pictures, and drawn ones of the category that they are sorted into.
+        pictures, and drawn ones of the category that they are sorted into. Of codes that the
+        networks do not have there are none: all pictures of a row would be the same.
     """
     count, chance = len(image), torch.Generator().manual_seed(0)
     codes = method.draw_codes(count, "distinct", chance)
     poses = method.draw_codes(_COLUMNS, "uniform", chance)
     with torch.no_grad():
         picture = method.draw(codes)
-        own = picture.composite
-        grounds = [_step(codes.background, n, method.num_backgrounds) for n in range(1, _COLUMNS)]
-        swapped = [method.draw(replace(codes, background=b)).composite for b in grounds]
-        kinds = [_step(codes.category, n, method.num_categories) for n in range(1, _COLUMNS)]
-        recast = [method.draw(replace(codes, category=c)).composite for c in kinds]
-        mask = (2 * picture.mask - 1).expand(-1, 3, -1, -1)
-        found = method.cluster(image)
-        return {
-            "decomposition": _as_rows(
-                [own, mask, picture.foreground, picture.background, swapped[0]]
-            ),
-            "poses": _as_rows(_in_poses(method, codes.category, codes.background, poses)),
-            "categories": _as_rows([own, *recast]),
-            "backgrounds": _as_rows([own, *swapped]),
-            "clusters": _as_rows(
-                [image, *_in_poses(method, found, _parents(method, found), poses)[1:]]
-            ),
-        }
-
-
-def _parents(method: L2IC, category: Tensor) -> Tensor:
-    return parent_of(category, method.num_categories, method.num_backgrounds)
+        own, mask = picture.composite, (2 * picture.mask - 1).expand(-1, 3, -1, -1)
+        parts = [own, mask, picture.foreground, picture.background]
+        # Where there is no b, that of another z.
+        grids = {"decomposition": [*parts, exchange_backgrounds(picture, codes)[0].composite]}
+        if "b" in method.codes:
+            steps = [_step(codes.background, n, method.num_backgrounds) for n in _OTHERS]
+            swapped = [method.draw(replace(codes, background=b)).composite for b in steps]
+            grids = {"decomposition": [*parts, swapped[0]], "backgrounds": [own, *swapped]}
+        if "c" in method.codes:
+            steps = [_step(codes.category, n, method.num_categories) for n in _OTHERS]
+            recast = [method.draw(replace(codes, category=c)).composite for c in steps]
+            grids["categories"] = [own, *recast]
+            grids["poses"] = _in_poses(method, codes.category, codes.background, poses)
+            found = method.cluster(image)
+            drawn = _in_poses(method, found, method.background_of(found), poses)
+            grids["clusters"] = [image, *drawn[1:]]
+        return {name: _as_rows(columns) for name, columns in grids.items()}
 
 
 def _in_poses(method: L2IC, category: Tensor, background: Tensor, poses: Codes) -> list[Tensor]:

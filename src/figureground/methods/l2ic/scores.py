@@ -40,13 +40,15 @@ class CompositionScores(Metric):
 
     Args:
         num_categories: K.
+        has_codes: Whether pictures are drawn from categories; without, nothing is said of these.
     """
 
     full_state_update = False
     _means = ("composite", "real", "info", "area", "grey", "trivial")
 
-    def __init__(self, num_categories: int) -> None:
+    def __init__(self, num_categories: int, *, has_codes: bool = True) -> None:
         super().__init__()
+        self.has_codes = has_codes
         for name in (*self._means, "count"):
             self.add_state(name, torch.tensor(0.0), dist_reduce_fx="sum")
         for name in ("drawn", "recognised", "used"):
@@ -95,11 +97,15 @@ class CompositionScores(Metric):
         was_drawn = self.drawn > 0
         found = self.recognised[was_drawn] >= self.drawn[was_drawn] / 2
         means = {name: getattr(self, name) / self.count for name in self._means}
-        return {
-            **{f"score/{name}": means[name] for name in ("composite", "real", "info")},
+        of_codes = {
+            "score/info": means["info"],
             "score/recognised": found.to(share).mean(),
             "clusters/used": (self.used > 0).sum().to(share),
             "clusters/effective": entropy.exp(),
+        }
+        return {
+            **{f"score/{name}": means[name] for name in ("composite", "real")},
+            **(of_codes if self.has_codes else {}),
             **{f"mask/{name}": means[name] for name in ("area", "grey", "trivial")},
         }
 
