@@ -14,7 +14,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from figureground.core.checkpoint import check_fits
-from figureground.core.errors import CheckpointError, ConfigError, UserError
+from figureground.core.errors import CheckpointError, ConfigError
 from figureground.core.protocols import Clusterer, LayerGenerator, LayerMixer, Segmenter
 from figureground.core.types import Batch
 from figureground.methods.l2ic import L2IC
