@@ -461,8 +461,11 @@ def test_classes_are_the_same_before_and_after_the_shift_and_kept() -> None:
     method = GANSegmenter(generator=network, filters=OPEN)
     latent = method.latents.draw(network, 3, generator=seeded())
     still, moved = method.paint_along(latent, [torch.zeros(8), torch.ones(8)])
-    torch.testing.assert_close(still, network(latent))
-    torch.testing.assert_close(moved, network(Latent(latent.vector + 1, latent.label)))
+    # Painted in one batch of both, for which a processor may take other kernels.
+    close = {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(still, network(latent), **close)
+    there = Latent(latent.vector + 1, latent.label)
+    torch.testing.assert_close(moved, network(there), **close)
     drawn = method.sample(5, generator=seeded(2))
     expected = method.latents.draw(network, 5, generator=seeded(2)).label
     assert torch.equal(drawn.label, expected)
