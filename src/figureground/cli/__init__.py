@@ -193,7 +193,12 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
 
 
 def _is_argument(option: str, options: Any) -> bool:
-    """Whether `option` is an argument, absent from `options`, of what the node above it makes."""
+    """Whether `option` is an argument, absent from `options`, of what the node above it makes.
+
+    Not of a name much like one that is there: that is a slip, to be said at once, and looking means
+    to import the libraries of what is made.
+    """
+    import difflib
     import inspect
 
     from hydra.utils import get_object
@@ -202,6 +207,8 @@ def _is_argument(option: str, options: Any) -> bool:
     for key in above:
         options = options.get(key) if isinstance(options, dict) else None
     if not isinstance(options, dict) or "_target_" not in options:
+        return False
+    if difflib.get_close_matches(name, options, n=1, cutoff=0.8):
         return False
     try:
         return name in inspect.signature(get_object(options["_target_"])).parameters
