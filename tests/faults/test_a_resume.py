@@ -31,7 +31,6 @@ from tiny import (
 from faults import METHODS, At, assert_same_checkpoint, build_tiny, fail, run
 from figureground.core.checkpoint import (
     VerifiedCheckpointIO,
-    find_damage,
     find_resumable,
     iteration_of,
     load_method,
@@ -39,6 +38,7 @@ from figureground.core.checkpoint import (
 )
 from figureground.core.errors import CheckpointError, UserError
 from figureground.core.io import RunLock, remove_stale
+from figureground.core.manifest import find_damage
 from figureground.core.method import Method
 
 pytestmark = pytest.mark.filterwarnings(
@@ -146,7 +146,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 import torch
 from figureground.core.checkpoint import VerifiedCheckpointIO, iteration_of, read_checkpoint
-from figureground.core.checkpoint import find_damage
+from figureground.core.manifest import find_damage
 from figureground.core.io import remove_stale
 
 directory, path = Path("checkpoints"), Path("checkpoints/last.ckpt")

@@ -10,7 +10,8 @@ from tiny import Run, assert_equal_to
 
 from faults import At, fail
 from figureground.callbacks.checkpoints import SNAPSHOTS
-from figureground.core.checkpoint import find_damage, read_checkpoint
+from figureground.core.checkpoint import read_checkpoint
+from figureground.core.manifest import find_damage
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The '\\w+' does not have many workers",

@@ -33,8 +33,9 @@ from figureground.callbacks.run_card import RunCard
 from figureground.cli import generate as generate_module
 from figureground.cli import predict as predict_module
 from figureground.core import checkpoint as checkpoint_module
-from figureground.core.checkpoint import find_damage, iteration_of, read_checkpoint
+from figureground.core.checkpoint import iteration_of, read_checkpoint
 from figureground.core.errors import StoppedBySignalError, WriteError, exit_code_of
+from figureground.core.manifest import find_damage
 from figureground.core.protocols import LayerGenerator, Segmenter
 from figureground.core.signals import SIGNALS, watching
 

@@ -1,19 +1,13 @@
 """Checkpoints that are either whole or absent, are checked when read, and run no code when opened.
 
-Beside `last.ckpt` lies `last.ckpt.json`, its manifest: size, SHA-256, iteration and format of what
-the file holds. The manifest is replaced just before the file, so it also keeps the records of the
-files before: whichever of the two a power cut leaves behind is recognised.
+Beside each lies its manifest, see `core.manifest`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import os
 import re
-import shutil
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +20,13 @@ from torch import Tensor, nn
 from figureground.core.budget import allocation_budget
 from figureground.core.errors import CheckpointError, UserError
 from figureground.core.io import atomic_write
+from figureground.core.manifest import (
+    add_records,
+    claimed_iteration,
+    find_damage,
+    keep,
+    manifest_of,
+)
 from figureground.core.released import require_no_bomb
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
-_RECORDS = 8  # Kept in a manifest: the file's own, and those of files it may still find in place.
 _OWN_KEYS = ("format", "version", "restarts", "skipped")  # Of the section, not of `origin`.
 
 
@@ -82,8 +82,8 @@ class VerifiedCheckpointIO(CheckpointIO):
             record = _write(checkpoint, file)
             _check_opens(Path(file.name))
             if path.name == LAST and path.exists() and find_damage(path) is None:
-                _keep(path, path.with_name(PREVIOUS))
-            _record(path, [record])
+                keep(path, path.with_name(PREVIOUS))
+            add_records(path, [record])
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
@@ -104,7 +104,7 @@ class VerifiedCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete the checkpoint at `path` and its manifest."""
-        for file in (Path(path), _manifest_of(Path(path))):
+        for file in (Path(path), manifest_of(Path(path))):
             file.unlink(missing_ok=True)
 
 
@@ -250,7 +250,7 @@ def find_resumable(directory: str | Path) -> Path:
     rank = {LAST: 2, PREVIOUS: 1}
     candidates = sorted(
         directory.glob("*.ckpt"),
-        key=lambda path: (_claimed_iteration(path), rank.get(path.name, 0)),
+        key=lambda path: (claimed_iteration(path), rank.get(path.name, 0)),
         reverse=True,
     )
     problems: list[str] = []
@@ -266,30 +266,6 @@ def find_resumable(directory: str | Path) -> Path:
         f"nothing to resume from in {directory}: {found}. Give a run directory with checkpoints, "
         "or start anew with ckpt=null"
     )
-
-
-def find_damage(path: Path) -> str | None:
-    """Say what is wrong with the bytes of a checkpoint, or None.
-
-    Files with a manifest must match it; others must at least be intact archives.
-    """
-    size = path.stat().st_size
-    if size == 0:
-        return "is empty"
-    if records := _read_manifest(path):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if any(record["size"] == size and record["sha256"] == digest for record in records):
-            return None
-        return f"is damaged (it does not match {_manifest_of(path).name})"
-    if not zipfile.is_zipfile(path):
-        return "is damaged or no checkpoint"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()  # torch.load itself checks no sums.
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError):
-        return "is damaged"
-    return f"is damaged in {broken}" if broken else None
 
 
 class _HashingWriter:
@@ -338,49 +314,6 @@ def _check_opens(path: Path) -> None:
             "the state to save holds more than tensors and plain containers, so nobody could open "
             f"it safely: {error}"
         ) from error
-
-
-def _keep(path: Path, other: Path) -> None:
-    """Make `other` a second name of what is at `path`, in one step."""
-    temporary = other.with_name(f"{other.name}.tmp-{os.getpid()}")
-    _record(other, _read_manifest(path))
-    try:
-        try:
-            os.link(path, temporary)
-        except OSError:  # A file system without hard links.
-            shutil.copyfile(path, temporary)
-        os.replace(temporary, other)  # noqa: PTH105 - as in core.io
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _manifest_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.json")
-
-
-def _read_manifest(path: Path) -> list[dict[str, Any]]:
-    """Read the records kept for `path`, newest first; none if the manifest is missing or broken."""
-    try:
-        content = json.loads(_manifest_of(path).read_text("utf-8"))
-        return [
-            {key: record[key] for key in ("size", "sha256", "iteration", "format")}
-            for record in [content, *content["replaces"]]
-        ]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-
-
-def _record(path: Path, records: list[dict[str, Any]]) -> None:
-    """Put `records` first in the manifest of `path`."""
-    kept = (records + [r for r in _read_manifest(path) if r not in records])[:_RECORDS]
-    if kept:
-        with atomic_write(_manifest_of(path), "w") as file:
-            json.dump({**kept[0], "replaces": kept[1:]}, file, indent=2)
-
-
-def _claimed_iteration(path: Path) -> int:
-    records = _read_manifest(path)
-    return int(records[0]["iteration"]) if records else -1
 
 
 def _check_section(checkpoint: object, path: Path) -> None:

@@ -14,13 +14,13 @@ from torch import nn
 from figureground.core.checkpoint import (
     VerifiedCheckpointIO,
     check_fits,
-    find_damage,
     find_resumable,
     iteration_of,
     load_method,
     read_checkpoint,
 )
 from figureground.core.errors import CheckpointError
+from figureground.core.manifest import find_damage
 from figureground.methods.redo import ReDO
 
 SMALL = {

@@ -170,7 +170,7 @@ def test_build_lets_our_errors_through() -> None:
         "os.system",
         "builtins.eval",
         "torch.hub.load",
-        "figureground.core.checkpoint.os.link",
+        "figureground.core.manifest.os.link",
         "figureground.core.config.build",
         "torch.nn.functional.relu",
         "figureground.nothing.Here",
