@@ -79,6 +79,9 @@ def test_l2ic_on_other_sets(compose: Compose, data: str) -> None:
     assert (plain["data"]["name"], plain["data"]["resolution"]) == (data, 128)
     assert plain["data"]["transform"].get("shorter") == (152 if data == "flowers" else None)
     assert plain["callbacks"]["checkpoints"]["monitor"] is None
+    if data == "flowers":
+        masks = [plain["data"][split]["masks"] for split in ("train", "val", "test")]
+        assert masks == ["hard", "soft", "soft"]
 
 
 def test_pictures_are_tested_at_their_own_size(

@@ -1,9 +1,12 @@
-"""Why a score is absent."""
+"""Why a score is absent, and what cannot be scored at all."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
+from typing import Any
+
+from figureground.core.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -25,3 +28,25 @@ def note_absence(found: MutableMapping[str, str], name: str) -> None:
         return
     found[name] = f"its pictures carry no {_NEEDS.get(name.rpartition('/')[2], 'masks')}"
     logger.warning("%s has no scores: %s", name, found[name])
+
+
+def require_soft_masks(data: Any, splits: Sequence[str]) -> None:
+    """Refuse to score shares of pixels where `data` has index masks alone.
+
+    Args:
+        data: The data module.
+        splits: Those that are scored; it need not have them all.
+
+    Raises:
+        ConfigError: The first picture of one of them has a mask, but no soft one.
+    """
+    for split in splits:
+        if split not in data.datasets:
+            continue
+        first = data.batch(split, [0])
+        if first.mask is not None and first.soft_mask is None:
+            raise ConfigError(
+                f"metrics.segmentation.truth=soft needs soft masks, which {split} pictures of "
+                f"data={data.name} do not have; set data.{split}.masks=soft if there is such a "
+                "choice, else truth=binary"
+            )

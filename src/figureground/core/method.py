@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from figureground import __version__
-from figureground.core.absence import note_absence
+from figureground.core.absence import note_absence, require_soft_masks
 from figureground.core.checkpoint import check_fits
 from figureground.core.errors import ConfigError, DataError, NumericalError
 from figureground.core.protocols import Clusterer, ObjectFinder, Segmenter
@@ -229,6 +229,17 @@ class Method(LightningModule, ABC):
             self.last_losses[name] = value.detach()
             self.log(f"train/loss/{name}", value.detach())
 
+    def setup(self, stage: str) -> None:
+        """Refuse metrics that need more of the truth than pictures have, before any is trained on.
+
+        Raises:
+            ConfigError: They score soft masks, which the data do not have.
+        """
+        scores = self._scores.get("test/segmentation")
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None and getattr(scores, "is_soft", False):
+            require_soft_masks(data, _TESTS if stage == "test" else _VALIDATIONS)
+
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Refuse pictures with non-finite pixels by name, while they are still on the CPU."""
         for part in batch if isinstance(batch, tuple | list) else (batch,):
@@ -287,7 +298,7 @@ class Method(LightningModule, ABC):
         if wanted and batch.mask is not None and isinstance(self, Segmenter):
             probabilities = self._segment_to_score(batch)
             if scores is not None:
-                scores.update(probabilities, batch.mask)
+                scores.update(probabilities, batch.mask, batch.soft_mask)
             if partition is not None:
                 partition.update(probabilities.max(dim=1).indices, batch.mask)
         scores = self._scores.get(f"{prefix}clustering")

@@ -64,7 +64,7 @@ class Batch(TensorRecord):
         classes: Class of each object 1, 2, ... of the mask, (B, N) int64, 0 where there is no such
             object; or None.
         soft_mask: Share of the object in each pixel, (B, H, W), in [0, 1], where a generator drew
-            the pictures; `mask` is 1 where it is at least a half. Or None.
+            the pictures or a dataset knows it; `mask` is 1 where it is at least a half. Or None.
     """
 
     image: Tensor

@@ -32,50 +32,48 @@ Transform = Callable[[Sample], Sample]
 CacheMode = Literal["auto", "disk", "memory", "off"]
 _Arrays = dict[str, npt.NDArray[Any]]  # By part, as in `_layout`.
 
-_FORMAT = 4
+_FORMAT = 5
 _NO_LABEL = -1
+#: Parts that not all pictures have, and no dataset needs to, and the part that says which have it.
+_HAS = {"masks": "has_mask", "shares": "has_share"}
 _CHUNK = 64  # Pictures decoded between two looks at the signals.
 
 
 class PixelStore:
-    """All pictures of a dataset at one size: `image(indices)`, `mask(indices)`, `label(indices)`.
+    """All pictures of a dataset at one size, `load`ed by number.
+
+    Args:
+        keys: Names in order.
+        arrays: What `_layout` lists, but for `masks` and `shares` where no picture has any.
 
     Attributes:
         keys: Names in order.
         images: uint8 (N, S, S, 3).
-        masks: uint8 (N, S, S), or None if no picture has a mask.
-        labels: int64 (N,), -1 where there is none.
-        has_mask: bool (N,).
-        classes: uint8 (N, MAX_OBJECTS), all 0 where objects have no classes.
     """
 
-    def __init__(
-        self,
-        keys: Sequence[str],
-        images: Pixels,
-        masks: Pixels | None,
-        labels: npt.NDArray[np.int64],
-        has_mask: npt.NDArray[np.bool_],
-        classes: Pixels,
-    ) -> None:
-        self.keys, self.images, self.masks, self.labels = keys, images, masks, labels
-        self.has_mask, self.classes = has_mask, classes
-        self._has_classes = bool(classes.any())
+    def __init__(self, keys: Sequence[str], arrays: _Arrays) -> None:
+        self.keys, self._arrays = keys, arrays
+        self.images: Pixels = arrays["images"]
+        self._has_classes = bool(arrays["classes"].any())
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def load(self, index: int) -> Sample:
         """Return picture `index`."""
-        label = int(self.labels[index])
-        masks = self.masks if self.has_mask[index] else None
+        label = int(self._arrays["labels"][index])
         return Sample(
             np.asarray(self.images[index]),
             self.keys[index],
-            None if masks is None else np.asarray(masks[index]),
+            self._find("masks", index),
             None if label == _NO_LABEL else label,
-            tuple(self.classes[index].tolist()) if self._has_classes else None,
+            tuple(self._arrays["classes"][index].tolist()) if self._has_classes else None,
+            soft=self._find("shares", index),
         )
+
+    def _find(self, part: str, index: int) -> Pixels | None:
+        """Mask or shares of picture `index`, (S, S), if it has any."""
+        return np.asarray(self._arrays[part][index]) if self._arrays[_HAS[part]][index] else None
 
 
 class LazyStore:
@@ -116,7 +114,7 @@ def open_store(
     if mode == "memory" or (mode == "auto" and in_memory):
         arrays = _allocate(len(dataset), resolution, None)
         _fill(dataset, transform, arrays, name)
-        return _make_store(dataset, arrays)
+        return PixelStore(dataset.keys, arrays)
     key = _key(dataset, transform, resolution)
     for directory in directories:
         folder = directory / f"{name}-{key}"
@@ -149,25 +147,17 @@ def _read(folder: Path, dataset: ImageDataset, resolution: int) -> PixelStore:
         raise ValueError(f"its header says {header}")
     arrays: _Arrays = {}
     for part, (dtype, shape) in _layout(len(dataset), resolution).items():
-        if part == "masks" and not arrays["has_mask"].any():
+        if part in _HAS and not arrays[_HAS[part]].any():
             continue
         # Fails if the file is too short, of which reading past the end would kill the process.
         arrays[part] = array = np.load(folder / f"{part}.npy", mmap_mode="r")
         if array.dtype != dtype or array.shape != shape:
             raise ValueError(f"{part} are {array.dtype} {array.shape}")
-    return _make_store(dataset, arrays)
+    return PixelStore(dataset.keys, arrays)
 
 
 def _header(count: int, resolution: int) -> dict[str, int]:
     return {"format": _FORMAT, "count": count, "resolution": resolution}
-
-
-def _make_store(dataset: ImageDataset, arrays: _Arrays) -> PixelStore:
-    has_mask = np.asarray(arrays["has_mask"])
-    masks = arrays["masks"] if has_mask.any() else None
-    return PixelStore(
-        dataset.keys, arrays["images"], masks, arrays["labels"], has_mask, arrays["classes"]
-    )
 
 
 def _build(
@@ -188,8 +178,9 @@ def _build(
         for array in arrays.values():
             if isinstance(array, np.memmap):
                 array.flush()
-        if not arrays["has_mask"].any():
-            (temporary / "masks.npy").unlink()
+        for part, has in _HAS.items():
+            if not arrays[has].any():
+                (temporary / f"{part}.npy").unlink()
         with atomic_write(temporary / "header.json", "w") as file:
             json.dump(_header(len(dataset), resolution), file)
         _put_in_place(temporary, parent / name, dataset, resolution)
@@ -244,8 +235,10 @@ def _layout(count: int, resolution: int) -> dict[str, tuple[type[np.generic], tu
         "images": (np.uint8, (*shape, 3)),
         "labels": (np.int64, (count,)),
         "has_mask": (np.bool_, (count,)),
+        "has_share": (np.bool_, (count,)),
         "classes": (np.uint8, (count, MAX_OBJECTS)),
         "masks": (np.uint8, shape),  # No file if no picture has one.
+        "shares": (np.uint8, shape),  # The same.
     }
 
 
@@ -274,6 +267,8 @@ def _fill(dataset: ImageDataset, transform: Transform | None, arrays: _Arrays, n
         arrays["labels"][index] = _NO_LABEL if sample.label is None else sample.label
         if sample.mask is not None:
             arrays["masks"][index], arrays["has_mask"][index] = sample.mask, True
+        if sample.soft is not None:
+            arrays["shares"][index], arrays["has_share"][index] = sample.soft, True
         if sample.classes is not None:
             arrays["classes"][index, : len(sample.classes)] = sample.classes
 

@@ -30,9 +30,9 @@ class Sample:
         classes: Class of each object 1, 2, ... of the mask, from 1 on (0: no such object), where
             the mask tells apart objects; or None.
         is_soft: Whether the mask holds shares of 255 instead, which transforms resize bilinearly
-            and cut at the half.
-        soft: uint8 (H, W), share of the object times 255, where a generator drew the picture; the
-            mask is 1 from 128 on. Or None.
+            and cut at the half; they keep the shares as `soft`.
+        soft: uint8 (H, W), share of the object times 255, where the mask was soft or a generator
+            drew the picture; the mask is 1 from 128 on. Or None.
     """
 
     image: Pixels

@@ -70,8 +70,8 @@ class ResizeCrop:
         mask = _check_mask(sample)
         image = self._apply(sample.image, _FILTERS[self.interpolation])
         if mask is not None:
-            mask = _harden(self._apply(mask, _mask_filter(sample)), sample)
-        return replace(sample, image=image, mask=mask, is_soft=False)
+            mask = self._apply(mask, _mask_filter(sample))
+        return _exchange(sample, image, mask)
 
     def _apply(self, pixels: Pixels, resampling: Image.Resampling) -> Pixels:
         height, width = pixels.shape[:2]
@@ -106,8 +106,8 @@ class Stretch:
         mask = _check_mask(sample)
         image = self._apply(sample.image, _FILTERS[self.interpolation])
         if mask is not None:
-            mask = _harden(self._apply(mask, _mask_filter(sample)), sample)
-        return replace(sample, image=image, mask=mask, is_soft=False)
+            mask = self._apply(mask, _mask_filter(sample))
+        return _exchange(sample, image, mask)
 
     def _apply(self, pixels: Pixels, resampling: Image.Resampling) -> Pixels:
         size = self.resolution, self.resolution
@@ -152,11 +152,9 @@ class ShorterSide:
         resized = Image.fromarray(np.ascontiguousarray(image)).resize(
             size, Image.Resampling.BILINEAR
         )
-        sample = replace(sample, image=np.asarray(resized), mask=mask)
-        if mask is None or not self.resize_mask:
-            return sample
-        mask = np.asarray(Image.fromarray(mask).resize(size, _mask_filter(sample)))
-        return replace(sample, mask=_harden(mask, sample), is_soft=False)
+        if mask is not None and self.resize_mask:
+            mask = np.asarray(Image.fromarray(mask).resize(size, _mask_filter(sample)))
+        return _exchange(sample, np.asarray(resized), mask)
 
 
 class Augment:
@@ -262,9 +260,12 @@ def _mask_filter(sample: Sample) -> Image.Resampling:
     return Image.Resampling.BILINEAR if sample.is_soft else Image.Resampling.NEAREST
 
 
-def _harden(mask: Pixels, sample: Sample) -> Pixels:
-    """Index mask of what `sample` holds, soft or not, (H, W)."""
-    return np.asarray(mask > HALF, np.uint8) if sample.is_soft else mask
+def _exchange(sample: Sample, image: Pixels, mask: Pixels | None) -> Sample:
+    """`sample` with another picture and mask; a soft one is cut, and its shares are kept."""
+    if mask is None or not sample.is_soft:
+        return replace(sample, image=image, mask=mask, is_soft=False, soft=None)
+    hard = np.asarray(mask > HALF, np.uint8)
+    return replace(sample, image=image, mask=hard, is_soft=False, soft=mask)
 
 
 def _check_mask(sample: Sample) -> Pixels | None:

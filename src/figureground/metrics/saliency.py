@@ -76,9 +76,9 @@ class SaliencyScores(SegmentationScores):
             return [f"num_regions must be 2, got {num_regions}: ground and object"]
         return []
 
-    def update(self, probabilities: Tensor, mask: Tensor) -> None:
+    def update(self, probabilities: Tensor, mask: Tensor, soft_mask: Tensor | None = None) -> None:
         """Take in a batch, see `SegmentationScores.update`."""
-        super().update(probabilities, mask)
+        super().update(probabilities, mask, soft_mask)
         if probabilities.shape[2:] != mask.shape[1:]:
             probabilities = F.interpolate(probabilities, mask.shape[1:], mode="bilinear")
         soft = probabilities[:, 1].flatten(1).contiguous()

@@ -36,6 +36,7 @@ _BETA_SQUARED = 0.3  # Weight of precision in the F measure, as all saliency pap
 _NUM_THRESHOLDS = 255
 _EXHAUSTIVE = 4  # Up to so many regions all matchings are tried.
 _MEASURES = ("acc", "iou", "dice")
+_SOFT_MARGIN = 1e-3  # Added to the denominators of scores of true shares.
 
 
 class SegmentationScores(Metric):
@@ -53,10 +54,12 @@ class SegmentationScores(Metric):
             probable, `threshold` only one that reaches the threshold, else none (ReDO's authors).
         truth: `regions` compares K regions with as many true ones. `binary` is for masks that know
             one object only although K is larger: one region is the ground, the others together
-            are the object, and what is matched is which one is the ground.
+            are the object, and what is matched is which one is the ground. `soft` is the same, but
+            IoU and Dice of pictures (`/img`) are those of true shares, as L2IC has them of flowers.
         average: `image` averages over pictures; `batch` takes the mean of batch means, which is
             how ReDO's code counts.
-        empty: Score of an empty prediction of an empty truth: `one`, `zero` or `nan`.
+        empty: Score of an empty prediction of an empty truth: `one`, `zero` or `nan`; 0 with soft
+            truth.
     """
 
     full_state_update = False
@@ -75,14 +78,14 @@ class SegmentationScores(Metric):
         num_regions: PositiveInt = 2,
         threshold: Fraction = 0.5,
         assign: Literal["argmax", "threshold"] = "argmax",
-        truth: Literal["regions", "binary"] = "regions",
+        truth: Literal["regions", "binary", "soft"] = "regions",
         average: Literal["image", "batch"] = "image",
         empty: Literal["one", "zero", "nan"] = "one",
     ) -> None:
         super().__init__()
         self.num_regions, self.threshold = num_regions, threshold
         self.assign, self.average = assign, average
-        self.is_binary = num_regions == 2 or truth == "binary"
+        self.is_binary, self.is_soft = num_regions == 2 or truth != "regions", truth == "soft"
         self.empty_score = {"one": 1.0, "zero": 0.0, "nan": float("nan")}[empty]
         self._has_warned = False
         # A matching scores the sum of its pairs (truth t, region k), so sums over pairs are all
@@ -112,22 +115,25 @@ class SegmentationScores(Metric):
 
         return super()._apply(move, exclude_state)
 
-    def update(self, probabilities: Tensor, mask: Tensor) -> None:
+    def update(self, probabilities: Tensor, mask: Tensor, soft_mask: Tensor | None = None) -> None:
         """Take in a batch.
 
         Args:
             probabilities: (B, K, H, W); another size than the masks' is resized bilinearly.
             mask: Index mask (B, H, W), 0 = background. With binary truth every other value is the
                 object.
+            soft_mask: Share of the object in each pixel, (B, H, W) in [0, 1], for soft truth.
 
         Raises:
-            ValueError: Shapes do not fit, or a mask has more regions than K.
+            ValueError: Shapes do not fit, a mask has more regions than K, or shares are missing.
         """
         if probabilities.shape[1] != self.num_regions:
             raise ValueError(
                 f"expected probabilities of {self.num_regions} regions, got "
                 f"{tuple(probabilities.shape)}; set method.metrics.segmentation.num_regions"
             )
+        if self.is_soft and soft_mask is None:
+            raise ValueError("truth=soft scores shares of pixels, got index masks alone")
         probabilities = probabilities.to(self.pairs.dtype)
         if probabilities.shape[2:] != mask.shape[1:]:
             probabilities = F.interpolate(probabilities, mask.shape[1:], mode="bilinear")
@@ -139,9 +145,10 @@ class SegmentationScores(Metric):
                 f"mask has region {int(mask.max())}, expected < {self.num_regions}; raise "
                 "method.num_regions or set method.metrics.segmentation.truth=binary"
             )
-        confusion = self._confuse(self._assign(probabilities), mask)
+        hard = self._assign(probabilities)
+        confusion = self._confuse(hard, mask)
         self.confusion += confusion.sum(dim=0)
-        self._count_matches(confusion)
+        self._count_matches(confusion, self._score_shares(hard, soft_mask))
         if self.is_binary:
             self._count_f(probabilities, mask)
 
@@ -185,10 +192,12 @@ class SegmentationScores(Metric):
         counts = torch.bincount(codes.flatten(), minlength=count * pairs)
         return counts.view(count, self.num_regions, columns).to(self.pairs.dtype)
 
-    def _count_matches(self, confusion: Tensor) -> None:
+    def _count_matches(self, confusion: Tensor, soft_scores: Tensor | None) -> None:
         """Add the scores of all pairs in each picture, from (B, K, K + 1)."""
         tables = self._binary_tables if self.is_binary else self._region_tables
         pairs, region_iou = tables(confusion)
+        if soft_scores is not None:
+            pairs[:, 1:, 0] = soft_scores
         weight = 1.0 / len(confusion) if self.average == "batch" else 1.0
         self.pairs += weight * pairs.sum(dim=0)
         self.oracle += weight * _best_scores(pairs).sum(dim=0)
@@ -217,6 +226,27 @@ class SegmentationScores(Metric):
         rest = (0, 0, 0, self.num_regions - 1)
         pairs = F.pad(torch.stack([accuracy, iou, dice], dim=1).unsqueeze(2), rest)
         return pairs, F.pad((iou + ground_iou).unsqueeze(1) / 2, rest)
+
+    def _score_shares(self, hard: Tensor, share: Tensor | None) -> Tensor | None:
+        """IoU and Dice (B, 2, K) of true shares with each region in turn as the ground.
+
+        L2IC, spec section 6.3: what is neither claimed nor object throughout is in no union, so
+        that IoU is slightly too high where objects have soft borders.
+        """
+        if not self.is_soft or share is None:
+            return None
+        region, share = hard.flatten(1), share.flatten(1).to(self.pairs.dtype)
+        empty = share.new_zeros(len(share), self.num_regions + 1)
+
+        def in_ground(values: Tensor) -> Tensor:
+            return empty.scatter_add(1, region, values)[:, : self.num_regions]
+
+        whole = share.sum(dim=1, keepdim=True)
+        hits = whole - in_ground(share)
+        claimed = share.shape[1] - in_ground(torch.ones_like(share))
+        union = claimed + in_ground((share >= 1).to(share.dtype))
+        scores = [hits / (union + _SOFT_MARGIN), 2 * hits / (claimed + whole + _SOFT_MARGIN)]
+        return torch.stack(scores, dim=1)
 
     def _global_iou(self, matching: Tensor) -> Tensor:
         """IoU of each true region over the whole set, (2,) or (K,), background first."""

@@ -60,10 +60,9 @@ def test_flowers_lose_a_margin(golden: Golden) -> None:
     found = ResizeCrop(side, "bilinear", shorter)(Sample(stored["img"], "a", mask, is_soft=True))
     assert_allclose(as_float(found.image), stored["flower.img"], atol=1e-6)
     assert found.mask is not None
-    # Theirs stay soft; ours are cut at the half.
-    truth = stored["flower.seg"][0]
-    clear = np.abs(truth - 0.5) > 0.01
-    assert_allclose(found.mask[clear], (truth > 0.5)[clear])
+    assert found.soft is not None
+    assert_allclose(found.soft / 255, stored["flower.seg"][0], atol=1e-6)
+    assert np.array_equal(found.mask, found.soft >= 128)
 
 
 def test_scenes_are_cut_out_and_told_from_their_background(golden: Golden, tmp_path: Path) -> None:

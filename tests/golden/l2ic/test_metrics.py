@@ -44,6 +44,19 @@ def test_masks_are_scored_by_batches_and_with_either_polarity(golden: Golden) ->
         assert values[f"{name}/img/oracle"].item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_soft_masks_of_flowers_are_scored_as_they_are(golden: Golden) -> None:
+    stored = load_file(golden("l2ic") / "metrics.safetensors")
+    found, share = stored["seg.pred"][:, 0], stored["seg.gt_soft"][:, 0]
+    scores = SegmentationScores(truth="soft", average="batch")
+    for part in (slice(0, 4), slice(4, 7)):
+        probabilities = torch.stack([1 - found[part], found[part]], dim=1)
+        scores.update(probabilities, (share[part] >= 0.5).long(), share[part])
+    values = scores.compute()
+    for name in ("iou", "dice"):
+        expected = float(stored[f"seg.{name}_flowers"])
+        assert values[f"{name}/img/oracle"].item() == pytest.approx(expected, rel=1e-6)
+
+
 def test_frechet_distance_matches(golden: Golden) -> None:
     stored = load_file(golden("l2ic") / "metrics.safetensors")
     metric = FrechetDistance(stored["fid.feat_real"].shape[1], correction=1)

@@ -8,16 +8,20 @@ from pathlib import Path
 import pytest
 from pytorch_lightning import Trainer
 
-from archives import write_folder
+from archives import write_flowers, write_folder
 from figureground.callbacks.run_card import RunCard
+from figureground.core.errors import ConfigError
 from figureground.data.datamodule import ImageDataModule
+from figureground.data.datasets.flowers import Flowers
 from figureground.data.datasets.folder import Folder
 from figureground.data.datasets.tetrominoes import Tetrominoes
 from figureground.data.transforms import ResizeCrop
 from figureground.methods.dti_sprites import DTISprites
 from figureground.methods.l2ic import L2IC
+from figureground.methods.segmenter import Segmenter
 from figureground.metrics.clustering import ClusteringScores
 from figureground.metrics.objects import ObjectScores, PixelClassScores
+from figureground.metrics.segmentation import SegmentationScores
 
 
 def run_test(folder: Path, transductive: bool) -> list[dict[str, float]]:
@@ -95,3 +99,28 @@ def test_one_protocol_is_scored_once(tmp_path: Path) -> None:
     assert found["test/images"] == 6
     assert not any(name.startswith("test_transductive") for name in found)
     assert "transductive" not in (tmp_path / "card.md").read_text()
+
+
+@pytest.mark.parametrize("stage", ["fit", "test"])
+def test_soft_truth_without_soft_masks_is_refused_before_anything_runs(
+    tmp_path: Path, stage: str
+) -> None:
+    root = str(write_flowers(tmp_path / "flowers", 4))
+    sets = {name: Flowers(root, name) for name in ("train", "val", "test")}
+    method = Segmenter(
+        resolution=16, width=4, depth=1, metrics={"segmentation": SegmentationScores(truth="soft")}
+    )
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, max_steps=1,
+    )  # fmt: skip
+    options = {"resolution": 16, "batch_size": 4, "transform": ResizeCrop(16, "bilinear")}
+    data = ImageDataModule(name="flowers", **options, **sets)
+    split = "test" if stage == "test" else "val"
+    with pytest.raises(ConfigError, match=rf"needs soft masks.*set data\.{split}\.masks=soft"):
+        getattr(trainer, stage)(method, datamodule=data)
+    if stage == "test":
+        soft = {"test": Flowers(root, "test", masks="soft")}
+        data = ImageDataModule(name="flowers", **options, **soft)
+        (found,) = trainer.test(method, datamodule=data, verbose=False)
+        assert 0 < found["test/iou/img/oracle"] < 1

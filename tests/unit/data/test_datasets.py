@@ -64,6 +64,10 @@ def test_layers_are_exact(data: Toy | Rooms) -> None:
         assert sample.mask is not None
         same = layers.segmentation[0].numpy() == sample.mask
         assert same.mean() > 0.99
+        if isinstance(data, Rooms):
+            assert sample.soft is not None
+            assert np.array_equal(sample.soft >= 128, sample.mask)
+            assert np.abs(sample.soft / 255 - layers.alpha[0, 1, 0].numpy()).max() < 0.002
 
 
 def test_toy_objects_are_of_useful_size_and_all_kinds() -> None:

@@ -11,15 +11,17 @@ import pytest
 from omegaconf import DictConfig
 from PIL import Image
 
-from archives import disc, write_cars, write_cub, write_dogs
+from archives import disc, write_cars, write_cub, write_dogs, write_flowers
 from figureground.core.config import build
 from figureground.core.errors import DataError
+from figureground.data.cache import open_store
 from figureground.data.crops import cut_box
 from figureground.data.datasets.cub import CUB
 from figureground.data.datasets.drc import Cars, Dogs
+from figureground.data.datasets.flowers import Flowers
 from figureground.data.prepare import prepare
 from figureground.data.samples import Sample
-from figureground.data.transforms import ResizeCrop, Stretch
+from figureground.data.transforms import ResizeCrop, ShorterSide, Stretch
 
 
 @pytest.mark.parametrize(("kind", "write"), [(Dogs, write_dogs), (Cars, write_cars)])
@@ -151,3 +153,39 @@ def test_soft_masks_are_cut_after_resizing(transform: Stretch | ResizeCrop) -> N
     found = transform(Sample(image, "x", shares, is_soft=True))
     assert found.mask.tolist() == [[1, 1, 0, 0]] * 4
     assert not found.is_soft
+    assert np.array_equal(found.mask, found.soft >= 128)
+
+
+def test_soft_masks_of_another_size_than_pictures_are_cut_too() -> None:
+    shares = np.full((8, 12), 51, np.uint8)
+    shares[:, :6] = 204
+    sample = Sample(np.zeros((8, 12, 3), np.uint8), "x", shares, is_soft=True)
+    for resize_mask, size in ((False, (8, 12)), (True, (4, 6))):
+        found = ShorterSide(4, resize_mask=resize_mask)(sample)
+        assert found.mask.shape == found.soft.shape == size
+        assert set(np.unique(found.mask)) == {0, 1}
+        assert not found.is_soft
+
+
+def test_flowers_keep_soft_masks_through_caches(tmp_path: Path) -> None:
+    root = str(write_flowers(tmp_path / "flowers", 4))
+    hard, soft = (Flowers(root, "test", masks=masks) for masks in ("hard", "soft"))
+    assert np.array_equal(255 * hard[0].mask, soft[0].mask)
+    assert hard.fingerprint() != soft.fingerprint()
+    transform = ResizeCrop(16, "bilinear", 19)
+    lazy = open_store(soft, transform, 16, "off", [], "flowers").load(2)
+    assert len(np.unique(lazy.soft)) > 2
+    for mode in ("memory", "disk", "disk"):
+        store = open_store(soft, transform, 16, mode, [tmp_path / "cache"], "flowers")
+        found = store.load(2)
+        assert np.array_equal(found.soft, lazy.soft)
+        assert np.array_equal(found.mask, lazy.mask)
+    (path,) = (tmp_path / "cache").glob("flowers-*/shares.npy")
+    path.unlink()
+    assert np.array_equal(
+        open_store(soft, transform, 16, "disk", [tmp_path / "cache"], "flowers").load(2).soft,
+        lazy.soft,
+    )
+    plain = open_store(hard, transform, 16, "disk", [tmp_path / "plain"], "flowers")
+    assert plain.load(0).soft is None
+    assert not list((tmp_path / "plain").glob("flowers-*/shares.npy"))

@@ -99,6 +99,44 @@ def test_f_measures_equal_loops() -> None:
     assert metric.compute()["fmax/img"].item() == pytest.approx(max(curve), abs=1e-6)
 
 
+@pytest.mark.parametrize("regions", [2, 3])
+def test_scores_of_soft_truth_equal_loops(regions: int) -> None:
+    probabilities, mask = scene(4, regions)
+    share = torch.where(mask > 0, torch.rand(mask.shape) / 2 + 0.5, torch.rand(mask.shape) / 2)
+    share[:, :3] = share[:, :3].round()
+    metric = SegmentationScores(regions, truth="soft")
+    metric.update(probabilities, (share >= 0.5).long(), share)
+    hard = (probabilities[:, 1] >= 0.5).long() if regions == 2 else probabilities.argmax(dim=1)
+    table = []
+    for found, true in zip(hard.numpy(), share.double().numpy(), strict=True):
+        for ground in range(regions):
+            claimed = (found != ground).astype(float)
+            hits = (claimed * true).sum()
+            table.append(
+                (hits / ((claimed + true >= 1).sum() + 1e-3),
+                 2 * hits / (claimed.sum() + true.sum() + 1e-3))
+            )  # fmt: skip
+    expected = np.array(table).reshape(4, regions, 2)
+    scores = metric.compute()
+    for number, name in enumerate(("iou", "dice")):
+        own = expected[:, :, number]
+        assert scores[f"{name}/img/fixed"].item() == pytest.approx(own[:, 0].mean(), abs=1e-6)
+        assert scores[f"{name}/img/oracle"].item() == pytest.approx(own.max(1).mean(), abs=1e-6)
+
+
+def test_soft_truth_changes_no_other_score_and_needs_shares() -> None:
+    probabilities, mask = scene(4, 2)
+    soft, plain = SegmentationScores(truth="soft"), SegmentationScores()
+    with pytest.raises(ValueError, match="truth=soft scores shares of pixels, got index masks"):
+        soft.update(probabilities, mask)
+    soft.update(probabilities, mask, mask.double())
+    plain.update(probabilities, mask, mask.double())
+    own, others = soft.compute(), plain.compute()
+    for name, value in own.items():
+        near = 1e-4 if name.split("/")[0] in {"iou", "dice"} else 1e-9  # The added 0.001.
+        assert value.item() == pytest.approx(others[name].item(), abs=near), name
+
+
 def test_global_scores_are_of_sums() -> None:
     probabilities, mask = scene(5, 2)
     metric = SegmentationScores()

@@ -51,6 +51,8 @@ class Flowers(ImageDataset):
         protocol: `redo`, as just said; `clustering` trains on all 8189 and tests and validates on
             the official test set, 6149 of these, as C3-GAN and L2IC do; `lists` reads their lists
             of it.
+        masks: `hard` are resized by nearest neighbour (ReDO); `soft` ones bilinearly, and then cut
+            at the half, or scored as they are (L2IC).
 
     Raises:
         DataError: Files are missing, a `.mat` file is not the official one, or a list disagrees
@@ -62,8 +64,10 @@ class Flowers(ImageDataset):
         root: str,
         split: Literal["train", "val", "test"],
         protocol: Literal["redo", "clustering", "lists"] = "redo",
+        masks: Literal["hard", "soft"] = "hard",
     ) -> None:
         self.root, self.split, self.protocol = Path(root), split, protocol
+        self.masks = masks
         tree = _TREE.format(root=root)
         check_files("flowers", [self.root / "setid.mat"], tree, _PAGE)
         self.numbers = self._choose()
@@ -110,7 +114,13 @@ class Flowers(ImageDataset):
         if self._labels is not None:
             label = self._labels[self.numbers[index] - 1] - 1
         mask = mask_of_segmentation(read_image(segmented))
-        return Sample(read_image(picture), self.keys[index], mask, label)
+        is_soft = self.masks == "soft"
+        mask = mask * np.uint8(255) if is_soft else mask
+        return Sample(read_image(picture), self.keys[index], mask, label, is_soft=is_soft)
+
+    def fingerprint(self) -> str:
+        """Hash of the files and of what is made of them."""
+        return f"{super().fingerprint()}-{self.masks}"
 
     def files(self, index: int) -> tuple[Path, ...]:
         """The picture and its segmentation."""

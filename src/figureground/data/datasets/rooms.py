@@ -129,6 +129,7 @@ class Rooms(ImageDataset):
             self.keys[index],
             (scene.alpha > 0.5).astype(np.uint8),
             scene.label,
+            soft=np.round(255 * scene.alpha).astype(np.uint8),
         )
 
     def layers(self, index: int) -> Layers:

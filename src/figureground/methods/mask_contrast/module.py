@@ -216,7 +216,9 @@ class MaskContrast(Method):
 
         Raises:
             UserError: The file holds none, or those of another trunk; or batches are too small.
+            ConfigError: See `Method.setup`.
         """
+        super().setup(stage)
         if stage != "fit":
             return
         data = getattr(self.trainer, "datamodule", None)
