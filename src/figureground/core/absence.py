@@ -38,15 +38,13 @@ def require_soft_masks(data: Any, splits: Sequence[str]) -> None:
         splits: Those that are scored; it need not have them all.
 
     Raises:
-        ConfigError: The first picture of one of them has a mask, but no soft one.
+        ConfigError: The first picture that is scored of one of them has a mask, but no soft one.
     """
-    for split in splits:
-        if split not in data.datasets:
-            continue
-        first = data.batch(split, [0])
-        if first.mask is not None and first.soft_mask is None:
-            raise ConfigError(
-                f"metrics.segmentation.truth=soft needs soft masks, which {split} pictures of "
-                f"data={data.name} do not have; set data.{split}.masks=soft if there is such a "
-                "choice, else truth=binary"
-            )
+    firsts = {split: data.first_scored(split) for split in splits if split in data.datasets}
+    hard = [s for s, first in firsts.items() if first.mask is not None and first.soft_mask is None]
+    if hard:
+        raise ConfigError(
+            f"the segmentation metric has truth=soft, but {' and '.join(hard)} pictures of "
+            f"data={data.name} have no soft masks; set data.train.masks=soft where that is a "
+            "choice (flowers, cub), else truth=binary of that metric"
+        )

@@ -237,8 +237,10 @@ class Method(LightningModule, ABC):
         """
         scores = self._scores.get("test/segmentation")
         data = getattr(self.trainer, "datamodule", None)
+        # After training, pictures held out are scored, too.
+        scored = {"fit": _VALIDATIONS + _TESTS, "validate": _VALIDATIONS, "test": _TESTS}
         if data is not None and getattr(scores, "is_soft", False):
-            require_soft_masks(data, _TESTS if stage == "test" else _VALIDATIONS)
+            require_soft_masks(data, scored.get(stage, ()))
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Refuse pictures with non-finite pixels by name, while they are still on the CPU."""
@@ -298,15 +300,14 @@ class Method(LightningModule, ABC):
         if wanted and batch.mask is not None and isinstance(self, Segmenter):
             probabilities = self._segment_to_score(batch)
             if scores is not None:
-                scores.update(probabilities, batch.mask, batch.soft_mask)
+                # Others know nothing of a third argument.
+                soft = (batch.soft_mask,) if getattr(scores, "is_soft", False) else ()
+                _feed(scores, probabilities, batch.mask, *soft)
             if partition is not None:
                 partition.update(probabilities.max(dim=1).indices, batch.mask)
         scores = self._scores.get(f"{prefix}clustering")
         if scores is not None and batch.label is not None and isinstance(self, Clusterer):
-            try:
-                scores.update(self.cluster(batch.image), batch.label)
-            except ValueError as error:  # What it was told of clusters and classes is wrong.
-                raise ConfigError(str(error)) from error
+            _feed(scores, self.cluster(batch.image), batch.label)
         self._update_objects(prefix, batch)
 
     def _segment_to_score(self, batch: Batch) -> Tensor:
@@ -362,3 +363,11 @@ class Method(LightningModule, ABC):
         section = checkpoint.get("figureground", {})
         self.restarts = list(section.get("restarts", []))
         self.skipped = Counter(section.get("skipped", {}))
+
+
+def _feed(scores: Metric, *values: Tensor | None) -> None:
+    """Update a metric; what it refuses is what it was told of regions, clusters or classes."""
+    try:
+        scores.update(*values)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error

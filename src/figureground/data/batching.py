@@ -86,12 +86,13 @@ class TrainingReader(Dataset[Any]):
         if self.augment is None:
             return sample
         seed = mix_seed(self.seed, draw.stream, draw.epoch, draw.number) & 0xFFFFFFFF
-        mask = sample.mask if self.with_masks else None
-        if mask is not None and sample.is_soft:  # Of whole pictures; others are cut already.
-            mask = np.asarray(mask > HALF, np.uint8)
-        image, mask = self.augment(sample.image, mask, seed)
-        # What is left of soft masks is whether they are a half at least.
-        return replace(sample, image=image, mask=mask, soft=None, is_soft=False)
+        share = sample.mask if sample.is_soft else sample.soft
+        mask = share if share is not None else sample.mask
+        image, mask = self.augment(sample.image, mask if self.with_masks else None, seed)
+        sample = replace(sample, image=image, mask=mask, soft=None, is_soft=False)
+        if mask is None or share is None:
+            return sample
+        return replace(sample, mask=np.asarray(mask > HALF, np.uint8), soft=mask)
 
 
 class EvaluationReader(Dataset[Any]):

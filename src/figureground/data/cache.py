@@ -44,7 +44,7 @@ class PixelStore:
 
     Args:
         keys: Names in order.
-        arrays: What `_layout` lists, but for `masks` and `shares` where no picture has any.
+        arrays: What `_layout` lists; `masks` and `shares` may be absent where no picture has any.
 
     Attributes:
         keys: Names in order.
@@ -52,7 +52,12 @@ class PixelStore:
     """
 
     def __init__(self, keys: Sequence[str], arrays: _Arrays) -> None:
-        self.keys, self._arrays = keys, arrays
+        self.keys = keys
+        self._arrays = {  # What no picture has would be pickled for each worker.
+            part: array
+            for part, array in arrays.items()
+            if part not in _HAS or arrays[_HAS[part]].any()
+        }
         self.images: Pixels = arrays["images"]
         self._has_classes = bool(arrays["classes"].any())
 

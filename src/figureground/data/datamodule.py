@@ -211,6 +211,11 @@ class ImageDataModule(LightningDataModule):
         store = self.store(split)
         return collate([store.load(index) for index in indices])
 
+    def first_scored(self, split: str) -> Batch:
+        """The first picture of `split` that evaluation scores, a batch of one."""
+        store = self.store(split)
+        return collate([store.load(self._find_scored(split, store)[0])])
+
     def _evaluation_loader(self, split: str) -> DataLoader[Any]:
         store = self.store(split)
         indices = range(len(store)) if split == "predict" else self._find_scored(split, store)

@@ -40,7 +40,7 @@ class SaliencyScores(SegmentationScores):
         num_regions: 2: ground and object.
         threshold: See `SegmentationScores`, as all others.
         assign: See there.
-        truth: See there.
+        truth: See there; `soft` is not among them.
         average: See there; the scores above are means over pictures.
         empty: See there; in the scores above IoU is 0.
     """

@@ -55,7 +55,7 @@ class SegmentationScores(Metric):
         truth: `regions` compares K regions with as many true ones. `binary` is for masks that know
             one object only although K is larger: one region is the ground, the others together
             are the object, and what is matched is which one is the ground. `soft` is the same, but
-            IoU and Dice of pictures (`/img`) are those of true shares, as L2IC has them of flowers.
+            `iou/img/*` and `dice/img/*` are those of true shares, as L2IC has them of flowers.
         average: `image` averages over pictures; `batch` takes the mean of batch means, which is
             how ReDO's code counts.
         empty: Score of an empty prediction of an empty truth: `one`, `zero` or `nan`; 0 with soft
@@ -132,8 +132,12 @@ class SegmentationScores(Metric):
                 f"expected probabilities of {self.num_regions} regions, got "
                 f"{tuple(probabilities.shape)}; set method.metrics.segmentation.num_regions"
             )
-        if self.is_soft and soft_mask is None:
-            raise ValueError("truth=soft scores shares of pixels, got index masks alone")
+        if self.is_soft and (soft_mask is None or soft_mask.shape != mask.shape):
+            size = "none" if soft_mask is None else tuple(soft_mask.shape)
+            raise ValueError(
+                f"truth=soft needs soft masks of the index masks' shape {tuple(mask.shape)}, got "
+                f"{size}; give them, or set method.metrics.segmentation.truth=binary"
+            )
         probabilities = probabilities.to(self.pairs.dtype)
         if probabilities.shape[2:] != mask.shape[1:]:
             probabilities = F.interpolate(probabilities, mask.shape[1:], mode="bilinear")

@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from pytorch_lightning import Trainer
+from torch import Tensor
+from torchmetrics import Metric
 
 from archives import write_flowers, write_folder
 from figureground.callbacks.run_card import RunCard
@@ -22,6 +25,8 @@ from figureground.methods.segmenter import Segmenter
 from figureground.metrics.clustering import ClusteringScores
 from figureground.metrics.objects import ObjectScores, PixelClassScores
 from figureground.metrics.segmentation import SegmentationScores
+
+_SPLITS = ("train", "val", "test")
 
 
 def run_test(folder: Path, transductive: bool) -> list[dict[str, float]]:
@@ -101,26 +106,61 @@ def test_one_protocol_is_scored_once(tmp_path: Path) -> None:
     assert "transductive" not in (tmp_path / "card.md").read_text()
 
 
-@pytest.mark.parametrize("stage", ["fit", "test"])
+@pytest.mark.parametrize(
+    ("stage", "masks", "named"),
+    [("fit", {}, "val and test"), ("fit", {"val": "soft"}, "test"), ("validate", {}, "val"),
+     ("test", {"val": "soft"}, "test")],
+)  # fmt: skip
 def test_soft_truth_without_soft_masks_is_refused_before_anything_runs(
-    tmp_path: Path, stage: str
+    tmp_path: Path, stage: str, masks: dict[str, str], named: str
 ) -> None:
-    root = str(write_flowers(tmp_path / "flowers", 4))
-    sets = {name: Flowers(root, name) for name in ("train", "val", "test")}
-    method = Segmenter(
-        resolution=16, width=4, depth=1, metrics={"segmentation": SegmentationScores(truth="soft")}
-    )
-    trainer = Trainer(
+    data = soft_flowers(tmp_path, **masks)
+    metrics = {"segmentation": SegmentationScores(truth="soft")}
+    method = Segmenter(resolution=16, width=4, depth=1, metrics=metrics)
+    with pytest.raises(ConfigError, match=f"truth=soft, but {named} pictures of data=flowers have"):
+        getattr(quiet_trainer(), stage)(method, datamodule=data)
+
+
+def test_soft_truth_is_scored(tmp_path: Path) -> None:
+    metrics = {"segmentation": SegmentationScores(truth="soft")}
+    method = Segmenter(resolution=16, width=4, depth=1, metrics=metrics)
+    data = soft_flowers(tmp_path, val="soft", test="soft")
+    (found,) = quiet_trainer().test(method, datamodule=data, verbose=False)
+    assert 0 < found["test/iou/img/oracle"] < 1
+
+
+def test_metrics_of_two_arguments_are_scored_and_their_refusals_are_lines(tmp_path: Path) -> None:
+    class Own(Metric):
+        def __init__(self) -> None:
+            super().__init__()
+            self.add_state("count", torch.tensor(0.0), dist_reduce_fx="sum")
+
+        def update(self, probabilities: Tensor, mask: Tensor) -> None:
+            self.count += len(mask)
+
+        def compute(self) -> dict[str, Tensor]:
+            return {"count": self.count}
+
+    method = Segmenter(resolution=16, width=4, depth=1, metrics={"segmentation": Own()})
+    data = soft_flowers(tmp_path, test="soft")
+    (found,) = quiet_trainer().test(method, datamodule=data, verbose=False)
+    assert found["test/count"] == 4
+    metrics = {"segmentation": SegmentationScores(num_regions=3)}
+    method = Segmenter(resolution=16, width=4, depth=1, metrics=metrics)
+    with pytest.raises(ConfigError, match="expected probabilities of 3 regions"):
+        quiet_trainer().test(method, datamodule=data)
+
+
+def soft_flowers(folder: Path, **masks: str) -> ImageDataModule:
+    """Four pictures a split; `masks` of each, hard unless given."""
+    root = str(write_flowers(folder / "flowers", 4))
+    sets = {name: Flowers(root, name, masks=masks.get(name, "hard")) for name in _SPLITS}
+    transform = ResizeCrop(16, "bilinear")
+    return ImageDataModule(name="flowers", resolution=16, batch_size=4, transform=transform, **sets)
+
+
+def quiet_trainer() -> Trainer:
+    return Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, max_steps=1,
     )  # fmt: skip
-    options = {"resolution": 16, "batch_size": 4, "transform": ResizeCrop(16, "bilinear")}
-    data = ImageDataModule(name="flowers", **options, **sets)
-    split = "test" if stage == "test" else "val"
-    with pytest.raises(ConfigError, match=rf"needs soft masks.*set data\.{split}\.masks=soft"):
-        getattr(trainer, stage)(method, datamodule=data)
-    if stage == "test":
-        soft = {"test": Flowers(root, "test", masks="soft")}
-        data = ImageDataModule(name="flowers", **options, **soft)
-        (found,) = trainer.test(method, datamodule=data, verbose=False)
-        assert 0 < found["test/iou/img/oracle"] < 1

@@ -14,14 +14,17 @@ from PIL import Image
 from archives import disc, write_cars, write_cub, write_dogs, write_flowers
 from figureground.core.config import build
 from figureground.core.errors import DataError
-from figureground.data.cache import open_store
+from figureground.data.batching import TrainingReader
+from figureground.data.cache import LazyStore, open_store
 from figureground.data.crops import cut_box
+from figureground.data.datasets.concat import Concat
 from figureground.data.datasets.cub import CUB
 from figureground.data.datasets.drc import Cars, Dogs
 from figureground.data.datasets.flowers import Flowers
 from figureground.data.prepare import prepare
+from figureground.data.sampler import Draw
 from figureground.data.samples import Sample
-from figureground.data.transforms import ResizeCrop, ShorterSide, Stretch
+from figureground.data.transforms import Augment, RandomSquare, ResizeCrop, ShorterSide, Stretch
 
 
 @pytest.mark.parametrize(("kind", "write"), [(Dogs, write_dogs), (Cars, write_cars)])
@@ -189,3 +192,19 @@ def test_flowers_keep_soft_masks_through_caches(tmp_path: Path) -> None:
     plain = open_store(hard, transform, 16, "disk", [tmp_path / "plain"], "flowers")
     assert plain.load(0).soft is None
     assert not list((tmp_path / "plain").glob("flowers-*/shares.npy"))
+
+
+def test_soft_masks_stay_soft_in_mixtures_and_when_augmented(tmp_path: Path) -> None:
+    flowers = Flowers(str(write_flowers(tmp_path / "flowers", 4)), "train", masks="soft")
+    mixed = Concat({"flowers": flowers})
+    transform = ResizeCrop(16, "bilinear")
+    sample, own = transform(mixed[1]), transform(flowers[1])
+    assert (sample.key, sample.label) == ("flowers/image_00002", None)
+    assert np.array_equal(sample.soft, own.soft)
+    store = LazyStore(mixed, transform)
+    reader = TrainingReader(store, Augment(16, flip=1.0), 0, 1, with_masks=True)
+    batch = reader.__getitems__([Draw(0, 0, 1)])
+    assert np.array_equal(batch.soft_mask[0].numpy() * 255, own.soft[:, ::-1])
+    assert np.array_equal(batch.mask[0], (batch.soft_mask[0] >= 0.5).long())
+    whole = TrainingReader(LazyStore(mixed, None), RandomSquare(16, 20, 18), 0, 1, with_masks=True)
+    assert set(whole.__getitems__([Draw(0, 0, 1)]).mask.unique().tolist()) == {0, 1}

@@ -127,10 +127,12 @@ def test_scores_of_soft_truth_equal_loops(regions: int) -> None:
 def test_soft_truth_changes_no_other_score_and_needs_shares() -> None:
     probabilities, mask = scene(4, 2)
     soft, plain = SegmentationScores(truth="soft"), SegmentationScores()
-    with pytest.raises(ValueError, match="truth=soft scores shares of pixels, got index masks"):
+    with pytest.raises(ValueError, match=r"truth=soft needs soft masks.*\(4, 12, 12\), got none"):
         soft.update(probabilities, mask)
+    with pytest.raises(ValueError, match=r"got \(4, 6, 6\)"):
+        soft.update(probabilities, mask, torch.ones(4, 6, 6))
     soft.update(probabilities, mask, mask.double())
-    plain.update(probabilities, mask, mask.double())
+    plain.update(probabilities, mask)
     own, others = soft.compute(), plain.compute()
     for name, value in own.items():
         near = 1e-4 if name.split("/")[0] in {"iou", "dice"} else 1e-9  # The added 0.001.

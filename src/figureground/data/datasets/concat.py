@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -26,9 +27,8 @@ class Concat(ImageDataset):
 
     def __getitem__(self, index: int) -> Sample:
         part, place = self._find(index)
-        sample = part[place]
-        mask = sample.mask if self.annotated else None
-        return Sample(sample.image, self.keys[index], mask)
+        sample = replace(part[place], key=self.keys[index], label=None, classes=None)
+        return sample if self.annotated else replace(sample, mask=None, soft=None, is_soft=False)
 
     def files(self, index: int) -> tuple[Path, ...]:
         """Files of the sample in its own dataset."""

@@ -66,7 +66,7 @@ class Segmenter(Method):
         norm: Its normalisation.
         loss: `cross_entropy` of two classes, base-2 `binary_entropy` of one, or `ds_comgan`, which
             also trains a judge of masks on those of real training pictures.
-        target: Learn from `hard` masks (m >= 0.5), or from `soft` ones where pairs have any.
+        target: Learn from `hard` masks (m >= 0.5), or from `soft` ones where pictures have any.
         ignore: Pixels whose soft mask is nearer to the half than this do not count; 0 counts all.
         augment: Random changes of training pairs: none, colours, geometry, or both; or `photo`,
             what happens to photographs.
