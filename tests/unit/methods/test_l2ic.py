@@ -109,6 +109,7 @@ def test_gate_is_glu_and_keeps_the_order_of_channels() -> None:
     for each in (maps.requires_grad_(), last.requires_grad_()):
         assert_close(gate(each), F.glu(each, dim=1))
         assert torch.autograd.gradcheck(gate, each)
+        assert torch.autograd.gradgradcheck(gate, each)
     gated = gate(last)
     (gradient,) = torch.autograd.grad(gated.sum(), last)
     for each in (gated, gradient):

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from figureground.nn.precision import widen
 
@@ -33,13 +32,15 @@ class _Gate(torch.autograd.Function):
         return F.glu(features, dim=1)
 
     @staticmethod
-    @once_differentiable
     def backward(context: Any, gradient: Tensor) -> Tensor:
         (features,) = context.saved_tensors
         values, gates = features.chunk(2, dim=1)
+        share = torch.sigmoid(gates)
+        if torch.is_grad_enabled():  # To be differentiated again, which writing in place forbids.
+            of_gates = torch.ops.aten.sigmoid_backward(gradient * values, share)
+            return torch.cat([gradient * share, of_gates], dim=1)
         found = torch.empty_like(features)
         of_values, of_gates = found.chunk(2, dim=1)
-        share = torch.sigmoid(gates)
         torch.mul(gradient, share, out=of_values)
         torch.mul(gradient, values, out=of_gates)
         torch.ops.aten.sigmoid_backward.grad_input(of_gates, share, grad_input=of_gates)
