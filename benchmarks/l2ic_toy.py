@@ -35,7 +35,9 @@ def print_layers(method: torch.nn.Module, count: int) -> None:
     share = (warm & behind).sum(dim=(1, 2)) / behind.sum(dim=(1, 2)).clamp(min=1)
     print("| warm behind masks | beside | pictures with more than 2 % behind |\n|---|---|---|")
     beside = warm[~behind].float().mean()
-    print(f"| {warm[behind].float().mean():.3f} | {beside:.3f} | {(share > _MANY).float().mean():.2f} |")
+    print(
+        f"| {warm[behind].float().mean():.3f} | {beside:.3f} | {(share > _MANY).float().mean():.2f} |"
+    )
 
 
 @torch.inference_mode()
