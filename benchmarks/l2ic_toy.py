@@ -1,4 +1,4 @@
-"""What L2IC's layers and clusters on `toy` hold, as its card tells: needs a checkpoint of `l2ic-toy`.
+"""What L2IC's layers and clusters on `toy` hold, by a checkpoint of `experiment=l2ic-toy`.
 
     python benchmarks/l2ic_toy.py RUN/01-train/checkpoints/last.ckpt [--drawn 400] [--test 3000]
 
@@ -34,10 +34,8 @@ def print_layers(method: torch.nn.Module, count: int) -> None:
     behind = layers.foreground[:, 0] > 0.5
     share = (warm & behind).sum(dim=(1, 2)) / behind.sum(dim=(1, 2)).clamp(min=1)
     print("| warm behind masks | beside | pictures with more than 2 % behind |\n|---|---|---|")
-    beside = warm[~behind].float().mean()
-    print(
-        f"| {warm[behind].float().mean():.3f} | {beside:.3f} | {(share > _MANY).float().mean():.2f} |"
-    )
+    found = (warm[behind], warm[~behind], share > _MANY)
+    print(f"| {' | '.join(f'{float(each.float().mean()):.3f}' for each in found)} |")
 
 
 @torch.inference_mode()
@@ -64,7 +62,7 @@ def print_clusters(method: torch.nn.Module, count: int) -> None:
 
 
 def _score(clusters: Tensor, label: Tensor, num_classes: int) -> dict[str, float]:
-    scores = ClusteringScores(int(len(SHAPES) * len(HUES)), num_classes)
+    scores = ClusteringScores(len(SHAPES) * len(HUES), num_classes)
     scores.update(clusters, label)
     return {name: float(value) for name, value in scores.compute().items()}
 
