@@ -16,7 +16,9 @@ from figureground.data.splits import check_files
 #: Official numbers of the classes, in the order of our labels 0..7.
 CLASSES = (3, 7, 9, 11, 17, 18, 25, 35)
 
-_TREE = """  {root}/train/3/*     (or 00003; .ppm, .png or .jpg)
+_BASES = ("train", "Final_Training/Images")  # Of the authors, and of the official archive.
+_TREE = """  {root}/Final_Training/Images/00003/*.ppm     (the official archive)
+  or {root}/train/3/*     (or 00003; .ppm, .png or .jpg)
   and the same for the classes 7, 9, 11, 17, 18, 25, 35; others are left alone"""
 _PAGE = (
     "the German Traffic Sign Recognition Benchmark (the training images), or by the authors' "
@@ -37,7 +39,7 @@ class GTSRB8(ImageDataset):
     filmed in passing, so that a random picture has its twins in the training set.
 
     Args:
-        root: Folder with `train/<class>/`.
+        root: Folder with `train/<class>/`, or with the official `Final_Training/Images/<class>/`.
         split: `train`, `val` or `test`.
         transductive: All pictures are for training and for the test, as the authors have it;
             otherwise of each class a tenth of the tracks is for each of `val` and `test` only.
@@ -108,7 +110,8 @@ class GTSRB8(ImageDataset):
 
 def _find_folders(root: Path) -> list[Path]:
     """Folders of the eight classes, whose names may have leading zeros."""
-    base = root / "train"
+    bases = [root / name for name in _BASES]
+    base = next((base for base in bases if base.is_dir()), bases[0])
     inside = base.iterdir() if base.is_dir() else ()
     found = {int(path.name): path for path in inside if path.is_dir() and path.name.isdecimal()}
     folders = [found.get(number, base / str(number)) for number in CLASSES]

@@ -12,7 +12,10 @@ from figureground.data.reading import open_picture, read_image
 from figureground.data.samples import ImageDataset, Pixels, Sample
 from figureground.data.splits import check_files
 
-_TREE = """  {root}/images/*.jpg
+_OFFICIAL = ("rgb", "figure_ground")
+_TREE = """  {root}/rgb/*.jpg and {root}/figure_ground/*.jpg     (the official archive)
+or
+  {root}/images/*.jpg
   {root}/masks/*.png      (0 background, 255 horse; same names, or the same order)"""
 _PAGE = (
     "the Weizmann Horse Database (Borenstein and Ullman), or by the authors' script "
@@ -29,7 +32,9 @@ class WeizmannHorse(ImageDataset):
     """Horses with masks; the one class of objects is 1.
 
     Args:
-        root: Folder with `images/` and `masks/`.
+        root: Folder with `images/` and `masks/`, or with the official `rgb/` and `figure_ground/`.
+            The official masks are JPEG files of another size than their images: they are cut at
+            half of white and resized (nearest) to the image.
         split: `train`, `val` (the first 30 pictures) or `test`.
         transductive: All pictures are for training and for the test, as the authors have it;
             otherwise `val` and the 30 pictures that follow, which are `test`, are held out.
