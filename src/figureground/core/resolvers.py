@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 def register_resolvers() -> None:
     """Make the functions of this module known to OmegaConf, as often as one likes."""
-    for function in (up_to, batches):
+    for function in (up_to, batches, scaled):
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)
 
 
@@ -43,3 +43,11 @@ def batches(kimg: float, batch_size: int) -> int:
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"expected a whole number of pictures in a batch, got {batch_size}")
     return max(1, round(1000 * kimg / batch_size))
+
+
+def scaled(length: float, published: int, resolution: int) -> float:
+    """A length in pixels, given for images of side `published`, for images of side `resolution`.
+
+    So that `${scaled:20.0,128,${data.resolution}}` is 10.0 at 64 pixels.
+    """
+    return length * resolution / published

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from PIL import Image
 
 from figureground.core.errors import DataError
 from figureground.data.reading import open_picture, read_image
@@ -24,6 +25,8 @@ _PAGE = (
 _COUNTS = (327, 328)  # Sources differ; the authors take every file.
 _NUM_VAL = 30
 _SHOWN = 5
+_HALF = 128  # JPEG masks: what is above is horse.
+_MAX_ASPECT_ERROR = 0.02  # The official masks are off by 0.006 at most.
 
 Grey = Literal["refuse", "background"]
 
@@ -71,8 +74,12 @@ class WeizmannHorse(ImageDataset):
 
     def __getitem__(self, index: int) -> Sample:
         picture, path = self.pairs[index]
-        mask = _read_mask(path, self.grey)
-        return Sample(read_image(picture), self.keys[index], mask, classes=(1,))
+        image = read_image(picture)
+        if path.parent.name == _OFFICIAL[1]:
+            mask = _read_official_mask(path, image.shape)
+        else:
+            mask = _read_mask(path, self.grey)
+        return Sample(image, self.keys[index], mask, classes=(1,))
 
     def files(self, index: int) -> tuple[Path, ...]:
         """The picture and its mask."""
@@ -95,19 +102,19 @@ def _pair_files(root: Path) -> list[tuple[Path, Path]]:
     Raises:
         DataError: There are none, or some but not all names agree, or the numbers differ.
     """
-    folders = root / "images", root / "masks"
-    check_files("weizmann_horse", list(folders), _TREE.format(root=root), _PAGE)
-    pictures, masks = (
-        {path.stem: path for path in sorted(folder.glob(f"*.{ending}"))}
-        for folder, ending in zip(folders, ("jpg", "png"), strict=True)
-    )
+    is_official = (root / _OFFICIAL[0]).is_dir()
+    folders = [root / name for name in (_OFFICIAL if is_official else ("images", "masks"))]
+    mask_ending = "jpg" if is_official else "png"
+    check_files("weizmann_horse", folders, _TREE.format(root=root), _PAGE)
+    pictures = {path.stem: path for path in sorted(folders[0].glob("*.jpg"))}
+    masks = {path.stem: path for path in sorted(folders[1].glob(f"*.{mask_ending}"))}
     if pictures.keys() == masks.keys():
         return [(path, masks[stem]) for stem, path in pictures.items()]
     if pictures.keys() & masks.keys() or len(pictures) != len(masks):
         alone = sorted(str(p) for p in _outside(pictures, masks) + _outside(masks, pictures))
         raise DataError(
-            f"{root} has {len(pictures)} pictures (images/*.jpg) and {len(masks)} masks "
-            f"(masks/*.png) that do not belong together: {', '.join(alone[:_SHOWN])} without "
+            f"{root} has {len(pictures)} pictures ({folders[0].name}/*.jpg) and {len(masks)} masks "
+            f"({folders[1].name}/*.{mask_ending}) that do not belong together: {', '.join(alone[:_SHOWN])} without "
             "partner; expected one mask for each picture, of the same name"
         )
     return list(zip(pictures.values(), masks.values(), strict=True))
@@ -115,6 +122,23 @@ def _pair_files(root: Path) -> list[tuple[Path, Path]]:
 
 def _outside(files: dict[str, Path], others: dict[str, Path]) -> list[Path]:
     return [path for stem, path in files.items() if stem not in others]
+
+
+def _read_official_mask(path: Path, shape: tuple[int, ...]) -> Pixels:
+    """Read a JPEG mask as 0 and 1, resized (nearest) to an image of `shape` (H, W, 3).
+
+    Raises:
+        DataError: Its aspect differs from the image's by more than 2 %, or it cannot be read.
+    """
+    mask = open_picture(path).convert("L")
+    height, width = shape[:2]
+    if abs(mask.width * height / (mask.height * width) - 1) > _MAX_ASPECT_ERROR:
+        raise DataError(
+            f"mask {path} is {mask.width}x{mask.height} but its picture is {width}x{height}; "
+            "expected the same aspect: put the original there"
+        )
+    mask = mask.point(lambda value: int(value >= _HALF))
+    return np.asarray(mask.resize((width, height), Image.Resampling.NEAREST), np.uint8)
 
 
 def _read_mask(path: Path, grey: Grey) -> Pixels:
