@@ -114,8 +114,9 @@ def _pair_files(root: Path) -> list[tuple[Path, Path]]:
         alone = sorted(str(p) for p in _outside(pictures, masks) + _outside(masks, pictures))
         raise DataError(
             f"{root} has {len(pictures)} pictures ({folders[0].name}/*.jpg) and {len(masks)} masks "
-            f"({folders[1].name}/*.{mask_ending}) that do not belong together: {', '.join(alone[:_SHOWN])} without "
-            "partner; expected one mask for each picture, of the same name"
+            f"({folders[1].name}/*.{mask_ending}) that do not belong together: "
+            f"{', '.join(alone[:_SHOWN])} without partner; expected one mask for each picture, of "
+            "the same name"
         )
     return list(zip(pictures.values(), masks.values(), strict=True))
 
