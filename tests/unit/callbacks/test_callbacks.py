@@ -166,3 +166,30 @@ def test_tensorboard_has_the_logged_keys_only(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     assert events.Tags()["scalars"] == ["train/loss/x"]
+
+
+def test_progress_says_how_long_a_run_takes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("figureground.callbacks.progress.time", clock)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr("figureground.callbacks.progress._has_terminal", lambda: False)
+    redo = method()
+    trainer = fake_trainer(redo, 0)
+    with caplog.at_level("INFO"):
+        for iterations in (100, 50_000):
+            bar = Progress(iterations, every=5, line_every=10)
+            bar.on_train_start(trainer, redo)
+            for batch in range(10):
+                clock.now += 60 if batch == 0 else 3  # The first one is slow.
+                trainer.fit_loop.total_batch_idx = batch
+                bar.on_train_batch_end(trainer, redo, None, None, batch)
+    texts = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert texts[0] == ("INFO", "100 iterations of 3 s on cpu: about 5 min")
+    assert texts[1][1].startswith("10 of 100, about 4 min left")
+    assert texts[2] == (
+        "WARNING",
+        "50000 iterations of 3 s on cpu: about 41 h 40 min; for less, set iterations=..., a "
+        "smaller data.resolution=..., or use a GPU (trainer=gpu)",
+    )
