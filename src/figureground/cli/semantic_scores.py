@@ -17,9 +17,10 @@ from figureground.core.errors import UserError
 from figureground.core.promised import is_promised
 from figureground.core.protocols import Segmenter
 from figureground.core.seeds import mix_seed
+from figureground.core.types import VOID
 from figureground.data.batching import to_float
 from figureground.data.datamodule import ImageDataModule
-from figureground.data.datasets.voc import VOC, VOID
+from figureground.data.datasets.voc import VOC
 from figureground.data.samples import Pixels
 from figureground.metrics.pixel_features import EXPECTED, load_features
 from figureground.metrics.semantic import cluster, describe_object, score_regions, whiten

@@ -340,11 +340,12 @@ class Method(LightningModule, ABC):
                 continue
             # Summing up over processes waits for all of them.
             decide = self.trainer.strategy.reduce_boolean_decision
-            if decide(scores.update_called, all=False):
+            found = scores.compute() if decide(scores.update_called, all=False) else {}
+            scores.reset()
+            if found:
                 prefix = name.rpartition("/")[0]
-                self.log_dict({f"{prefix}/{key}": value for key, value in scores.compute().items()})
-                scores.reset()
-            elif had_pictures and "/raw/" not in name:
+                self.log_dict({f"{prefix}/{key}": value for key, value in found.items()})
+            elif had_pictures and "/raw/" not in name:  # No truth, or all of it void.
                 note_absence(self.absent, name)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

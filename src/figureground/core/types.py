@@ -1,6 +1,7 @@
 """Values that cross the border between data, methods and metrics.
 
-Images are float32 in [-1, 1], (B, C, H, W). Index masks are int64 (B, H, W) with 0 = background.
+Images are float32 in [-1, 1], (B, C, H, W). Index masks are int64 (B, H, W) with 0 = background and
+`VOID` = unlabelled.
 Layers are stacked back to front, unless `Layers.order` says otherwise; layer 0 is the background.
 """
 
@@ -11,6 +12,9 @@ from typing import Self
 
 import torch
 from torch import Tensor
+
+#: Index of pixels of a mask that nobody has labelled: no score and no loss counts them.
+VOID = 255
 
 
 @dataclass(slots=True)
@@ -58,13 +62,15 @@ class Batch(TensorRecord):
     Attributes:
         image: (B, 3, H, W), in [-1, 1].
         key: B names that stay the same between runs.
-        mask: (B, H, W) int64, 0 = background, or None. Never present in training, except for
-            methods that learn from given masks.
+        mask: (B, H, W) int64, 0 = background, `VOID` = unlabelled, or None. Never present in
+            training, except for methods that learn from given masks. An image that is all void has
+            no score of its mask, but may have one of its label.
         label: (B,) int64 or None.
         classes: Class of each object 1, 2, ... of the mask, (B, N) int64, 0 where there is no such
             object; or None.
         soft_mask: Share of the object in each pixel, (B, H, W), in [0, 1], where a generator drew
-            the pictures or a dataset knows it; `mask` is 1 where it is at least a half. Or None.
+            the pictures or a dataset knows it; `mask` is 1 where it is at least a half, or `VOID`,
+            where the share means nothing. Or None.
     """
 
     image: Tensor
@@ -76,11 +82,13 @@ class Batch(TensorRecord):
 
     @property
     def class_mask(self) -> Tensor | None:
-        """Class of each pixel, (B, H, W) int64, 0 = background; None without classes."""
+        """Class of each pixel, (B, H, W) int64, 0 = background, or `VOID`; None without classes."""
         if self.mask is None or self.classes is None:
             return None
         table = torch.nn.functional.pad(self.classes, (1, 0))  # Object 0 is the background.
-        return table.gather(1, self.mask.flatten(1)).view_as(self.mask)
+        void = self.mask == VOID
+        found = table.gather(1, self.mask.masked_fill(void, 0).flatten(1)).view_as(self.mask)
+        return found.masked_fill(void, VOID)
 
 
 @dataclass(slots=True)

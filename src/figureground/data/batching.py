@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from figureground.core.seeds import mix_seed
-from figureground.core.types import Batch
+from figureground.core.types import VOID, Batch
 from figureground.data.cache import LazyStore, PixelStore
 from figureground.data.sampler import Draw
 from figureground.data.samples import MAX_OBJECTS, Sample
@@ -89,10 +89,15 @@ class TrainingReader(Dataset[Any]):
         share = sample.mask if sample.is_soft else sample.soft
         mask = share if share is not None else sample.mask
         image, mask = self.augment(sample.image, mask if self.with_masks else None, seed)
-        sample = replace(sample, image=image, mask=mask, soft=None, is_soft=False)
+        changed = replace(sample, image=image, mask=mask, soft=None, is_soft=False)
         if mask is None or share is None:
-            return sample
-        return replace(sample, mask=np.asarray(mask > HALF, np.uint8), soft=mask)
+            return changed
+        hard = np.asarray(mask > HALF, np.uint8)
+        if not sample.is_soft and sample.mask is not None and (sample.mask == VOID).any():
+            # By the same seed the index mask moves as its shares did.
+            moved = self.augment(sample.image, sample.mask, seed)[1]
+            hard[moved == VOID] = VOID
+        return replace(changed, mask=hard, soft=mask)
 
 
 class EvaluationReader(Dataset[Any]):

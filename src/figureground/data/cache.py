@@ -32,7 +32,7 @@ Transform = Callable[[Sample], Sample]
 CacheMode = Literal["auto", "disk", "memory", "off"]
 _Arrays = dict[str, npt.NDArray[Any]]  # By part, as in `_layout`.
 
-_FORMAT = 5
+_FORMAT = 6  # From here on 255 in a mask is void.
 _NO_LABEL = -1
 #: Parts that not all pictures have, and no dataset needs to, and the part that says which have it.
 _HAS = {"masks": "has_mask", "shares": "has_share"}

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from figureground.core.bounds import Count, PositiveInt
 from figureground.core.errors import DataError
 from figureground.core.seeds import mix_seed
-from figureground.core.types import Batch
+from figureground.core.types import VOID, Batch
 from figureground.data.batching import EvaluationReader, TrainingReader, collate
 from figureground.data.cache import CacheMode, LazyStore, PixelStore, Transform, open_store
 from figureground.data.index import (
@@ -26,6 +26,7 @@ from figureground.data.index import (
     require_annotated,
     verify_unchanged,
 )
+from figureground.data.mask_rule import MaskRule
 from figureground.data.sampler import EndlessBatchSampler, EndlessLoader, WatchfulLoader
 from figureground.data.samples import ImageDataset, refuse_uniform
 from figureground.data.transforms import Augment, RandomSquare
@@ -52,6 +53,7 @@ class ImageDataModule(LightningDataModule):
         batch_size: Pictures per batch, stream and process.
         num_workers: Loader processes; they change speed, never the data.
         root: Folder of the files; the datasets' own nodes refer to it.
+        masks: How mask files are read, where users bring their own; the datasets refer to it, too.
         train: Training set; one that is empty, as any of these, is none.
         val: Validation set.
         test: Test set.
@@ -82,6 +84,7 @@ class ImageDataModule(LightningDataModule):
         batch_size: PositiveInt,
         num_workers: Count = 0,
         root: str | None = None,
+        masks: MaskRule | None = None,
         train: ImageDataset | None = None,
         val: ImageDataset | None = None,
         test: ImageDataset | None = None,
@@ -100,7 +103,7 @@ class ImageDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.name: str = name
-        self.resolution, self.root = resolution, root
+        self.resolution, self.root, self.masks = resolution, root, masks
         self.batch_size, self.num_workers = batch_size, num_workers
         self.eval_batch_size = eval_batch_size or batch_size
         seen = find_seen(test_transductive, train, test)
@@ -270,7 +273,7 @@ class ImageDataModule(LightningDataModule):
             if mask is not None:
                 count += 1
                 has_ground |= bool((mask == 0).any())
-                has_object |= bool((mask != 0).any())
+                has_object |= bool(((mask != 0) & (mask != VOID)).any())
             if has_ground and has_object:
                 return
         refuse_uniform(f"{self.name} {split}", count, has_ground, has_object)

@@ -15,11 +15,13 @@ from rich.progress import track
 
 from figureground.core.errors import DataError
 from figureground.core.signals import watching
+from figureground.core.types import VOID
 from figureground.data.cache import first_writable
 from figureground.data.datamodule import ImageDataModule
 from figureground.data.index import entry_of, write_index
 from figureground.data.reading import open_picture
 from figureground.data.samples import ImageDataset, refuse_uniform
+from figureground.data.transforms import HALF
 
 _CHUNK = 64
 _HEAD = 1 << 16  # Bytes of each file that are summed up.
@@ -31,8 +33,9 @@ class SplitReport:
 
     Attributes:
         count: Samples.
-        masks: Samples with a mask.
-        foreground: Mean share of foreground pixels, or NaN without masks.
+        masks: Samples with a mask that labels pixels.
+        void: Samples with a mask that labels none.
+        foreground: Mean share of foreground among labelled pixels, or NaN without any.
         problems: Key -> what is wrong with the sample.
         files: Image file -> what is wrong with its sample.
         remarks: Differences from published counts and lists.
@@ -40,6 +43,7 @@ class SplitReport:
 
     count: int
     masks: int = 0
+    void: int = 0
     foreground: float = float("nan")
     problems: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
@@ -72,7 +76,8 @@ def prepare(datamodule: ImageDataModule, *, skip_broken: bool = False) -> dict[s
         raise DataError(f"{len(broken)} samples of {datamodule.name} are broken:\n  {lines}")
     for split, report in reports.items():
         has_ground, has_object = report.foreground < 1, report.foreground > 0
-        refuse_uniform(f"{datamodule.name} {split}", report.masks, has_ground, has_object)
+        count = report.masks + report.void
+        refuse_uniform(f"{datamodule.name} {split}", count, has_ground, has_object)
     for origin, facts in files.items():
         if datamodule.cache_dirs and (facts or broken_files):
             folder = first_writable(datamodule.cache_dirs)
@@ -113,7 +118,9 @@ def _check_split(dataset: ImageDataset, split: str, files: dict[str, Any]) -> Sp
                     f"the mask of {sample.key} is {sample.mask.shape[1]}x{sample.mask.shape[0]} "
                     f"but its picture is {width}x{height}",
                 )
-            foreground.append(float((sample.mask > (127 if sample.is_soft else 0)).mean()))
+            labelled = sample.mask[sample.is_soft | (sample.mask != VOID)]
+            above = labelled > (HALF if sample.is_soft else 0)
+            foreground.append(float(above.mean()) if labelled.size else float("nan"))
 
     threads = min(os.cpu_count() or 1, 8) if len(dataset) and dataset.files(0) else 1
     chunks = range(0, len(dataset), _CHUNK)
@@ -122,8 +129,9 @@ def _check_split(dataset: ImageDataset, split: str, files: dict[str, Any]) -> Sp
         for first in track(chunks, f"checking {split}", disable=hidden):
             stop.check()
             list(pool.map(check, range(first, min(first + _CHUNK, len(dataset)))))
-    report.masks = len(foreground)
-    report.foreground = float(np.mean(foreground)) if foreground else float("nan")
+    shares = [share for share in foreground if not np.isnan(share)]
+    report.masks, report.void = len(shares), len(foreground) - len(shares)
+    report.foreground = float(np.mean(shares)) if shares else float("nan")
     return report
 
 

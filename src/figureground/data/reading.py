@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from figureground.core.errors import DataError
+from figureground.core.types import VOID
 from figureground.data.samples import Pixels
 
 logger = logging.getLogger(__name__)
@@ -25,7 +27,6 @@ ENDINGS = frozenset(
 _SAID: set[str] = set()
 _MOST_INDEX = 127  # The last grey below the half where soft masks are cut.
 _NEARLY_WHITE = 15 / 16  # JPEG and resampling do not always reach white.
-_VOID = 255  # Index of the borders between objects in masks such as those of Pascal VOC.
 
 
 def list_pictures(folder: Path) -> list[Path]:
@@ -90,7 +91,7 @@ def to_rgb(image: Image.Image, name: str = "picture") -> Pixels:
     return np.asarray(image.convert("RGB"))
 
 
-def read_mask(path: Path, size: tuple[int, int] | None = None) -> Pixels:
+def read_mask(path: Path, size: tuple[int, int] | None = None, void: int | None = None) -> Pixels:
     """Read an index mask (H, W), 0 = background.
 
     Mapping, by the values in the file:
@@ -107,6 +108,8 @@ def read_mask(path: Path, size: tuple[int, int] | None = None) -> Pixels:
     Args:
         path: The file.
         size: Width and height it must have, or None.
+        void: Value in the file that means unlabelled: such pixels become `VOID`, and the mapping
+            above is of the others. None: there is no such value.
 
     Raises:
         DataError: Unreadable, coloured, of another size, or of unclear meaning.
@@ -117,6 +120,18 @@ def read_mask(path: Path, size: tuple[int, int] | None = None) -> Pixels:
             f"mask {path} is {image.width}x{image.height} but its picture is {size[0]}x{size[1]}; "
             "both must have the same size"
         )
+    values, are_indices = _read_values(image, path)
+    unlabelled = np.zeros(values.shape, bool) if void is None else np.asarray(values == void)
+    if unlabelled.all():
+        return np.full(values.shape, VOID, np.uint8)
+    # Any other value of the picture does: the mapping asks which there are, not how many of each.
+    known = np.where(unlabelled, values[~unlabelled][0], values)
+    indices = _check_indices(known, path) if are_indices else to_indices(known, f"mask {path}")
+    return np.where(unlabelled, np.uint8(VOID), indices)
+
+
+def _read_values(image: Image.Image, path: Path) -> tuple[npt.NDArray[Any], bool]:
+    """Values (H, W) of a mask, and whether they are indices of a palette, whatever its colours."""
     if image.mode == "P":
         return _read_palette(image, path)
     if image.mode in {"RGB", "RGBA", "CMYK"}:
@@ -126,10 +141,8 @@ def read_mask(path: Path, size: tuple[int, int] | None = None) -> Pixels:
                 f"mask {path} is coloured; expected a grey or palette picture (0 = background). "
                 "Map its colours to indices first"
             )
-        values = channels[:, :, 0]
-    else:
-        values = np.asarray(image.convert("L") if image.mode in {"1", "LA"} else image)
-    return to_indices(values, f"mask {path}")
+        return channels[:, :, 0], False
+    return np.asarray(image.convert("L") if image.mode in {"1", "LA"} else image), False
 
 
 def to_indices(values: npt.NDArray[np.generic], name: str = "mask") -> Pixels:
@@ -155,8 +168,8 @@ def to_indices(values: npt.NDArray[np.generic], name: str = "mask") -> Pixels:
     )
 
 
-def _read_palette(image: Image.Image, path: Path) -> Pixels:
-    """Map a palette picture to indices by the rule of `read_mask`."""
+def _read_palette(image: Image.Image, path: Path) -> tuple[Pixels, bool]:
+    """Indices of a palette picture, or its greys where `read_mask` says that these are meant."""
     indices = np.asarray(image)
     used = np.unique(indices)
     palette = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
@@ -170,13 +183,24 @@ def _read_palette(image: Image.Image, path: Path) -> Pixels:
                 "object; save it as a grey picture, 0 = background and 255 = object"
             )
         if (greys == used).all() or (used[0] > 0 and greys.min() == 0):
-            return to_indices(palette[indices][..., 0], f"mask {path}")
+            return palette[indices][..., 0], False
+    return indices, True
+
+
+def _check_indices(indices: Pixels, path: Path) -> Pixels:
+    """Indices of a palette picture as those of a mask.
+
+    Raises:
+        DataError: One is what most sets have for unlabelled pixels.
+    """
+    used = np.unique(indices)
     if np.count_nonzero(used) <= 1:
         return np.asarray(indices != 0, np.uint8)
-    if used[-1] == _VOID:
+    if used[-1] == VOID:
         raise DataError(
-            f"mask {path} has index {_VOID} beside {len(used) - 1} others, which often means that "
-            "a pixel is not to be scored; replace it by 0 (background) or by that of an object"
+            f"mask {path} has index {VOID} beside {len(used) - 1} others, which often means that "
+            f"a pixel is not to be scored; set data.masks.void={VOID} if so, or replace it by 0 "
+            "(background) or by that of an object"
         )
     return np.asarray(indices, np.uint8)
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from figureground.core.errors import DataError
+from figureground.core.types import VOID
 
 Pixels = npt.NDArray[np.uint8]
 MAX_OBJECTS = 16  # Objects of one picture whose classes can be kept.
@@ -25,14 +26,14 @@ class Sample:
     Attributes:
         image: uint8 (H, W, 3).
         key: Name that stays the same between runs.
-        mask: uint8 (H, W), 0 = background, or None.
+        mask: uint8 (H, W), 0 = background, `core.types.VOID` (255) = unlabelled, or None.
         label: Class or None.
         classes: Class of each object 1, 2, ... of the mask, from 1 on (0: no such object), where
             the mask tells apart objects; or None.
-        is_soft: Whether the mask holds shares of 255 instead, which transforms resize bilinearly
-            and cut at the half; they keep the shares as `soft`.
+        is_soft: Whether the mask holds shares of 255 instead, none of them void, which transforms
+            resize bilinearly and cut at the half; they keep the shares as `soft`.
         soft: uint8 (H, W), share of the object times 255, where the mask was soft or a generator
-            drew the picture; the mask is 1 from 128 on. Or None.
+            drew the picture; the mask is 1 from 128 on, or void. Or None.
     """
 
     image: Pixels
@@ -101,13 +102,14 @@ class ImageDataset(Dataset[Sample]):
 
 
 def refuse_uniform(what: str, count: int, has_ground: bool, has_object: bool) -> None:
-    """Refuse `count` masks of `what` that are all empty or all full: scores would mean nothing.
+    """Refuse `count` masks of `what` that are all empty, full or void: scores would mean nothing.
 
     Raises:
         DataError: There are masks, but not both pixels of objects and of background.
     """
     if count and not (has_ground and has_object):
+        state = "full" if has_object else "empty" if has_ground else "unlabelled"
         raise DataError(
-            f"all {count} masks of {what} are {'full' if has_object else 'empty'}; expected 0 = "
-            "background and other values = objects; mend them or move them away"
+            f"all {count} masks of {what} are {state}; expected 0 = background, {VOID} = "
+            "unlabelled and other values = objects; mend them or move them away"
         )

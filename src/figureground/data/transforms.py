@@ -2,6 +2,10 @@
 
 `ResizeCrop` is deterministic, so its result is what caches hold. `Augment` draws from a generator
 that depends on (seed, epoch, index) only, so the number of workers does not change the data.
+
+Index masks move by nearest neighbour, so that void pixels (`core.types.VOID`) stay void and no
+other pixel becomes so. Soft masks, which are interpolated, hold none: an index mask says what is
+void.
 """
 
 from __future__ import annotations

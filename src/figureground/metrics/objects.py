@@ -2,6 +2,7 @@
 
 ARI compares two partitions of pixels and asks for no names: rows of its table are true objects,
 columns found ones. It is averaged over pictures. `ari/fg` looks at pixels of true objects only.
+Void pixels of the truth are in no table; pictures that are all void are in no mean.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from figureground.core.bounds import PositiveInt
+from figureground.core.types import VOID
 
 
 class ObjectScores(Metric):
     """ARI, ARI of the foreground, and IoU of instances.
 
-    Labels are index maps of any values below `num_labels`, 0 = background.
+    Labels are index maps of any values below `num_labels`, 0 = background; true ones may be void.
 
     Args:
         num_labels: More than any object number.
@@ -43,6 +45,9 @@ class ObjectScores(Metric):
             filled: The same with every pixel given to some object, for `ari/fg`.
             truth: True objects.
         """
+        found, filled, truth = keep_labelled(truth, found, filled, truth)
+        if not len(truth):
+            return
         table = count_pairs(truth, found, self.num_labels)
         self.ari += adjusted_rand_index(table).sum()
         inside = count_pairs(truth, filled, self.num_labels)
@@ -52,7 +57,9 @@ class ObjectScores(Metric):
         self.count += len(found)
 
     def compute(self) -> dict[str, Tensor]:
-        """`ari`, `ari/fg`, `miou/instance`."""
+        """`ari`, `ari/fg`, `miou/instance`; nothing where no picture was labelled."""
+        if not self.count:
+            return {}
         return {
             "ari": self.ari / self.count,
             "ari/fg": self.ari_foreground / self.count,
@@ -86,8 +93,12 @@ class PartitionScores(Metric):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, found: Tensor, truth: Tensor) -> None:
-        """Take in a batch of maps, int64 (B, H, W) each."""
-        table = count_pairs(truth.clamp(max=self.num_labels - 1), found, self.num_labels)
+        """Take in a batch of maps, int64 (B, H, W) each; true ones may be void."""
+        found, truth = keep_labelled(truth, found, truth)
+        if not len(truth):
+            return
+        last = truth.clamp(max=self.num_labels - 1)
+        table = count_pairs(torch.where(truth == VOID, VOID, last), found, self.num_labels)
         # All pixels of the batch are one table, as if it were one picture.
         self.ari += adjusted_rand_index(table.sum(dim=0, keepdim=True)).sum()
         covering, scaled = segmentation_covering(table)
@@ -98,7 +109,9 @@ class PartitionScores(Metric):
         self.batches += 1
 
     def compute(self) -> dict[str, Tensor]:
-        """`ari/batch`, `msc/batch`, and per picture `msc` and `msc/scaled`."""
+        """`ari/batch`, `msc/batch`, and per picture `msc` and `msc/scaled`; nothing of void."""
+        if not self.count:
+            return {}
         return {
             "ari/batch": self.ari / self.batches,
             "msc/batch": self.covering_of_batches / self.batches,
@@ -129,25 +142,45 @@ class PixelClassScores(Metric):
         )
 
     def update(self, found: Tensor, truth: Tensor) -> None:
-        """Take in maps of classes, int64 (B, H, W) each, 0 = background."""
+        """Take in maps of classes, int64 (B, H, W) each, 0 = background; true ones may be void."""
         self.confusion += count_pairs(truth, found, self.num_classes).sum(dim=0)
 
     def compute(self) -> dict[str, Tensor]:
-        """`acc`, `macc`, `miou`, and the same under `/fg` without background row and column."""
+        """`acc`, `macc`, `miou`, and the same under `/fg` without background row and column.
+
+        Nothing where all is void.
+        """
+        if not self.confusion.any():
+            return {}
         scores = _score_classes(self.confusion)
         inner = _score_classes(self.confusion[1:, 1:])
         return scores | {f"{name}/fg": value for name, value in inner.items()}
 
 
 def count_pairs(truth: Tensor, found: Tensor, num_labels: int) -> Tensor:
-    """Pixels of each (true, found) pair of labels in each picture, (B, N, N) float64."""
-    highest = int(torch.maximum(truth.max(), found.max()))
+    """Labelled pixels of each (true, found) pair of labels in each picture, (B, N, N) float64."""
+    void = truth == VOID
+    highest = int(torch.maximum(truth.masked_fill(void, 0).max(), found.max()))
     if highest >= num_labels:
         raise ValueError(f"label {highest} is out of range, expected less than {num_labels}")
-    offset = torch.arange(len(truth), device=truth.device).view(-1, 1) * num_labels**2
+    # Void pixels are counted in a row of their own, which is dropped.
+    truth = truth.masked_fill(void, num_labels)
+    size = (len(truth), num_labels + 1, num_labels)
+    offset = torch.arange(size[0], device=truth.device).view(-1, 1) * size[1] * size[2]
     codes = (truth * num_labels + found).flatten(1) + offset
-    counts = torch.bincount(codes.flatten(), minlength=len(truth) * num_labels**2)
-    return counts.view(len(truth), num_labels, num_labels).double()
+    counts = torch.bincount(codes.flatten(), minlength=size[0] * size[1] * size[2])
+    return counts.view(size)[:, :num_labels].double()
+
+
+def keep_labelled(truth: Tensor, *values: Tensor) -> list[Tensor]:
+    """What belongs to pictures with a labelled pixel, of `values` (B, ...); as given if all have.
+
+    Args:
+        truth: Index masks (B, H, W).
+        values: Of the same pictures.
+    """
+    kept = (truth != VOID).flatten(1).any(dim=1)
+    return list(values) if bool(kept.all()) else [value[kept] for value in values]
 
 
 def adjusted_rand_index(table: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ nothing is claimed), recall R (1 where nothing is there) and F = 1.3 P R / (0.3 
 each as `/img`, the mean over pictures (the F curve is averaged before its maximum is taken), and as
 `/global`, of the pixels of the whole set together. Published figures of "Finding an Unsupervised
 Image Segmenter" and "Big GANs Are Watching You" are `/img`; `fmean`, `fadaptive`, `mae` and
-`/global` are further ones.
+`/global` are further ones. Void pixels are cut out first, also of the mean that `fadaptive` uses.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from figureground.core.bounds import Fraction, PositiveInt
+from figureground.core.types import VOID
+from figureground.metrics.objects import keep_labelled
 from figureground.metrics.segmentation import SegmentationScores
 
 _BETA_SQUARED = 0.3
@@ -79,13 +81,17 @@ class SaliencyScores(SegmentationScores):
     def update(self, probabilities: Tensor, mask: Tensor, soft_mask: Tensor | None = None) -> None:
         """Take in a batch, see `SegmentationScores.update`."""
         super().update(probabilities, mask, soft_mask)
+        probabilities, mask = keep_labelled(mask, probabilities, mask)
+        if not len(mask):
+            return
         if probabilities.shape[2:] != mask.shape[1:]:
             probabilities = F.interpolate(probabilities, mask.shape[1:], mode="bilinear")
         soft = probabilities[:, 1].flatten(1).contiguous()
-        truth = mask.flatten(1) > 0
-        hits, claimed = self._count_levels(soft, truth)
+        labelled = mask.flatten(1) != VOID
+        truth = (mask.flatten(1) > 0) & labelled
+        hits, claimed = self._count_levels(soft, truth, labelled)
         size = truth.count_nonzero(dim=1).unsqueeze(1).to(hits)
-        pixels = float(soft.shape[1])
+        pixels = labelled.count_nonzero(dim=1).to(hits)
         curve = f_measure(hits, claimed, size)
 
         right, found = hits[:, _MIDDLE], claimed[:, _MIDDLE]
@@ -93,21 +99,24 @@ class SaliencyScores(SegmentationScores):
         accuracy = (pixels - found - whole + 2 * right) / pixels
         iou = right / (found + whole - right).clamp(min=1)
 
-        adaptive = soft >= (2 * soft.mean(dim=1, keepdim=True)).clamp(max=1)
+        mean = _mean_labelled(soft, labelled)
+        adaptive = (soft >= (2 * mean).clamp(max=1)) & labelled
         both = (adaptive & truth).count_nonzero(dim=1).unsqueeze(1).to(hits)
         chosen = adaptive.count_nonzero(dim=1).unsqueeze(1).to(hits)
-        error = (soft - truth.to(soft)).abs().sum(dim=1, dtype=hits.dtype)
+        error = (soft - truth.to(soft)).abs().masked_fill(~labelled, 0).sum(dim=1, dtype=hits.dtype)
 
         self.counts += torch.stack([hits.sum(dim=0), claimed.sum(dim=0)])
         self.single += torch.stack([both.sum(), chosen.sum(), error.sum()])
         self.curve += curve.sum(dim=0)
         own = (accuracy, iou, f_measure(both, chosen, size)[:, 0], error / pixels)
         self.shares += torch.stack([value.sum() for value in own])
-        self.images += torch.stack([size.new_tensor(len(soft)), *_totals(soft, size)])
+        self.images += torch.stack([size.new_tensor(len(soft)), pixels.sum(), size.sum()])
 
     def compute(self) -> dict[str, Tensor]:
-        """Return all scores by id."""
+        """Return all scores by id; none where all was void."""
         scores = super().compute()
+        if not scores:
+            return {}
         count, pixels, size = self.images
         curve = self.curve / count
         own = {"f05": curve[_MIDDLE], **_summarise(curve)}
@@ -123,10 +132,11 @@ class SaliencyScores(SegmentationScores):
         scores |= {f"{name}/img": value.float() for name, value in own.items()}
         return scores | {f"{name}/global": value.float() for name, value in total.items()}
 
-    def _count_levels(self, soft: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    def _count_levels(self, soft: Tensor, truth: Tensor, labelled: Tensor) -> tuple[Tensor, Tensor]:
         """True and claimed pixels (B, 255) above each threshold, by one histogram a picture."""
         picture = torch.arange(len(soft), dtype=torch.int32, device=soft.device).view(-1, 1)
-        codes = find_levels(soft) + (_LEVELS + 1) * (2 * picture + truth)  # Of 32 bits: faster.
+        levels = find_levels(soft).mul_(labelled)  # What is not labelled is above no threshold.
+        codes = levels + (_LEVELS + 1) * (2 * picture + truth)  # Of 32 bits: faster.
         size = 2 * len(soft) * (_LEVELS + 1)
         counts = torch.bincount(codes.flatten(), minlength=size).view(len(soft), 2, -1)
         above = counts.to(self.counts.dtype).flip(2).cumsum(2).flip(2)[:, :, 1:]
@@ -134,9 +144,10 @@ class SaliencyScores(SegmentationScores):
 
     def _confuse(self, hard: Tensor, mask: Tensor) -> Tensor:
         """As the base, of two regions."""
-        found, truth = hard.flatten(1) == 1, mask.flatten(1) == 1
+        truth, labelled = mask.flatten(1) == 1, mask.flatten(1) < self.num_regions
+        found = (hard.flatten(1) == 1) & labelled
         both, claimed, size = (x.count_nonzero(dim=1) for x in (found & truth, found, truth))
-        ground = found.shape[1] - claimed - size + both
+        ground = labelled.count_nonzero(dim=1) - claimed - size + both
         none = torch.zeros_like(both)
         cells = [ground, claimed - both, none, size - both, both, none]
         return torch.stack(cells, dim=1).view(-1, 2, 3).to(self.pairs.dtype)
@@ -182,5 +193,9 @@ def _summarise(curve: Tensor) -> dict[str, Tensor]:
     return {"fmax": without.max(), "fmean": without.mean()}
 
 
-def _totals(soft: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    return size.new_tensor(soft.numel()), size.sum()
+def _mean_labelled(soft: Tensor, labelled: Tensor) -> Tensor:
+    """Mean (B, 1) of (B, N) over labelled pixels."""
+    if bool(labelled.all()):
+        return soft.mean(dim=1, keepdim=True)  # To the last bit that of the papers.
+    total = soft.masked_fill(~labelled, 0).sum(dim=1, keepdim=True)
+    return total / labelled.sum(dim=1, keepdim=True)

@@ -9,6 +9,9 @@ Ids follow one rule, `<measure>/<averaging>/<who decides which region is the obj
   `miou/global` use it, too.
 - `fixed`: no matching; region k claims to be truth k (for two regions, region 1 the object).
 
+Void pixels (`core.types.VOID`) count in no score, as if they were cut out of truth and prediction.
+A picture that is all void has no score and is in no mean; if all are, there are no scores at all.
+
 The F measures (`f05`, `fmax`) are those of `fixed`. `ari/img`, the adjusted Rand index of all
 pixels of a picture, asks for no matching. DRC and ILSGAN publish `iou/img/fixed` as DRC_IoU,
 `dice/img/fixed` as DRC_DICE (with `empty=nan`), and `iou/global/fixed`.
@@ -28,7 +31,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from figureground.core.bounds import Fraction, PositiveInt
-from figureground.metrics.objects import adjusted_rand_index
+from figureground.core.types import VOID
+from figureground.metrics.objects import adjusted_rand_index, keep_labelled
 
 logger = logging.getLogger(__name__)
 
@@ -120,8 +124,8 @@ class SegmentationScores(Metric):
 
         Args:
             probabilities: (B, K, H, W); another size than the masks' is resized bilinearly.
-            mask: Index mask (B, H, W), 0 = background. With binary truth every other value is the
-                object.
+            mask: Index mask (B, H, W), 0 = background, `VOID` = not counted. With binary truth
+                every other value is the object.
             soft_mask: Share of the object in each pixel, (B, H, W) in [0, 1], for soft truth.
 
         Raises:
@@ -138,26 +142,25 @@ class SegmentationScores(Metric):
                 f"truth=soft needs soft masks of the index masks' shape {tuple(mask.shape)}, got "
                 f"{size}; give them, or set method.metrics.segmentation.truth=binary"
             )
+        share = soft_mask if self.is_soft and soft_mask is not None else mask
+        probabilities, mask, share = keep_labelled(mask, probabilities, mask, share)
+        if not len(mask):
+            return
         probabilities = probabilities.to(self.pairs.dtype)
         if probabilities.shape[2:] != mask.shape[1:]:
             probabilities = F.interpolate(probabilities, mask.shape[1:], mode="bilinear")
-        mask = mask.long()
-        if self.is_binary:
-            mask = mask.clamp(max=1)
-        elif int(mask.max()) >= self.num_regions:
-            raise ValueError(
-                f"mask has region {int(mask.max())}, expected < {self.num_regions}; raise "
-                "method.num_regions or set method.metrics.segmentation.truth=binary"
-            )
+        mask = self._number_truth(mask.long())
         hard = self._assign(probabilities)
         confusion = self._confuse(hard, mask)
         self.confusion += confusion.sum(dim=0)
-        self._count_matches(confusion, self._score_shares(hard, soft_mask))
+        self._count_matches(confusion, self._score_shares(hard, mask, share))
         if self.is_binary:
             self._count_f(probabilities, mask)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return all scores by id."""
+        """Return all scores by id; none where all was void."""
+        if not self.weight:
+            return {}
         self._warn_of_binary_truth()
         matching = _match(self.pairs[_MEASURES.index("iou")])
         rows = torch.arange(self.num_regions)
@@ -178,6 +181,19 @@ class SegmentationScores(Metric):
             scores["empty_pairs"] = self.empty_pairs
         return {name: value.float() for name, value in scores.items()}
 
+    def _number_truth(self, mask: Tensor) -> Tensor:
+        """True region of each pixel (B, H, W); K stands for void."""
+        void = mask == VOID
+        mask = mask.masked_fill(void, 0)
+        if self.is_binary:
+            mask = mask.clamp(max=1)
+        elif int(mask.max()) >= self.num_regions:
+            raise ValueError(
+                f"mask has region {int(mask.max())}, expected < {self.num_regions}; raise "
+                "method.num_regions or set method.metrics.segmentation.truth=binary"
+            )
+        return mask.masked_fill(void, self.num_regions)
+
     def _assign(self, probabilities: Tensor) -> Tensor:
         """Region of each pixel (B, H, W); K stands for none."""
         if self.num_regions == 2:
@@ -188,13 +204,13 @@ class SegmentationScores(Metric):
         return hard
 
     def _confuse(self, hard: Tensor, mask: Tensor) -> Tensor:
-        """Count pixels of each (truth, prediction) pair in each picture, (B, K, K + 1)."""
+        """Count labelled pixels of each (truth, prediction) pair in each picture, (B, K, K + 1)."""
         count, columns = len(hard), self.num_regions + 1
-        pairs = self.num_regions * columns
-        offset = torch.arange(count, device=hard.device).view(-1, 1) * pairs
+        offset = torch.arange(count, device=hard.device).view(-1, 1) * columns**2
         codes = (mask * columns + hard).flatten(1) + offset
-        counts = torch.bincount(codes.flatten(), minlength=count * pairs)
-        return counts.view(count, self.num_regions, columns).to(self.pairs.dtype)
+        counts = torch.bincount(codes.flatten(), minlength=count * columns**2)
+        # The last row is that of void pixels.
+        return counts.view(count, columns, columns)[:, :-1].to(self.pairs.dtype)
 
     def _count_matches(self, confusion: Tensor, soft_scores: Tensor | None) -> None:
         """Add the scores of all pairs in each picture, from (B, K, K + 1)."""
@@ -231,15 +247,17 @@ class SegmentationScores(Metric):
         pairs = F.pad(torch.stack([accuracy, iou, dice], dim=1).unsqueeze(2), rest)
         return pairs, F.pad((iou + ground_iou).unsqueeze(1) / 2, rest)
 
-    def _score_shares(self, hard: Tensor, share: Tensor | None) -> Tensor | None:
+    def _score_shares(self, hard: Tensor, mask: Tensor, share: Tensor) -> Tensor | None:
         """IoU and Dice (B, 2, K) of true shares with each region in turn as the ground.
 
         L2IC, spec section 6.3: what is neither claimed nor object throughout is in no union, so
         that IoU is slightly too high where objects have soft borders.
         """
-        if not self.is_soft or share is None:
+        if not self.is_soft:
             return None
-        region, share = hard.flatten(1), share.flatten(1).to(self.pairs.dtype)
+        region, labelled = hard.flatten(1), (mask < self.num_regions).flatten(1)
+        share = share.flatten(1).to(self.pairs.dtype).masked_fill(~labelled, 0)
+        counted = labelled.to(share.dtype)
         empty = share.new_zeros(len(share), self.num_regions + 1)
 
         def in_ground(values: Tensor) -> Tensor:
@@ -247,7 +265,7 @@ class SegmentationScores(Metric):
 
         whole = share.sum(dim=1, keepdim=True)
         hits = whole - in_ground(share)
-        claimed = share.shape[1] - in_ground(torch.ones_like(share))
+        claimed = counted.sum(dim=1, keepdim=True) - in_ground(counted)
         union = claimed + in_ground((share >= 1).to(share.dtype))
         scores = [hits / (union + _SOFT_MARGIN), 2 * hits / (claimed + whole + _SOFT_MARGIN)]
         return torch.stack(scores, dim=1)
@@ -269,17 +287,18 @@ class SegmentationScores(Metric):
     def _count_f(self, probabilities: Tensor, mask: Tensor) -> None:
         """Add F at all thresholds, from one histogram of each picture's object probabilities."""
         soft = probabilities[:, 1] if self.num_regions == 2 else 1 - probabilities[:, 0]
-        soft, truth = soft.flatten(1), mask.flatten(1).to(soft.dtype)
+        soft, truth = soft.flatten(1), (mask == 1).flatten(1).to(soft.dtype)
+        labelled = (mask < self.num_regions).flatten(1).to(soft.dtype)
         levels = (soft * _NUM_THRESHOLDS).floor().clamp(0, _NUM_THRESHOLDS).long()
         empty = soft.new_zeros(len(soft), _NUM_THRESHOLDS + 1)
         hits = empty.scatter_add(1, levels, truth)
-        claimed = empty.scatter_add(1, levels, torch.ones_like(truth))
+        claimed = empty.scatter_add(1, levels, labelled)
         # Pixels at or above threshold t / 255, t = 1 .. 255.
         hits, claimed = (x.flip(1).cumsum(1).flip(1)[:, 1:] for x in (hits, claimed))
         size = truth.sum(dim=1, keepdim=True)
         weight = 1.0 / len(mask) if self.average == "batch" else 1.0
         self.f_curve += weight * _f_measure(hits, claimed, size).sum(dim=0)
-        half = (soft >= 0.5).to(soft.dtype)
+        half = (soft >= 0.5).to(soft.dtype) * labelled
         hits, claimed = (x.sum(dim=1, keepdim=True) for x in (half * truth, half))
         self.f_half += weight * _f_measure(hits, claimed, size).sum()
 

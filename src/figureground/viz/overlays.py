@@ -7,6 +7,8 @@ import colorsys
 import numpy as np
 import numpy.typing as npt
 
+from figureground.core.types import VOID
+
 Pixels = npt.NDArray[np.uint8]
 
 #: One colour per region from 1 on, easy to tell apart, also without red-green vision.
@@ -14,6 +16,7 @@ COLORS = np.array(
     [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0]],
     np.float64,
 )
+_VOID_GREY = 128
 _GOLDEN = 0.618034  # Multiples of it spread evenly over the circle of hues.
 _LIGHT, _DARK, _SQUARE = 230, 180, 8  # Checkerboard: two greys, side of a square in pixels.
 
@@ -32,14 +35,16 @@ def label_colors(count: int = 256) -> Pixels:
 
 
 def overlay(image: Pixels, mask: Pixels, strength: float = 0.5) -> Pixels:
-    """Tint the regions of an index mask and draw their outlines.
+    """Tint the regions of an index mask and draw their outlines; void pixels turn grey.
 
     Args:
         image: (H, W, 3).
-        mask: Index mask (H, W), 0 = background, which stays as it is.
+        mask: Index mask (H, W), 0 = background, which stays as it is, `VOID` = unlabelled.
         strength: Share of the tint.
     """
+    void = mask == VOID
     tint = COLORS[(mask.astype(int) - 1) % len(COLORS)]
+    tint[void] = _VOID_GREY
     result = np.where(mask[..., None] > 0, (1 - strength) * image + strength * tint, image)
     padded = np.pad(mask, 1, mode="edge")
     inside = np.ones(mask.shape, bool)
@@ -47,7 +52,7 @@ def overlay(image: Pixels, mask: Pixels, strength: float = 0.5) -> Pixels:
         rows, columns = shift
         window = padded[rows : rows + mask.shape[0], columns : columns + mask.shape[1]]
         inside &= window == mask
-    result[~inside & (mask > 0)] = 255
+    result[~inside & (mask > 0) & ~void] = 255
     return np.asarray(result.round().clip(0, 255), np.uint8)
 
 
@@ -60,5 +65,6 @@ def on_checkerboard(rgba: Pixels) -> Pixels:
 
 
 def mask_to_gray(mask: Pixels, num_regions: int) -> Pixels:
-    """Spread region indices over black to white: 0 and 255 for two regions."""
-    return np.asarray(mask.astype(np.float64) * (255 / max(num_regions - 1, 1)), np.uint8)
+    """Spread region indices over black to white: 0 and 255 for two regions; void is grey."""
+    shades = mask.astype(np.float64) * (255 / max(num_regions - 1, 1))
+    return np.where(mask == VOID, _VOID_GREY, shades).astype(np.uint8)

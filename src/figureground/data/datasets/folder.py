@@ -10,7 +10,8 @@ from typing import Literal
 
 from figureground.core.bounds import Fraction
 from figureground.core.errors import DataError
-from figureground.data.reading import list_pictures, read_image, read_mask
+from figureground.data.mask_rule import MaskRule
+from figureground.data.reading import list_pictures, read_image
 from figureground.data.samples import ImageDataset, Sample
 
 _SHOWN = 10
@@ -27,6 +28,7 @@ class Folder(ImageDataset):
         split: `train`, `val`, `test`, or `all` of it.
         val: Share of the pictures for validation; 0 for no such split, which is then empty.
         test: Share of the pictures for the test, likewise.
+        masks: How mask files are read.
 
     Raises:
         DataError: No pictures; two pictures or masks of the same name; or an empty split whose
@@ -39,7 +41,9 @@ class Folder(ImageDataset):
         split: Literal["train", "val", "test", "all"] = "all",
         val: Fraction = 0.1,
         test: Fraction = 0.1,
+        masks: MaskRule | None = None,
     ) -> None:
+        self.rule = masks or MaskRule()
         self.root, self.split = Path(root), split
         if not self.root.is_dir():
             raise DataError(
@@ -66,10 +70,10 @@ class Folder(ImageDataset):
                 f"split (val={val}, test={test}); add pictures or {way_out}"
             )
         self.keys = [_stem(path, self.base) for path in self.paths]
-        masks = self.root / "masks"
-        drawn = list_pictures(masks) if masks.is_dir() else []
-        _check_names(drawn, masks)
-        found = {_stem(path, masks): path for path in drawn}
+        folder = self.root / "masks"
+        drawn = list_pictures(folder) if folder.is_dir() else []
+        _check_names(drawn, folder)
+        found = {_stem(path, folder): path for path in drawn}
         self._masks = {key: found[key] for key in self.keys if key in found}
         self.annotated = bool(found)
 
@@ -78,13 +82,17 @@ class Folder(ImageDataset):
         image = read_image(files[0])
         mask = None
         if len(files) > 1:
-            mask = read_mask(files[1], (image.shape[1], image.shape[0]))
+            mask = self.rule.read(files[1], (image.shape[1], image.shape[0]))
         return Sample(image, self.keys[index], mask)
 
     def files(self, index: int) -> tuple[Path, ...]:
         """The picture and its mask, if it has one."""
         mask = self._masks.get(self.keys[index])
         return (self.paths[index],) if mask is None else (self.paths[index], mask)
+
+    def fingerprint(self) -> str:
+        """Hash of the files and of how masks are read."""
+        return f"{super().fingerprint()}{self.rule.fingerprint}"
 
     def without_masks(self) -> Folder:
         """The same pictures; their masks are not looked at."""

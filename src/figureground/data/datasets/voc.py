@@ -10,6 +10,7 @@ import numpy as np
 
 from figureground.core.bounds import Bounds
 from figureground.core.errors import DataError
+from figureground.core.types import VOID
 from figureground.data.reading import open_picture, read_image
 from figureground.data.samples import ImageDataset, Pixels, Sample
 from figureground.data.splits import check_files
@@ -21,7 +22,6 @@ _PAGE = "host.robots.ox.ac.uk/pascal/VOC/voc2012 (VOCtrainval_11-May-2012.tar, f
 _COUNTS = {"train": 1464, "val": 1449, "trainval": 2913}
 _SHOWN = 5
 
-VOID = 255
 #: Of VOC, from index 1 on.
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),

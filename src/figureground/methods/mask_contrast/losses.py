@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from figureground.core.types import VOID
 from figureground.nn.precision import widen
 
 #: Who z_i is held against besides its own z_M: those of the queue, or of the batch as well.
@@ -30,12 +31,12 @@ def object_keys(embedding: Tensor, mask: Tensor) -> Tensor:
 
     Args:
         embedding: (B, D, H, W), each pixel's of length one.
-        mask: Objects, (B, H, W), 0 or 1.
+        mask: Objects, (B, H, W), 0, 1 or void, which is no object.
 
     Returns:
         (B, D); zeros where there is no object.
     """
-    summed = (embedding * mask.unsqueeze(1)).sum(dim=(2, 3))
+    summed = (embedding * (mask == 1).unsqueeze(1)).sum(dim=(2, 3))
     return F.normalize(summed, dim=1)
 
 
@@ -83,16 +84,21 @@ def contrast_pixels(
 def balanced_entropy(logits: Tensor, mask: Tensor) -> Tensor:
     """Binary cross-entropy in which objects and ground weigh alike (Xie and Tu 2015, HED).
 
-    Pixels of objects count by the share of ground in the batch, those of ground by that of objects.
+    Pixels of objects count by the share of ground in the batch, those of ground by that of objects,
+    void ones not at all.
 
     Args:
         logits: (B, H, W).
-        mask: Objects, (B, H, W), 0 or 1.
+        mask: Objects, (B, H, W), 0, 1 or void.
 
     Returns:
-        Scalar.
+        Scalar; 0 where all is void.
     """
     logits, mask = widen(logits), widen(mask)
-    ground = 1 - mask.mean()
-    weight = ground * mask + (1 - ground) * (1 - mask)
-    return F.binary_cross_entropy_with_logits(logits, mask, weight=weight)
+    labelled = mask != VOID
+    count = labelled.sum().clamp(min=1)
+    mask = mask.masked_fill(~labelled, 0)
+    ground = 1 - mask.sum() / count
+    weight = (ground * mask + (1 - ground) * (1 - mask)) * labelled
+    entropy = F.binary_cross_entropy_with_logits(logits, mask, weight=weight, reduction="sum")
+    return entropy / count

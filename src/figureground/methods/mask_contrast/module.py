@@ -36,7 +36,7 @@ from figureground.core.bounds import (
 )
 from figureground.core.errors import DataError, UserError
 from figureground.core.method import Method
-from figureground.core.types import Batch, check_image
+from figureground.core.types import VOID, Batch, check_image
 from figureground.data.pictures import accepts_pictures
 from figureground.methods.mask_contrast.losses import (
     Negatives,
@@ -264,13 +264,13 @@ class MaskContrast(Method):
             self.queue.push(keys[usable])
 
     def _masks(self, batch: Batch) -> Tensor:
-        """Objects (B, H, W), 0 or 1."""
+        """Objects (B, H, W), 0, 1 or void."""
         if batch.mask is None:
             raise DataError(
                 f"{batch.key[0]} and others have no mask to learn from; give pairs=taught "
                 "pairs.ckpt=<segmenter>, pairs=saved or a dataset with annotated training pictures"
             )
-        return batch.mask.clamp(max=1)
+        return batch.mask.clamp(max=1).masked_fill(batch.mask == VOID, VOID)
 
     def _embed_view(self, view: View, found: tuple[Tensor, Tensor]) -> Tensor:
         """Embeddings (B, D, S, S) of length one."""
@@ -280,7 +280,7 @@ class MaskContrast(Method):
         self, view: View, found: tuple[Tensor, Tensor], keys: Tensor, usable: Tensor
     ) -> Tensor:
         embedding = self._embed_view(view, found)[usable]
-        inside = view.mask[usable] > 0  # (b, S, S)
+        inside = view.mask[usable] == 1  # (b, S, S)
         query = embedding.movedim(1, -1)[inside]  # (N, D)
         owner = inside.nonzero()[:, 0]
         return self._contrast(query, owner, keys[usable], self.queue.keys)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from figureground.viz.truth import gray_truth
+
 #: Of the columns of `feature_rows`.
 TITLES = ("picture", "mask", "saliency", "features")
 _REACH = 2.0  # Standard deviations that a colour spans to either side.
@@ -38,7 +40,7 @@ def feature_rows(image: Tensor, mask: Tensor | None, saliency: Tensor, features:
 
     Args:
         image: (B, 3, H, W).
-        mask: Objects, (B, h, w); None for none.
+        mask: Objects, (B, h, w); None for none. Void is grey.
         saliency: (B, 1, H, W), in [0, 1].
         features: (B, D, h, w).
 
@@ -48,7 +50,7 @@ def feature_rows(image: Tensor, mask: Tensor | None, saliency: Tensor, features:
     size = image.shape[2:]
     share = torch.zeros_like(saliency)
     if mask is not None:
-        share = F.interpolate(mask.unsqueeze(1).clamp(max=1).to(saliency), size)
+        share = F.interpolate(gray_truth(mask).to(saliency), size)
     grays = [(2 * each - 1).expand(-1, 3, -1, -1) for each in (share, saliency)]
     colors = F.interpolate(principal_colors(features), size)
     return torch.stack([image, *grays, colors.to(image)], dim=1).flatten(0, 1)

@@ -27,7 +27,7 @@ class View(NamedTuple):
 
     Attributes:
         image: (B, 3, S, S), in [-1, 1].
-        mask: Their objects, (B, S, S), 0 or 1, of the pictures' dtype.
+        mask: Their objects, (B, S, S), 0, 1 or void, of the pictures' dtype.
         is_usable: Whether the object covers neither too little nor too much, (B,) bool.
     """
 
@@ -77,7 +77,7 @@ class ViewMaker:
 
         Args:
             image: (B, 3, H, W), in [-1, 1].
-            mask: Objects, (B, H, W), 0 or 1.
+            mask: Objects, (B, H, W), 0, 1 or void, which stays so.
             side: S of the views.
         """
         size = (len(image), 1, side, side)
@@ -90,7 +90,7 @@ class ViewMaker:
             new = ~fits if number else torch.ones_like(fits)
             chosen = theta if not number else torch.where(new[:, None, None], theta, chosen)
             seen = moved if not number else torch.where(new[:, None, None], moved, seen)
-            cover = seen.mean(dim=(1, 2))
+            cover = (seen == 1).to(seen).mean(dim=(1, 2))
             fits = (cover > self.area[0]) & (cover < self.area[1])
         cropped = _sample(image, chosen, (len(image), 3, side, side), "bilinear")
         return View(self._color(cropped), seen, fits)

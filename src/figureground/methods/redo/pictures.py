@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from figureground.core.types import Batch
+from figureground.core.types import VOID, Batch
+from figureground.viz.truth import gray_truth
 
 if TYPE_CHECKING:
     from figureground.methods.redo.module import ReDO
@@ -35,8 +36,9 @@ def redraw_grids(method: ReDO, batch: Batch) -> dict[str, Tensor]:
     hard = F.one_hot(soft.argmax(dim=1), num_regions).movedim(3, 1)
     truth = torch.zeros_like(image[:, :1])
     if batch.mask is not None:
-        # Divided by at least one: an empty mask is black, not a division by zero.
-        truth = batch.mask.unsqueeze(1) / batch.mask.max().clamp(min=1)
+        labelled = batch.mask.masked_fill(batch.mask == VOID, 0)
+        # Two regions at least: an empty mask is black, not a division by zero.
+        truth = gray_truth(batch.mask, max(int(labelled.max()) + 1, 2))
     own, shared = torch.randn(2, count, num_regions, latent_dim, device=image.device)
     redraws = [method.redraw(image, own)]
     redraws += [method.redraw(image, latent.expand(count, -1, -1)) for latent in shared]

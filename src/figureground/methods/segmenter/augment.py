@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from figureground.core.types import VOID
 from figureground.methods.segmenter.photo import compress_some, draw_view, jitter
 
 Augmentation = Literal["none", "color", "geom", "gc", "photo"]
@@ -29,7 +30,8 @@ def augment_pairs(kind: Augmentation, image: Tensor, share: Tensor) -> tuple[Ten
         kind: `color` leaves the masks alone, `geom` warps both, `gc` warps, then changes colours;
             `photo` is flip, zoom, mild colours and JPEG, see `photo`.
         image: (B, 3, H, W).
-        share: Masks (B, H, W): int64 in {0, 1}, or soft ones in [0, 1].
+        share: Masks (B, H, W): int64 in {0, 1}, void pixels `VOID`; or soft ones in [0, 1], void
+            pixels NaN. Whatever a void pixel falls into is void.
 
     Returns:
         Both, changed; colours may leave [-1, 1].
@@ -94,9 +96,10 @@ def warp_mask(share: Tensor, matrix: Tensor) -> Tensor:
     """Warp masks (B, H, W): soft ones as pictures, hard ones one-hot and decided again."""
     if share.is_floating_point():
         return warp(share.unsqueeze(1), matrix)[:, 0].clamp(0, 1)
+    known = share.to(matrix).masked_fill(share == VOID, math.nan)
     # Outside the picture both classes are zero, which is background.
-    ground, figure = warp(torch.stack([1 - share, share], dim=1).to(matrix), matrix).unbind(dim=1)
-    return (figure > ground).long()
+    ground, figure = warp(torch.stack([1 - known, known], dim=1), matrix).unbind(dim=1)
+    return (figure > ground).long().masked_fill(figure.isnan(), VOID)
 
 
 def _gate(values: Tensor, neutral: float) -> Tensor:

@@ -4,6 +4,8 @@ With masks m of drawn pictures, p of the same pictures, q of real ones, and a ju
 
 - the network minimises  2 |p - m| + softplus(-D(p)) + softplus(-D(q))      `network_terms`
 - D minimises            2 softplus(-D(m)) + softplus(D(p)) + softplus(D(q))   `judge_terms`
+
+Where m is void, neither it nor p counts: D sees both as ground there.
 """
 
 from __future__ import annotations
@@ -59,11 +61,18 @@ def judge_terms(judge: MaskJudge, mask: Tensor, drawn: Tensor, real: Tensor) -> 
     return terms
 
 
-def network_terms(judge: MaskJudge, mask: Tensor, drawn: Tensor, real: Tensor) -> dict[str, Tensor]:
-    """What the network minimises: terms as of `judge_terms`, from logits (B, S, S) of p and q."""
+def network_terms(
+    judge: MaskJudge, mask: Tensor, drawn: Tensor, real: Tensor, void: Tensor | None = None
+) -> dict[str, Tensor]:
+    """What the network minimises: terms as of `judge_terms`, from logits (B, S, S) of p and q.
+
+    `void` are pixels where m is not known, (B, S, S) bool.
+    """
     p, q = widen(drawn).sigmoid(), widen(real).sigmoid()
+    if void is not None:
+        p = p.masked_fill(void, 0)
     return {
-        "distance": _DISTANCE_WEIGHT * mask_distance(drawn, mask),
+        "distance": _DISTANCE_WEIGHT * mask_distance(drawn, mask, void),
         "game/drawn": logistic_generator_loss(judge(p)),
         "game/real": logistic_generator_loss(judge(q)),
     }

@@ -48,6 +48,7 @@ def _mean_of_sure(values: Tensor, unsure: Tensor) -> Tensor:
     return values.masked_fill(unsure, 0).sum() / (~unsure).sum().clamp(min=1)
 
 
-def mask_distance(logits: Tensor, share: Tensor) -> Tensor:
+def mask_distance(logits: Tensor, share: Tensor, unsure: Tensor | None = None) -> Tensor:
     """Mean of |p - m| (DS-ComGAN); arguments as of `binary_entropy`."""
-    return (widen(logits).sigmoid() - share).abs().mean()
+    each = (widen(logits).sigmoid() - share).abs()
+    return each.mean() if unsure is None else _mean_of_sure(each, unsure)

@@ -27,7 +27,7 @@ from torchmetrics import Metric
 from figureground.core.bounds import Bounds, Fraction, PositiveInt, Width
 from figureground.core.errors import DataError
 from figureground.core.method import Method
-from figureground.core.types import Batch, check_image
+from figureground.core.types import VOID, Batch, check_image
 from figureground.data.pictures import accepts_pictures
 from figureground.methods.segmenter.augment import Augmentation, augment_pairs
 from figureground.methods.segmenter.game import (
@@ -41,6 +41,7 @@ from figureground.nn.bilateral import refine_shares
 from figureground.nn.optimizers import OptimizerFactory
 from figureground.nn.precision import widen
 from figureground.nn.unet import BlockNorm, UNet, Upsampling, unet_widths
+from figureground.viz.truth import gray_truth
 
 Schedule = Literal["constant", "step", "cosine"]
 Refinement = Literal["none", "bilateral"]
@@ -226,10 +227,14 @@ class Segmenter(Method):
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * self._rate_factor()
         logits = self.network(image)
+        share, void = _split_void(share)
         if self.loss == "ds_comgan":
-            self._play(logits[:, 0], share.to(image), optimizers)
+            self._play(logits[:, 0], share.to(image), void, optimizers)
             return
-        unsure = (share - 0.5).abs() < self.ignore if self.ignore else None
+        unsure = void
+        if self.ignore:
+            near = (share - 0.5).abs() < self.ignore
+            unsure = near if void is None else near | void
         if self.loss == "cross_entropy":
             loss = cross_entropy(logits, (share >= 0.5).long(), unsure)
         else:
@@ -238,17 +243,21 @@ class Segmenter(Method):
         self.log_losses({self.loss: loss})
         self.descend(loss, optimizers[0], player="network")
 
-    def _play(self, drawn: Tensor, mask: Tensor, optimizers: Sequence[Optimizer]) -> None:
+    def _play(
+        self, drawn: Tensor, mask: Tensor, void: Tensor | None, optimizers: Sequence[Optimizer]
+    ) -> None:
         """Step the judge on masks, then the network through it; `drawn` are logits (B, S, S)."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # set by fit
         image = real_pictures(data, len(drawn), self.iteration, self.global_rank).to(drawn.device)
         real = self.network(self._shrink(image.to(mask)))[:, 0]
         found = [widen(logits).sigmoid() for logits in (drawn, real)]
+        if void is not None:
+            found[0] = found[0].masked_fill(void, 0)
         terms = judge_terms(self.judge, mask, *found)
         self.log_losses(terms)
         self.descend(torch.stack([*terms.values()]).sum(), optimizers[1], player="judge")
         self.judge.requires_grad_(False)  # It only passes gradients on.
-        terms = network_terms(self.judge, mask, drawn, real)
+        terms = network_terms(self.judge, mask, drawn, real, void)
         self.log_losses(terms)
         self.descend(torch.stack([*terms.values()]).sum(), optimizers[0], player="network")
         self.judge.requires_grad_(True)
@@ -256,7 +265,8 @@ class Segmenter(Method):
     def _truth(self, batch: Batch) -> Tensor:
         """Masks (B, h, w) at the network's size: int64 in {0, 1}, or soft ones in [0, 1].
 
-        Soft ones where they are the target, or tell which pixels to ignore.
+        Soft ones where they are the target, or tell which pixels to ignore. Whatever a void pixel
+        is shrunk into is void: `VOID` in the former, NaN in the latter.
         """
         if batch.mask is None:
             raise DataError(
@@ -267,8 +277,9 @@ class Segmenter(Method):
         is_soft = self.target == "soft" or self.ignore > 0
         if is_soft and batch.soft_mask is not None:
             share = batch.soft_mask
+        share = share.masked_fill(batch.mask == VOID, math.nan)
         share = self._shrink(share.unsqueeze(1))[:, 0]
-        return share if is_soft else (share >= 0.5).long()
+        return share if is_soft else (share >= 0.5).long().masked_fill(share.isnan(), VOID)
 
     def _rate_factor(self) -> float:
         """Factor of the learning rate in this iteration."""
@@ -294,12 +305,11 @@ class Segmenter(Method):
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """`masks`: rows of picture, true mask, hard mask and probability."""
+        """`masks`: rows of picture, true mask (void is grey), hard mask and probability."""
         found = self.segment(batch.image)[:, 1:]
         truth = torch.zeros_like(found)
         if batch.mask is not None:
-            truth = batch.mask.unsqueeze(1).clamp(max=1).to(found)
-            truth = F.interpolate(truth, found.shape[2:])
+            truth = F.interpolate(gray_truth(batch.mask).to(found), found.shape[2:])
         maps = [
             (2 * each - 1).expand(-1, 3, -1, -1) for each in (truth, (found >= 0.5).float(), found)
         ]
@@ -308,3 +318,10 @@ class Segmenter(Method):
     def picture_titles(self) -> Mapping[str, Sequence[str]]:
         """Of the columns of these rows."""
         return {"masks": ("picture", "true mask", "mask", "probability")}
+
+
+def _split_void(share: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Masks with ground where they are void, and where that is, (B, h, w); None for nowhere."""
+    void = share.isnan() if share.is_floating_point() else share == VOID
+    # Most masks have none, and losses without exceptions are faster, and the papers' to the bit.
+    return (share.masked_fill(void, 0), void) if bool(void.any()) else (share, None)
