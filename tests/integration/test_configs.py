@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 import yaml
+from hydra.utils import get_class
 from omegaconf import DictConfig
 from torchvision.datasets import SVHN
 
@@ -31,7 +33,7 @@ from archives import (
     write_voc,
 )
 from figureground.cli.settings import TrainSettings
-from figureground.core.config import build, check
+from figureground.core.config import build, check, to_plain
 
 CONF = Path(__file__).parents[2] / "conf"
 Compose = Callable[..., DictConfig]
@@ -205,3 +207,44 @@ def test_recipe_of_birds_fits_both_ways_to_name_them(compose: Compose) -> None:
     assert segmenter.data.test.crop == "box"
     assert (segmenter.iterations, segmenter.data.batch_size) == (6000, 64)
     assert segmenter.method.augment == "color"
+
+
+@pytest.mark.slow
+def test_lengths_in_pixels_follow_the_resolution(compose: Compose) -> None:
+    """At half of the resolution all lengths in pixels are half as long."""
+    chosen = [[f"experiment={name}"] for name in names("experiment")]
+    for recipe in names("recipe"):
+        method, _, data = recipe.partition("-")
+        fitting = data if data in names("data") else "toy"
+        chosen.append([f"recipe={recipe}", f"method={method}", f"data={fitting}"])
+    found = set()
+    for options in chosen:
+        config = compose(*options)
+        resolution = config.data.resolution
+        whole = list_lengths(config)
+        config.data.resolution = resolution // 2
+        half = list_lengths(config)
+        for option, values in whole.items():
+            found.add(option.rpartition(".")[2])
+            for one, other in zip(values, half[option], strict=True):
+                rounding = 0.5 if isinstance(one, int) else 1e-6
+                wanted = one * (resolution // 2) / resolution
+                assert abs(other - wanted) <= rounding, (options, option, one, other)
+    assert {"mask_std", "sprite_size", "input_resolution", "view_resolution"} <= found
+
+
+def list_lengths(config: DictConfig) -> dict[str, list[float]]:
+    """Lengths in pixels among the options of a method and its data."""
+    plain = to_plain(config)
+    return dict(find_lengths({part: plain[part] for part in ("method", "data")}))
+
+
+def find_lengths(node: Any, at: str = "") -> Iterator[tuple[str, list[float]]]:
+    if not isinstance(node, dict):
+        return
+    target = node.get("_target_")
+    hints = get_type_hints(get_class(target).__init__, include_extras=True) if target else {}
+    for key, value in node.items():
+        if value is not None and "in_pixels=True" in str(hints.get(key)):
+            yield f"{at}{key}", value if isinstance(value, list) else [value]
+        yield from find_lengths(value, f"{at}{key}.")

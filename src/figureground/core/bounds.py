@@ -19,12 +19,15 @@ class Bounds:
         high: Largest value, or None.
         above: The value must lie strictly above this, or None.
         power_of_two: Whether only powers of two fit.
+        in_pixels: Whether it is a length in pixels, which configurations must scale with the
+            resolution (`${scaled:20.0,128,${data.resolution}}`); a test holds them to that.
     """
 
     low: float | None = None
     high: float | None = None
     above: float | None = None
     power_of_two: bool = False
+    in_pixels: bool = False
 
     def __contains__(self, value: float) -> bool:
         return not (
@@ -57,6 +60,8 @@ Width = Annotated[int, Bounds(1, 4096)]
 Resolution = Annotated[int, Bounds(16, 4096, power_of_two=True)]
 NonNegativeFloat = Annotated[float, Bounds(0, 1e9)]
 PositiveFloat = Annotated[float, Bounds(above=0, high=1e9)]
+PixelLength = Annotated[float, Bounds(above=0, high=1e9, in_pixels=True)]
+PixelSide = Annotated[int, Bounds(1, 4096, in_pixels=True)]
 LearningRate = Annotated[float, Bounds(above=0, high=10)]
 Fraction = Annotated[float, Bounds(0, 1)]
 Decay = Annotated[float, Bounds(0, 0.999999)]

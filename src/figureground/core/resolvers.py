@@ -48,6 +48,8 @@ def batches(kimg: float, batch_size: int) -> int:
 def scaled(length: float, published: int, resolution: int) -> float:
     """A length in pixels, given for images of side `published`, for images of side `resolution`.
 
-    So that `${scaled:20.0,128,${data.resolution}}` is 10.0 at 64 pixels.
+    So that `${scaled:20.0,128,${data.resolution}}` is 10.0 at 64 pixels; whole numbers stay whole.
     """
+    if isinstance(length, int):
+        return max(1, round(length * resolution / published))
     return length * resolution / published

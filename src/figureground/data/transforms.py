@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import numpy as np
 from PIL import Image
 
-from figureground.core.bounds import Bounds, Fraction, PositiveInt
+from figureground.core.bounds import Bounds, Fraction, PixelSide, PositiveInt
 from figureground.core.errors import DataError
 from figureground.data.samples import Pixels, Sample
 
@@ -49,7 +49,7 @@ class ResizeCrop:
         self,
         resolution: PositiveInt,
         interpolation: Interpolation = "lanczos",
-        shorter: PositiveInt | None = None,
+        shorter: PixelSide | None = None,
     ) -> None:
         self.resolution, self.interpolation = resolution, interpolation
         self.shorter = shorter or resolution

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from figureground.cli.settings import Settings
 from figureground.core.config import check
-from figureground.core.resolvers import batches, up_to
+from figureground.core.resolvers import batches, scaled, up_to
 
 
 @pytest.mark.parametrize(("number", "value"), [(16, "a"), (64, "a"), (65, "b"), (128, "b")])
@@ -27,3 +27,10 @@ def test_batches_hold_the_pictures() -> None:
     assert batches(0.001, 64) == 1
     with pytest.raises(ValueError, match="whole number of pictures"):
         batches(1, 0)
+
+
+def test_lengths_are_scaled_and_whole_ones_stay_whole() -> None:
+    assert scaled(20.0, 128, 64) == 10.0
+    assert scaled(5.0, 28, 28) == 5.0
+    assert (scaled(28, 64, 32), scaled(24, 35, 17), scaled(1, 128, 16)) == (14, 12, 1)
+    assert isinstance(scaled(28, 64, 32), int)

@@ -62,6 +62,7 @@ from figureground.nn.precision import widen
 
 Schedule = Literal["poly", "constant"]
 _Side = Annotated[int, Bounds(16, 4096)]
+_ViewSide = Annotated[int, Bounds(16, 4096, in_pixels=True)]
 
 
 class MaskContrast(Method):
@@ -103,7 +104,7 @@ class MaskContrast(Method):
         self,
         *,
         resolution: _Side,
-        view_resolution: _Side | None = None,
+        view_resolution: _ViewSide | None = None,
         trunk: TrunkName = "resnet50",
         trunk_width: Width = 16,
         head: Head = "deeplab",

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
-from figureground.core.bounds import Bounds, Fraction, PositiveInt, Width
+from figureground.core.bounds import Bounds, Fraction, PixelSide, PositiveInt, Width
 from figureground.core.errors import DataError
 from figureground.core.method import Method
 from figureground.core.types import VOID, Batch, check_image
@@ -89,7 +89,7 @@ class Segmenter(Method):
         self,
         *,
         resolution: PositiveInt,
-        input_resolution: PositiveInt | None = None,
+        input_resolution: PixelSide | None = None,
         width: Width = 64,
         depth: PositiveInt = 4,
         upsampling: Upsampling = "bilinear_aligned",
