@@ -1,0 +1,108 @@
+"""What a checkpoint of this suite has to hold, and of which types, before anything looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from figureground.core.bounds import Count
+from figureground.core.errors import CheckpointError
+from figureground.core.hints import find_mismatch
+from figureground.core.plain import copy_containers, copy_options
+
+#: Of the checkpoint as a whole, where they are there; Lightning restores them.
+_SECTIONS: dict[str, Any] = {
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list[dict],
+    "lr_schedulers": list[dict],
+    "epoch": Count,
+    "global_step": Count,
+}
+#: Of its section `figureground`, where they are there.
+_FACTS: dict[str, Any] = {
+    "version": str,
+    "restarts": list[dict],
+    "skipped": dict,
+    "method": dict,
+    "data": dict,
+    "missing": list[str],
+}
+
+
+def read_content(content: object, path: Path) -> dict[str, Any]:
+    """Copy what was read into exact containers, and check all that this suite relies on.
+
+    Args:
+        content: As `torch.load` gives it.
+        path: The file, for messages.
+
+    Returns:
+        The checkpoint, whose section `figureground` holds plain values only.
+
+    Raises:
+        CheckpointError: It is none, of another format, or a part has another type.
+    """
+    try:
+        checkpoint = copy_containers(content, "the checkpoint")
+        _check_kind(checkpoint, path)
+        section = checkpoint["figureground"]
+        checkpoint["figureground"] = section = copy_options(section, "figureground")
+    except CheckpointError as error:
+        named = str(error).startswith(str(path))
+        raise error if named else CheckpointError(f"{path}: {error}") from error
+    problems = [
+        f"{name}: {problem}"
+        for place, hints in ((checkpoint, _SECTIONS), (section, _FACTS))
+        for name, hint in hints.items()
+        if name in place and (problem := find_mismatch(place[name], hint))
+    ]
+    if problems := problems or _find_odd_values(checkpoint, section):
+        raise CheckpointError(
+            f"{path} is damaged, or made by something else ({problems[0]}); use another checkpoint"
+        )
+    return checkpoint  # type: ignore[no-any-return]  # a dict, as just checked
+
+
+def _check_kind(checkpoint: object, path: Path) -> None:
+    from figureground import __version__
+    from figureground.core.method import CHECKPOINT_FORMAT
+
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+        raise CheckpointError(f"{path} is not a checkpoint of this suite (no `state_dict`)")
+    section = checkpoint.get("figureground")
+    if not isinstance(section, dict):
+        kind = "a plain Lightning" if "pytorch-lightning_version" in checkpoint else "a foreign"
+        raise CheckpointError(
+            f"{path} is {kind} checkpoint without the section `figureground`; if these are the "
+            "authors' weights, convert them first: python src/convert.py --help"
+        )
+    version = section.get("format")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise CheckpointError(f"{path} has an unreadable format number: {str(version)[:80]!r}")
+    if version > CHECKPOINT_FORMAT:
+        raise CheckpointError(
+            f"{path} has format {version}, written by figureground "
+            f"{str(section.get('version'))[:80]}; "
+            f"{__version__} reads up to {CHECKPOINT_FORMAT}: pip install --upgrade figureground"
+        )
+
+
+def _find_odd_values(checkpoint: Mapping[str, Any], section: Mapping[str, Any]) -> list[str]:
+    """What is wrong within parts whose own types are right."""
+    state = checkpoint["state_dict"].items()
+    odd = [
+        f"state_dict.{k}: expected a tensor under a name"
+        for k, v in state
+        if not isinstance(k, str) or not isinstance(v, Tensor)
+    ]
+    for number, record in enumerate(section.get("restarts", ())):
+        if problem := find_mismatch(record.get("iteration"), Count):
+            odd.append(f"restarts[{number}].iteration: {problem}")
+    for player, count in section.get("skipped", {}).items():
+        if problem := find_mismatch(count, Count):
+            odd.append(f"skipped.{player}: {problem}")
+    return odd
