@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from figureground.core.bounds import Count
-from figureground.core.errors import CheckpointError
+from figureground.core.errors import CheckpointError, FiguregroundError
 from figureground.core.hints import find_mismatch
-from figureground.core.plain import copy_containers, copy_options
+from figureground.core.plain import copy_containers, copy_options, one_line
 
 #: Of the checkpoint as a whole, where they are there; Lightning restores them.
 _SECTIONS: dict[str, Any] = {
-    "loops": dict,
-    "callbacks": dict,
-    "optimizer_states": list[dict],
-    "lr_schedulers": list[dict],
+    "loops": dict[str, Any],
+    "callbacks": dict[str, Any],
+    "optimizer_states": list[dict[str, Any]],
+    "lr_schedulers": list[dict[str, Any]],
     "epoch": Count,
     "global_step": Count,
 }
 #: Of its section `figureground`, where they are there.
 _FACTS: dict[str, Any] = {
     "version": str,
-    "restarts": list[dict],
-    "skipped": dict,
-    "method": dict,
-    "data": dict,
+    "restarts": list[dict[str, Any]],
+    "skipped": dict[str, Any],
+    "method": dict[str, Any],
+    "data": dict[str, Any],
     "missing": list[str],
 }
+
+
+@contextmanager
+def explaining_damage(path: str | Path) -> Iterator[None]:
+    """Turn what the odd content of a file provokes, whatever it is, into one line.
+
+    Args:
+        path: The file that is read inside.
+
+    Raises:
+        CheckpointError: In the place of any unforeseen error.
+    """
+    try:
+        yield
+    except FiguregroundError:
+        raise
+    except Exception as error:
+        reason = one_line(error) or type(error).__name__
+        raise CheckpointError(
+            f"{path} is damaged, or not what it should be ({type(error).__name__}: {reason}); use "
+            "the original"
+        ) from error
 
 
 def read_content(content: object, path: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 import figureground.generators
 from figureground.core.checkpoint import ConvertedWeights, check_fits
+from figureground.core.content import explaining_damage
 from figureground.core.errors import CheckpointError
 from figureground.core.io import atomic_write
 from figureground.core.plain import copy_options
@@ -96,7 +97,8 @@ def read_weights(family: type[ImageGenerator], path: str | Path) -> ConvertedWei
         return _read_own(family, path, header)
     content = read_released(path, ignored=IGNORED)
     try:
-        converted = family.convert(content)
+        with explaining_damage(path):
+            converted = family.convert(content)
     except CheckpointError as error:
         others = [
             f"{describe(other, found.options)}{f' ({choice})' if choice else ''}"

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
-from figureground.core.bounds import Bounds, Fraction, PositiveInt, Width
+from figureground.core.bounds import Bounds, Depth, Fraction, PositiveInt, Width
 from figureground.core.errors import DataError
 from figureground.core.method import Method
 from figureground.core.types import Batch, check_image
@@ -87,10 +87,10 @@ class Segmenter(Method):
     def __init__(
         self,
         *,
-        resolution: PositiveInt,
-        input_resolution: PositiveInt | None = None,
+        resolution: Width,
+        input_resolution: Width | None = None,
         width: Width = 64,
-        depth: PositiveInt = 4,
+        depth: Depth = 4,
         upsampling: Upsampling = "bilinear_aligned",
         norm: BlockNorm = "batch",
         loss: Loss = "cross_entropy",
