@@ -41,7 +41,6 @@ def convert(config: DictConfig) -> Path:
 
     from figureground.cli.train import build_method
     from figureground.core.checkpoint import VerifiedCheckpointIO
-    from figureground.core.content import explaining_damage
 
     output = Path(config.output or Path(config.weights).with_suffix(".ckpt").name)
     _require_free(output, config.overwrite)
@@ -53,7 +52,7 @@ def convert(config: DictConfig) -> Path:
             f"{package.rpartition('.')[2]} has no converter of foreign weights"
         ) from error
     weights = Path(config.weights)
-    with explained_refusal(weights, config.i_trust_this_file), explaining_damage(weights):
+    with explained_refusal(weights, config.i_trust_this_file):
         found = converter.convert_checkpoint(weights)
     for name, value in _read_options(found, config.weights).items():
         OmegaConf.update(config.method, name, value, force_add=True)

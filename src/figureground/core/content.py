@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -13,6 +14,8 @@ from figureground.core.bounds import Count
 from figureground.core.errors import CheckpointError, FiguregroundError
 from figureground.core.hints import find_mismatch
 from figureground.core.plain import copy_containers, copy_options, one_line
+
+Converted = TypeVar("Converted")
 
 #: Of the checkpoint as a whole, where they are there; Lightning restores them.
 _SECTIONS: dict[str, Any] = {
@@ -54,6 +57,17 @@ def explaining_damage(path: str | Path) -> Iterator[None]:
             f"{path} is damaged, or not what it should be ({type(error).__name__}: {reason}); use "
             "the original"
         ) from error
+
+
+def explained(convert: Callable[[Path], Converted]) -> Callable[[Path], Converted]:
+    """Decorate what reads the file at a path, so that it raises `CheckpointError` or less."""
+
+    @wraps(convert)
+    def converted(path: Path) -> Converted:
+        with explaining_damage(path):
+            return convert(path)
+
+    return converted
 
 
 def read_content(content: object, path: Path) -> dict[str, Any]:

@@ -58,6 +58,22 @@ def copy_containers(value: Any, place: str) -> Any:
     return _Copier(_MOST_VALUES, _copy_state, None).copy(value, place, 0)
 
 
+def strip_attributes(content: Any) -> None:
+    """Take from the mappings in `content`, in place, the attributes that a pickle has given them.
+
+    An `OrderedDict` takes any, so that its `items` may be something else.
+    """
+    waiting, seen = [content], set()
+    while waiting:
+        item = waiting.pop()
+        if not isinstance(item, dict | list | tuple) or id(item) in seen:
+            continue
+        seen.add(id(item))  # A pickle may hold itself.
+        if isinstance(item, dict) and hasattr(item, "__dict__"):
+            vars(item).clear()
+        waiting.extend(dict.values(item) if isinstance(item, dict) else item)
+
+
 def one_line(text: object) -> str:
     """A text from a file or of an error about one, short and printable, for a message."""
     line = " ".join(str(text).split())
