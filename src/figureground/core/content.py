@@ -104,6 +104,23 @@ def read_content(content: object, path: Path) -> dict[str, Any]:
     return checkpoint  # type: ignore[no-any-return]  # a dict, as just checked
 
 
+def require_state(owner: object, state: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
+    """Raise `CheckpointError` unless what a checkpoint has of `owner` has these types.
+
+    Args:
+        owner: What takes up the state.
+        state: From name to value.
+        hints: From name to annotation.
+    """
+    for name, hint in hints.items():
+        problem = "is missing" if name not in state else find_mismatch(state[name], hint)
+        if problem:
+            raise CheckpointError(
+                f"the checkpoint is damaged: {name} of {type(owner).__name__}: {problem}; resume "
+                "from another one"
+            )
+
+
 def _check_kind(checkpoint: object, path: Path) -> None:
     from figureground import __version__
     from figureground.core.method import CHECKPOINT_FORMAT
@@ -128,6 +145,17 @@ def _check_kind(checkpoint: object, path: Path) -> None:
         )
 
 
+def _find_odd_counters(node: Any, place: str) -> list[str]:
+    """Leaves of Lightning's progress of loops that are no counters and no flags."""
+    if isinstance(node, dict):
+        return [odd for k, v in node.items() for odd in _find_odd_counters(v, f"{place}.{k}")]
+    if isinstance(node, list):
+        return [odd for each in node for odd in _find_odd_counters(each, f"{place}[]")]
+    if node is None or isinstance(node, bool) or find_mismatch(node, Count) is None:
+        return []
+    return [f"{place}: expected a counter"]
+
+
 def _find_odd_values(checkpoint: Mapping[str, Any], section: Mapping[str, Any]) -> list[str]:
     """What is wrong within parts whose own types are right."""
     state = checkpoint["state_dict"].items()
@@ -139,6 +167,7 @@ def _find_odd_values(checkpoint: Mapping[str, Any], section: Mapping[str, Any]) 
     for number, record in enumerate(section.get("restarts", ())):
         if problem := find_mismatch(record.get("iteration"), Count):
             odd.append(f"restarts[{number}].iteration: {problem}")
+    odd += _find_odd_counters(checkpoint.get("loops", {}), "loops")
     for player, count in section.get("skipped", {}).items():
         if problem := find_mismatch(count, Count):
             odd.append(f"skipped.{player}: {problem}")
