@@ -18,12 +18,28 @@ _OF_ADAM = frozenset({"step", "exp_avg", "exp_avg_sq"})
 class ResumeCheck(Callback):
     """Refuse restored states of optimisers that would fail in the middle of a step."""
 
+    def __init__(self) -> None:
+        self._num_states: int | None = None
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note how many optimisers it is of: Lightning passes over what is missing."""
+        self._num_states = len(checkpoint["optimizer_states"])
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """By now the checkpoint has been restored.
 
         Raises:
-            CheckpointError: An option has another type, or a moment another shape.
+            CheckpointError: There are others, an option has another type, or a moment another
+                shape.
         """
+        count = len(trainer.optimizers)
+        if self._num_states not in {None, count}:
+            raise CheckpointError(
+                f"the checkpoint has {self._num_states} states of optimisers, expected {count}; "
+                "resume from another one"
+            )
         for number, optimizer in enumerate(trainer.optimizers):
             problem = _find_odd_option(optimizer) or _find_odd_moment(optimizer)
             if problem is not None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from figureground.core.budget import allocation_budget
-from figureground.core.content import read_content
+from figureground.core.content import read_content, require_resumable
 from figureground.core.errors import CheckpointError, UserError
 from figureground.core.io import atomic_write
 from figureground.core.manifest import (
@@ -102,12 +102,8 @@ class VerifiedCheckpointIO(CheckpointIO):
             CheckpointError: See `read_checkpoint`; also if runs cannot go on with it but should.
         """
         checkpoint = read_checkpoint(path, map_location or "cpu")
-        if self.resumes and "optimizer_states" not in checkpoint:
-            raise CheckpointError(
-                f"{path} has weights but no state of optimisers, as what convert writes and "
-                "snapshots that are kept, so no run can go on with it; to start a new run from "
-                f"these weights, give init={path} instead of ckpt"
-            )
+        if self.resumes:
+            require_resumable(checkpoint, path)
         return checkpoint
 
     def remove_checkpoint(self, path: str | Path) -> None:

@@ -104,6 +104,23 @@ def read_content(content: object, path: Path) -> dict[str, Any]:
     return checkpoint  # type: ignore[no-any-return]  # a dict, as just checked
 
 
+def require_resumable(checkpoint: Mapping[str, Any], path: str | Path) -> None:
+    """Raise `CheckpointError` unless a run can go on with what `read_content` has returned."""
+    if "optimizer_states" not in checkpoint:
+        raise CheckpointError(
+            f"{path} has weights but no state of optimisers, as what convert writes and "
+            "snapshots that are kept, so no run can go on with it; to start a new run from "
+            f"these weights, give init={path} instead of ckpt"
+        )
+    # Lightning would begin anew at whatever is not there.
+    loop = checkpoint.get("loops", {}).get("fit_loop")
+    progress = loop.get("epoch_loop.batch_progress") if isinstance(loop, dict) else None
+    if not isinstance(progress, dict):
+        raise CheckpointError(
+            f"{path} is damaged: it does not say how far its run has come; resume from another one"
+        )
+
+
 def require_state(owner: object, state: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
     """Raise `CheckpointError` unless what a checkpoint has of `owner` has these types.
 
