@@ -7,6 +7,7 @@ cannot be taken away again, so there is one, which looks only within `audited`.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import sys
@@ -57,9 +58,9 @@ class Audit:
         strangers = [
             name for name in self.imported if not name.startswith(("figureground", "torch"))
         ]
-        assert not (self.called or self.events or strangers), (
-            f"called: {self.called[:3]}; events: {self.events[:5]}; imported: {strangers[:5]}"
-        )
+        seen = {"called": self.called, "happened": self.events, "asked for": strangers}
+        found = {what: sorted(set(map(str, each)))[:5] for what, each in seen.items() if each}
+        assert not found, found
 
 
 _current: list[Audit] = []
@@ -103,7 +104,8 @@ def _is_ours(event: str, args: tuple[Any, ...]) -> bool:
         return True
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
-        if frame.f_code.co_filename in _INTERPRETERS:
+        code = frame.f_code
+        if code.co_filename in _INTERPRETERS or code is _LITERALS:
             return True
         frame = frame.f_back
     return False
@@ -123,7 +125,12 @@ def _file_of(module: str) -> str:
 
 #: Modules that compile text of our own sources: annotations, dataclasses, named tuples.
 _INTERPRETERS = frozenset(map(_file_of, ("typing", "dataclasses", "collections", "inspect")))
-_LIBRARIES = (str(Path(_file_of("torch")).parent), str(Path(_file_of("torchmetrics")).parent))
+#: Reads the headers of arrays, and runs nothing.
+_LITERALS = ast.literal_eval.__code__
+#: Modules that may be loaded late, `encodings` for the text of any file.
+_LIBRARIES = tuple(
+    str(Path(_file_of(name)).parent) for name in ("torch", "torchmetrics", "encodings")
+)
 
 
 @contextmanager

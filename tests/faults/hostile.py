@@ -1,4 +1,4 @@
-"""Stored configurations that would run, read or hide something if anything in them were resolved."""
+"""Stored configurations that would run, read or hide something if they were resolved."""
 
 from __future__ import annotations
 
@@ -11,34 +11,41 @@ from hypothesis import strategies as st
 
 #: Names of what must never be resolved: ours and others', classes and functions.
 TARGETS = [
-    "canary.touch", "canary.Thing", "canary.CALLS.append", "os.system", "os.mkdir", "builtins.eval",
-    "builtins.exec", "builtins.open", "subprocess.Popen", "importlib.import_module", "socket.socket",
-    "functools.partial", "pickle.loads", "torch.load", "torch.hub.load", "torch.jit.load",
-    "torch.utils.collect_env.run", "torch.nn.functional.relu", "torch.nn.init.os.system",
+    "canary.touch", "canary.Thing", "canary.CALLS.append", "os.system", "os.mkdir",
+    "builtins.eval", "builtins.exec", "builtins.open", "subprocess.Popen",
+    "importlib.import_module", "socket.socket", "functools.partial", "pickle.loads",
+    "torch.load", "torch.hub.load", "torch.jit.load", "torch.utils.collect_env.run",
+    "torch.nn.functional.relu", "torch.nn.init.os.system",
     "torch.nn.modules.module.register_module_forward_hook", "torch.optim.lr_scheduler.partial",
-    "torch.optim.Optimizer", "torch.nn.Linear", "hydra.utils.instantiate", "omegaconf.OmegaConf.load",
-    "figureground.core.io.os.system", "figureground.core.io.shutil.rmtree", "figureground.cli.main",
-    "figureground.core.io.RunLock", "figureground.core.config.build", "figureground.__main__.main",
-    "figureground.methods.redo.module.torch.hub.load", "figureground.methods.redo.module.partial",
-    "figureground.methods.redo.convert.convert_checkpoint", "figureground.methods.redo.ReDO.load",
-    "figureground.methods.redo.ReDO", "figureground.nn.paths.Path", "figureground.nn.unet.UNet",
-    "figureground.metrics.segmentation.SegmentationScores", "figureground.metrics.features.load",
-    "figureground.generators.checkpoint.CheckpointGenerator", "figureground.callbacks.loggers.wandb",
-    "figureground.generators.loading.load_generator", "figureground..methods", ".canary", "canary",
+    "torch.optim.Optimizer", "torch.nn.Linear", "hydra.utils.instantiate",
+    "omegaconf.OmegaConf.load", "figureground.core.io.os.system",
+    "figureground.core.io.shutil.rmtree", "figureground.cli.main",
+    "figureground.core.io.RunLock", "figureground.core.config.build",
+    "figureground.__main__.main", "figureground.methods.redo.module.torch.hub.load",
+    "figureground.methods.redo.module.partial",
+    "figureground.methods.redo.convert.convert_checkpoint",
+    "figureground.methods.redo.ReDO.load", "figureground.methods.redo.ReDO",
+    "figureground.nn.paths.Path", "figureground.nn.unet.UNet",
+    "figureground.metrics.segmentation.SegmentationScores",
+    "figureground.metrics.features.load",
+    "figureground.generators.checkpoint.CheckpointGenerator",
+    "figureground.callbacks.loggers.wandb", "figureground.generators.loading.load_generator",
+    "figureground..methods", ".canary", "canary",
 ]  # fmt: skip
 #: Texts that a configuration library or a shell would do something with.
 TEXTS = [
     "${oc.create:{_target_:canary.touch}}", "${oc.create:{x:{_target_:canary.touch,y:1}}}",
-    "${oc.env:FG_CANARY}", "a${oc.env:FG_CANARY}b", "${oc.decode:${oc.env:FG_CANARY}}", "${x}", "${",
-    "${up_to:1,{2:3}}", "${batches:1,2}", "${hydra:runtime.cwd}", "???", "canary:touch",
+    "${oc.env:FG_CANARY}", "a${oc.env:FG_CANARY}b", "${oc.decode:${oc.env:FG_CANARY}}", "${x}",
+    "${", "${up_to:1,{2:3}}", "${batches:1,2}", "${hydra:runtime.cwd}", "???", "canary:touch",
     "/dev/null", "../../x", "\x1b[2J", "a\nb", "a\0b", "\ud800", "$(touch x)", "x" * 5000,
     "!!python/object/apply:canary.touch", "{{canary}}", "__import__('canary').touch()",
 ]  # fmt: skip
 #: Keys with a meaning of their own, to a configuration library or to Python.
 KEYS = [
-    "_target_", "_args_", "_partial_", "_convert_", "_recursive_", "_mode_", "__class__", "__init__",
-    "self", "cls", "metrics", "optimizer", "generator", "mask_optimizer", "params", "weights", "ckpt",
-    "${oc.env:FG_CANARY}", "a.b", "", "x", "resolution", "x" * 300, "a\nb", 3, None, b"_target_",
+    "_target_", "_args_", "_partial_", "_convert_", "_recursive_", "_mode_", "__class__",
+    "__init__", "self", "cls", "metrics", "optimizer", "generator", "mask_optimizer", "params",
+    "weights", "ckpt", "${oc.env:FG_CANARY}", "a.b", "", "x", "resolution", "x" * 300, "a\nb",
+    3, None, b"_target_",
 ]  # fmt: skip
 
 
@@ -61,8 +68,9 @@ def wind(value: Any, times: int) -> list[Any]:
 
 
 _SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from([10**9, -1, 2**70, 1e300]),
-    st.sampled_from(TEXTS), st.sampled_from(TARGETS), st.text(max_size=8), st.binary(max_size=3),
+    st.none(), st.booleans(), st.integers(), st.floats(),
+    st.sampled_from([10**9, -1, 2**70, 1e300]), st.sampled_from(TEXTS),
+    st.sampled_from(TARGETS), st.text(max_size=8), st.binary(max_size=3),
 )  # fmt: skip
 _KEYS = st.one_of(st.sampled_from(KEYS), st.text(max_size=6))
 
