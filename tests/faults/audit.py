@@ -23,6 +23,7 @@ import figureground
 
 #: What the environment holds that no file may read.
 SECRET = "s3cret-of-the-environment"
+_VARIABLE = "FG_CANARY"
 _PACKAGE = str(Path(figureground.__file__).parent)
 _EXECUTED = ("exec", "compile", "import", "pickle.find_class", "code.__new__")
 _OUTSIDE = (
@@ -133,6 +134,31 @@ _LIBRARIES = tuple(
 )
 
 
+class _Environment(dict[str, str]):
+    """The environment, with a variable that nobody may ask for: no audit event tells of it."""
+
+    def __init__(self, audit: Audit) -> None:
+        super().__init__({**os.environ, _VARIABLE: SECRET})
+        self.audit = audit
+
+    def _note(self, key: object) -> None:
+        if key == _VARIABLE:
+            self.audit.events.append(f"the environment was asked for {key}")
+
+    def __getitem__(self, key: str) -> str:
+        self._note(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self._note(key)
+        return super().__contains__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """As of any mapping."""
+        self._note(key)
+        return super().get(key, default)
+
+
 @contextmanager
 def audited(allowed: Path | None = None) -> Iterator[Audit]:
     """Record what happens in this context, and then require that nothing has.
@@ -155,7 +181,7 @@ def audited(allowed: Path | None = None) -> Iterator[Audit]:
 
     with (
         mock.patch.object(importlib, "import_module", recorded),
-        mock.patch.dict(os.environ, {"FG_CANARY": SECRET}),
+        mock.patch.object(os, "environ", _Environment(audit)),
     ):
         _current.append(audit)
         try:
