@@ -14,6 +14,7 @@ from pytorch_lightning.loops.progress import _ProcessedTracker
 
 from figureground.core.bounds import PositiveInt
 from figureground.core.checkpoint import BEST, LAST
+from figureground.core.content import require_state
 from figureground.core.errors import ConfigError, NumericalError, WriteError
 from figureground.core.io import RunLock, remove_stale, require_room
 
@@ -179,7 +180,10 @@ class Checkpoints(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the best score."""
-        self.best_scores = dict(state_dict["best_scores"])
+        require_state(self, state_dict, {"best_scores": dict[str, Any], "validated_at": int | None})
+        scores = state_dict["best_scores"]
+        require_state(self, scores, dict.fromkeys(scores, float))
+        self.best_scores = dict(scores)
         self._validated_at = state_dict["validated_at"]
 
     # -- how ---------------------------------------------------------------------------------

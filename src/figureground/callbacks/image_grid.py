@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from figureground.core.bounds import Count, PositiveInt
+from figureground.core.content import require_state
 from figureground.core.io import atomic_write
 from figureground.core.method import Method
 from figureground.core.protocols import Critic
@@ -108,6 +109,7 @@ class ImageGrid(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
+        require_state(self, state_dict, {"drawn_at": int | None})
         self._drawn_at = state_dict["drawn_at"]
 
     @torch.no_grad()

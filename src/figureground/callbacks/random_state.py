@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from figureground.core.content import require_state
+from figureground.core.errors import CheckpointError
+from figureground.core.plain import one_line
 from figureground.core.seeds import seed_process
 
 logger = logging.getLogger(__name__)
@@ -61,16 +64,39 @@ class RandomState(Callback):
         return {"states": states, **self._circumstances}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember what to restore; say so if the resumed run cannot be exact."""
+        """Remember what to restore; say so if the resumed run cannot be exact.
+
+        Raises:
+            CheckpointError: It cannot be restored.
+        """
+        _require_restorable(self, state_dict)
         self._loaded = state_dict
         for name, now in self._circumstances.items():
-            if state_dict[name] != now:
+            if state_dict.get(name) != now:
                 logger.warning(
                     "resume is not bit-exact because %s was %s and is %s now",
                     name,
-                    state_dict[name],
+                    state_dict.get(name),
                     now,
                 )
+
+
+def _require_restorable(owner: object, state: dict[str, Any]) -> None:
+    """Try the states of all processes, and put back what was before."""
+    require_state(owner, state, {"states": list[dict[str, Any]]})
+    before = capture_random_state()
+    try:
+        for each in state["states"]:
+            restore_random_state(each)
+        if not state["states"]:
+            raise ValueError("there is none")
+    except Exception as error:  # They hold anything that plain values and tensors can be.
+        raise CheckpointError(
+            f"the checkpoint is damaged: its random states cannot be restored ({one_line(error)}); "
+            "resume from another one"
+        ) from error
+    finally:
+        restore_random_state(before)
 
 
 def capture_random_state() -> dict[str, Any]:
@@ -100,6 +126,8 @@ def restore_random_state(state: dict[str, Any]) -> None:
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     kind, key, position, has_gauss, cached = state["numpy"]
+    if not 0 <= position <= len(key):  # NumPy reads there without looking.
+        raise ValueError(f"the position {position} is beyond the state")
     np.random.set_state(  # noqa: NPY002 - libraries draw from the global one
         (kind, key.numpy().astype(np.uint32), position, has_gauss, cached)
     )

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from figureground import __version__
 from figureground.core.bounds import Count
+from figureground.core.content import require_state
 from figureground.core.errors import WriteError
 from figureground.core.io import atomic_write
 from figureground.core.method import Method
@@ -110,6 +111,9 @@ class RunCard(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
+        require_state(self, state_dict, {"seconds": float, "metrics": dict[str, Any]})
+        kept = {"losses": {}, "num_summed": 0, **state_dict}
+        require_state(self, kept, {"losses": dict[str, Any], "num_summed": Count})
         self._seconds, self._metrics = state_dict["seconds"], dict(state_dict["metrics"])
         self._losses = dict(state_dict.get("losses", {}))
         self._num_summed = state_dict.get("num_summed", 0)

@@ -149,7 +149,7 @@ def check_run_directory(folder: Path, plain: dict[str, Any]) -> None:
         )
     if plain["resume"].get("force") or not list(folder.glob("checkpoints/*.ckpt")):
         return  # What ended before it had saved anything keeps nobody out.
-    before, now = flatten(json.loads(stored.read_text("utf-8"))), flatten(plain)
+    before, now = _read_stored(stored), flatten(plain)
     differing = [
         f"{key} ({before.get(key)} -> {now.get(key)})"
         for key in sorted(before.keys() | now.keys())
@@ -162,6 +162,20 @@ def check_run_directory(folder: Path, plain: dict[str, Any]) -> None:
             f"{folder} was run with other settings: {', '.join(differing[:_SHOWN])}{more}; use the "
             "same, or add resume.force=true"
         )
+
+
+def _read_stored(path: Path) -> dict[str, Any]:
+    """Options that a run directory was begun with, by their whole names."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no options")
+        return flatten(content)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{path} is damaged ({str(error).splitlines()[0]}); put the run's own back, choose "
+            "another paths.output_dir=..., or add resume.force=true"
+        ) from error
 
 
 def _is_below(key: str, groups: tuple[str, ...]) -> bool:

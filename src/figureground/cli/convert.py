@@ -51,9 +51,10 @@ def convert(config: DictConfig) -> Path:
         raise UserError(
             f"{package.rpartition('.')[2]} has no converter of foreign weights"
         ) from error
-    with explained_refusal(Path(config.weights), config.i_trust_this_file):
-        found = converter.convert_checkpoint(Path(config.weights))
-    for name, value in found.options.items():
+    weights = Path(config.weights)
+    with explained_refusal(weights, config.i_trust_this_file):
+        found = converter.convert_checkpoint(weights)
+    for name, value in _read_options(found, config.weights).items():
         OmegaConf.update(config.method, name, value, force_add=True)
     check_job(config)  # Anything may stand in a file.
     method = build_method(config)
@@ -72,6 +73,23 @@ def convert(config: DictConfig) -> Path:
     if missing:
         logger.info("not in the file, so freshly initialised: %s", ", ".join(missing))
     return output
+
+
+def _read_options(found: ConvertedWeights, source: str) -> dict[str, Any]:
+    """Options that follow from a file: numbers, names and lists of them, which nothing resolves.
+
+    Raises:
+        CheckpointError: One is more than that.
+    """
+    from figureground.core.plain import copy_options
+
+    try:
+        options: dict[str, Any] = copy_options(found.options, "options")
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+    if odd := [name for name, value in options.items() if isinstance(value, dict)]:
+        raise CheckpointError(f"{source}: the option {odd[0]} is a group, expected a plain value")
+    return options
 
 
 def _require_free(output: Path, overwrite: bool) -> None:

@@ -12,9 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
+from figureground.cli.references import are_numbers
 from figureground.cli.steps import SNAPSHOT, Step
 from figureground.core.errors import UserError
 from figureground.core.io import atomic_write
+from figureground.core.signatures import find_wrong_arguments
 
 RECORD = "step.json"
 _SHOWN = 6
@@ -54,10 +56,15 @@ class Record:
         """Read the record in `folder`; None if there is none."""
         path = folder / RECORD
         try:
-            return cls(**json.loads(path.read_text("utf-8")))
+            content = json.loads(path.read_text("utf-8"))
+            if problems := find_wrong_arguments("record", cls, dict(content)):
+                raise ValueError(problems[0])
+            if not are_numbers(content.get("scores", {})):
+                raise ValueError("scores: expected numbers")
+            return cls(**content)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise UserError(
                 f"{path} cannot be read ({error}); move {folder} away to take the step again"
             ) from error
@@ -142,10 +149,10 @@ def read_scores(path: Path) -> dict[str, float]:
     """Numbers in a `metrics.json` of `train` or `evaluate`; none if there is no such file."""
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     found: dict[str, float] = {}
-    for name, value in content.items():
+    for name, value in content.items() if isinstance(content, dict) else ():
         number = value.get("mean") if isinstance(value, dict) else value
         if isinstance(number, int | float) and not isinstance(number, bool):
             found[name] = float(number)

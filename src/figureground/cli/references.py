@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from figureground.core.errors import UserError
+from figureground.core.errors import CheckpointError, UserError
+from figureground.core.hints import find_mismatch
+from figureground.core.plain import copy_options, one_line
 
 _LIMITS = r"(?: up to (\d+))?(?: with sigma (\d[\d.e-]*))?"
 _PATTERN = re.compile(rf"\{{([A-Za-z][\w-]*)(?::least ([\w/*]+){_LIMITS})?\}}([^\s,\[\]{{}}']*)")
@@ -89,7 +91,9 @@ def quote(text: str) -> str:
     """Quote a value so that Hydra takes it as it is."""
     if re.fullmatch(r"[\w./-]+", text, re.ASCII):
         return text
-    return "'" + text.replace("'", "\\'") + "'"
+    # Backslashes before a quote, or at the end, would escape it.
+    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), text)
+    return f"'{escaped}'"
 
 
 def _read(found: re.Match[str]) -> Reference:
@@ -103,9 +107,8 @@ def _find_least(folder: Path, reference: Reference) -> Path:
     path = folder / "metrics.json"
     if not path.is_file():
         return path
-    content = json.loads(path.read_text("utf-8"))
     scored: list[tuple[float, str]] = []
-    for ckpt, scores in zip(content["ckpt"], content["runs"], strict=True):
+    for ckpt, scores in _read_scored(path):
         named = [
             value for name, value in sorted(scores.items()) if fnmatchcase(name, reference.least)
         ]
@@ -118,6 +121,35 @@ def _find_least(folder: Path, reference: Reference) -> Path:
             f"{path} has no finite score {reference.least}{limits} to choose a checkpoint by"
         )
     return Path(min(scored)[1])
+
+
+def _read_scored(path: Path) -> list[tuple[str, dict[str, float]]]:
+    """Checkpoints and their scores in the `metrics.json` of an `evaluate`.
+
+    Raises:
+        UserError: It is damaged, or names a checkpoint by what Hydra would resolve.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        # The command of a step names them, and Hydra reads commands.
+        names = copy_options(content["ckpt"], "ckpt")
+        pairs = list(zip(names, content["runs"], strict=True))
+        odd = [pair for pair in pairs if find_mismatch(pair[0], str) or not are_numbers(pair[1])]
+        if odd:
+            raise ValueError(f"expected a checkpoint and its scores, got {str(odd[0])[:80]}")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, CheckpointError) as error:
+        raise UserError(
+            f"{path} cannot be read as scores of checkpoints ({one_line(error)}); remove the "
+            "folder it is in to take the step again"
+        ) from error
+    return pairs
+
+
+def are_numbers(scores: object) -> bool:
+    """Whether what stands in a file is a mapping to numbers."""
+    return isinstance(scores, dict) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in scores.values()
+    )
 
 
 def _is_within(ckpt: Path, reference: Reference) -> bool:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,12 +85,33 @@ def train(config: DictConfig) -> float | None:
         trainer = _build_trainer(config)
         _log_hyperparameters(trainer, method, plain)
         ckpt = _resolve_ckpt(plain["ckpt"], folder)
-        trainer.fit(method, datamodule, ckpt_path=ckpt, weights_only=True)
+        with _explained_restoring(ckpt):
+            trainer.fit(method, datamodule, ckpt_path=ckpt, weights_only=True)
         objective = read_objective(plain["objective"], trainer.callback_metrics)
         if plain["test"] and "test" in getattr(datamodule, "datasets", {}):
             _test(trainer, method, datamodule)
     _say_where_to_look(folder)
     return objective
+
+
+@contextmanager
+def _explained_restoring(ckpt: str | None) -> Iterator[None]:
+    """Say in one line that a checkpoint cannot be restored, for a reason nobody foresaw."""
+    from figureground.core.errors import CheckpointError, FiguregroundError
+    from figureground.core.plain import one_line
+
+    try:
+        yield
+    except FiguregroundError:
+        raise
+    except Exception as error:
+        files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+        if not any(file.endswith("checkpoint_connector.py") for file in files):
+            raise
+        raise CheckpointError(
+            f"{ckpt} cannot be resumed from ({type(error).__name__}: {one_line(error)}); it is "
+            "damaged, or of another method or version. Use another checkpoint"
+        ) from error
 
 
 def build_method(config: DictConfig) -> Method:
@@ -107,16 +131,15 @@ def _start_from(method: Method, path: str) -> None:
     Raises:
         CheckpointError: It cannot be read, or its weights do not fit.
     """
-    from figureground.core.checkpoint import check_fits, read_checkpoint
+    from figureground.core.checkpoint import load_state, read_checkpoint
     from figureground.core.errors import CheckpointError
 
     checkpoint = read_checkpoint(path)
     try:
-        check_fits(method, checkpoint["state_dict"], path)
+        load_state(method, checkpoint["state_dict"], path)
     except CheckpointError as error:
         before = checkpoint.get("figureground", {}).get("method", {})
         raise CheckpointError(f"{error}{_tell_differences(before, method)}") from error
-    method.load_state_dict(checkpoint["state_dict"])
     logger.info("starting from the weights of %s", path)
 
 
@@ -172,10 +195,12 @@ def _seed_everything(seed: int, deterministic: bool) -> None:
 
 def _build_trainer(config: DictConfig) -> Trainer:
     from figureground.callbacks.optimizer_options import OptimizerOptions
+    from figureground.callbacks.resume_check import ResumeCheck
     from figureground.core.checkpoint import VerifiedCheckpointIO
     from figureground.core.config import build
 
     callbacks = [build(node) for node in (config.callbacks or {}).values() if node is not None]
+    callbacks.append(ResumeCheck())
     if config.resume.force:
         callbacks.append(OptimizerOptions())
     loggers = [build(node) for node in (config.logger or {}).values() if node is not None]

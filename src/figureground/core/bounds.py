@@ -56,7 +56,9 @@ class Bounds:
 Count = Annotated[int, Bounds(0, 10**9)]
 PositiveInt = Annotated[int, Bounds(1, 10**9)]
 Depth = Annotated[int, Bounds(1, 256)]
+Blocks = Annotated[int, Bounds(0, 256)]  # As Depth, where there may be none.
 Width = Annotated[int, Bounds(1, 4096)]
+Quantity = Annotated[int, Bounds(0, 4096)]  # As Width, where there may be none.
 Resolution = Annotated[int, Bounds(16, 4096, power_of_two=True)]
 NonNegativeFloat = Annotated[float, Bounds(0, 1e9)]
 PositiveFloat = Annotated[float, Bounds(above=0, high=1e9)]

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from figureground.core.errors import CheckpointError
 
 _SPARE = 2**28  # Bytes for what is made besides weights.
+_MOST_CALLS = 10**6  # Of PyTorch: a network of many small parts takes hours, not memory.
 _COPIES = 8  # Of the files' bytes, as whole networks may be built and thrown away.
 _FACTORIES = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn})
 _IN_FOLDERS = ("*.pth", "*.ckpt", "checkpoints/*.ckpt")  # Where options may name a folder.
@@ -28,6 +29,7 @@ class _Budget(TorchFunctionMode):
         self.path = path
         stored = path.stat().st_size + sum(_sizes_of_files(options))
         self.left = (_SPARE + _COPIES * stored) // 4
+        self.calls = _MOST_CALLS
 
     def __torch_function__(
         self,
@@ -37,10 +39,11 @@ class _Budget(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        self.calls -= 1
         if func in _FACTORIES:
             self.left -= _count(args, kwargs)
-            if self.left < 0:
-                raise CheckpointError(f"{self.path} describes a network far larger than the file")
+        if min(self.left, self.calls) < 0:
+            raise CheckpointError(f"{self.path} describes a network far larger than the file")
         return func(*args, **kwargs)
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -16,8 +18,10 @@ from typing import IO, TYPE_CHECKING, Any
 import torch
 from pytorch_lightning.plugins import CheckpointIO
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from figureground.core.budget import allocation_budget
+from figureground.core.content import read_content, require_resumable
 from figureground.core.errors import CheckpointError, UserError
 from figureground.core.io import atomic_write
 from figureground.core.manifest import (
@@ -27,6 +31,8 @@ from figureground.core.manifest import (
     keep,
     manifest_of,
 )
+from figureground.core.plain import one_line
+from figureground.core.rebuild import build_trusted, change_trusted, find_class
 from figureground.core.released import require_no_bomb
 
 if TYPE_CHECKING:
@@ -36,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
+_MOST_NESTED = 4  # Checkpoints that are generators of one another.
+_nested: ContextVar[int] = ContextVar("nested checkpoints", default=0)
 _OWN_KEYS = ("format", "version", "restarts", "skipped")  # Of the section, not of `origin`.
 
 
@@ -94,12 +102,8 @@ class VerifiedCheckpointIO(CheckpointIO):
             CheckpointError: See `read_checkpoint`; also if runs cannot go on with it but should.
         """
         checkpoint = read_checkpoint(path, map_location or "cpu")
-        if self.resumes and "optimizer_states" not in checkpoint:
-            raise CheckpointError(
-                f"{path} has weights but no state of optimisers, as what convert writes and "
-                "snapshots that are kept, so no run can go on with it; to start a new run from "
-                f"these weights, give init={path} instead of ckpt"
-            )
+        if self.resumes:
+            require_resumable(checkpoint, path)
         return checkpoint
 
     def remove_checkpoint(self, path: str | Path) -> None:
@@ -139,8 +143,7 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
             f"{path} holds more than tensors and plain values{what}; it was refused and nothing "
             "in it was run. Expected a checkpoint written by train or convert"
         ) from error
-    _check_section(checkpoint, path)
-    return checkpoint  # type: ignore[no-any-return]  # a dict, as just checked
+    return read_content(checkpoint, path)
 
 
 def load_method(
@@ -170,25 +173,52 @@ def load_method(
     node = section.get("method")
     if not isinstance(node, dict) or "_target_" not in node:
         raise CheckpointError(f"{path} does not say how its method was built (no section `method`)")
-    # Here because core.config brings Hydra and core.method imports this module.
-    from figureground.core.config import build_trusted, change_trusted
+    # Here because core.method imports this module.
     from figureground.core.method import Method
 
+    if not find_class(node["_target_"], Method) and find_class(node["_target_"], nn.Module):
+        raise CheckpointError(f"{path} describes {node['_target_']}, which is not a method")
     if metrics:
-        changed = change_trusted(node.get("metrics") or {}, metrics, "metrics")
+        changed = change_trusted(node.get("metrics") or {}, metrics, Metric, "metrics")
         node = {**node, "metrics": changed}
     try:
-        with allocation_budget(Path(path), node):
-            method = build_trusted(node)
+        with _one_more_within(path), allocation_budget(Path(path), node):
+            method: Method = build_trusted(node, Method)
     except UserError as error:
         raise CheckpointError(f"{path} cannot be rebuilt: {error}") from error
-    if not isinstance(method, Method):
-        raise CheckpointError(f"{path} describes {node['_target_']}, which is not a method")
-    check_fits(method, checkpoint["state_dict"], path)
+    load_state(method, checkpoint["state_dict"], path)
     method.on_load_checkpoint(checkpoint)
-    method.load_state_dict(checkpoint["state_dict"])
     method.origin = {key: value for key, value in section.items() if key not in _OWN_KEYS}
     return method.to(map_location).eval()
+
+
+@contextmanager
+def _one_more_within(path: str | Path) -> Iterator[None]:
+    """Refuse checkpoints whose generator is a checkpoint whose generator, and so on, is itself."""
+    depth = _nested.get()
+    if depth >= _MOST_NESTED:
+        raise CheckpointError(
+            f"{path} is the generator of a checkpoint that is one itself, {depth} times; does it "
+            "name itself?"
+        )
+    token = _nested.set(depth + 1)
+    try:
+        yield
+    finally:
+        _nested.reset(token)
+
+
+def load_state(module: nn.Module, state: Mapping[str, Any], source: str | Path) -> None:
+    """Load a state dict from a file, if it fits as a whole.
+
+    Raises:
+        CheckpointError: It has other keys, shapes or kinds of numbers; see `check_fits`.
+    """
+    check_fits(module, state, source)
+    try:
+        module.load_state_dict(dict(state))
+    except Exception as error:  # Such as tensors of kinds that cannot be copied.
+        raise CheckpointError(f"{source} cannot be loaded: {one_line(error)}") from error
 
 
 def require_network(method: object, name: str, source: str | Path) -> None:
@@ -222,6 +252,8 @@ def check_fits(module: nn.Module, state: Mapping[str, Any], source: str | Path) 
             found = tuple(state[key].shape) if isinstance(state[key], Tensor) else "no tensor"
             if isinstance(tensor, Tensor) and found != tuple(tensor.shape):
                 problems.append(f"{key} is {found}, expected {tuple(tensor.shape)}")
+            elif isinstance(tensor, Tensor) and state[key].is_complex() and not tensor.is_complex():
+                problems.append(f"{key} is complex")
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise CheckpointError(
@@ -314,26 +346,3 @@ def _check_opens(path: Path) -> None:
             "the state to save holds more than tensors and plain containers, so nobody could open "
             f"it safely: {error}"
         ) from error
-
-
-def _check_section(checkpoint: object, path: Path) -> None:
-    from figureground import __version__
-    from figureground.core.method import CHECKPOINT_FORMAT
-
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
-        raise CheckpointError(f"{path} is not a checkpoint of this suite (no `state_dict`)")
-    section = checkpoint.get("figureground")
-    if not isinstance(section, dict):
-        kind = "a plain Lightning" if "pytorch-lightning_version" in checkpoint else "a foreign"
-        raise CheckpointError(
-            f"{path} is {kind} checkpoint without the section `figureground`; if these are the "
-            "authors' weights, convert them first: python src/convert.py --help"
-        )
-    version = section.get("format")
-    if not isinstance(version, int) or version < 1:
-        raise CheckpointError(f"{path} has an unreadable format number: {version!r}")
-    if version > CHECKPOINT_FORMAT:
-        raise CheckpointError(
-            f"{path} has format {version}, written by figureground {section.get('version')}; "
-            f"{__version__} reads up to {CHECKPOINT_FORMAT}: pip install --upgrade figureground"
-        )

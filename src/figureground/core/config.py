@@ -7,35 +7,25 @@ reported at once, each in one line.
 
 from __future__ import annotations
 
-import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import hydra.utils
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
-from figureground.core.bounds import Bounds
-from figureground.core.errors import CheckpointError, ConfigError, FiguregroundError
+from figureground.core.errors import ConfigError, FiguregroundError
 from figureground.core.hints import find_mismatch, nearest
+from figureground.core.rebuild import (
+    build_trusted as build_trusted,
+)  # Beside `build`, its live twin.
 from figureground.core.resolvers import register_resolvers
+from figureground.core.signatures import find_problems
 
 register_resolvers()
-
-_TRUSTED = ("figureground.", "torch.nn.", "torch.optim.")
-_SPECIAL = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
-#: Ranges of optimiser options, whose own annotations have none.
-_OPTIMIZER_BOUNDS = {
-    "lr": Bounds(above=0, high=10),
-    "eps": Bounds(above=0, high=1),
-    "weight_decay": Bounds(0, 10),
-    "momentum": Bounds(0, 1),
-    "alpha": Bounds(0, 1),
-}
-_BETAS = Annotated[Sequence[Annotated[float, Bounds(0, 0.999999)]], "each"]
 
 
 def config_dir() -> str:
@@ -101,6 +91,9 @@ def require_valid(config: DictConfig, settings: type) -> None:
 def build(node: Any, **more: Any) -> Any:
     """Make the object that `node` describes, with `more` arguments.
 
+    For nodes that the user typed or keeps in configuration files: they may name anything. What
+    comes from any other file goes to `core.rebuild.build_trusted`.
+
     Raises:
         ConfigError: Its constructor refuses the options.
     """
@@ -115,47 +108,6 @@ def build(node: Any, **more: Any) -> Any:
                 raise ConfigError(f"{_name_of(node)}: {cause}") from error
             cause = cause.__cause__
         raise
-
-
-def build_trusted(node: Mapping[str, Any]) -> Any:
-    """Make the object that a node from a file describes, which may come from anybody.
-
-    Only classes defined in this package, `torch.nn` and `torch.optim` are made.
-
-    Raises:
-        CheckpointError: It asks for anything else; nothing was run.
-    """
-    for path, inner in _targets(node, ""):
-        _require_trusted(path, inner)
-    return build(OmegaConf.create(dict(node)))
-
-
-def change_trusted(
-    node: Mapping[str, Any], changes: Mapping[str, Any], name: str
-) -> dict[str, Any]:
-    """Copy a group of nodes from a file with `changes` to their options.
-
-    Args:
-        node: From name to node with `_target_`.
-        changes: From name to options, checked as on the command line.
-        name: Of the group, for messages.
-
-    Raises:
-        ConfigError: There is no such node or option, or a value is wrong.
-        CheckpointError: A node asks for what `build_trusted` would refuse.
-    """
-    problems = [
-        f"{name}.{key}: the checkpoint has none{nearest(key, list(node))}"
-        for key in changes
-        if key not in node
-    ]
-    changed = {key: {**value, **changes.get(key, {})} for key, value in node.items()}
-    for path, inner in _targets(changed, name):
-        _require_trusted(path, inner)
-        problems += check_node(path, inner)
-    if problems:
-        raise ConfigError("\n       ".join(problems))
-    return changed
 
 
 def to_plain(config: DictConfig) -> dict[str, Any]:
@@ -225,94 +177,14 @@ def _targets(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _targets(value, f"{path}[{number}]")
 
 
-def check_node(path: str, node: dict[str, Any]) -> list[str]:
-    """Check one `_target_` node against the signature of what it names."""
+def check_node(path: str, node: Mapping[str, Any]) -> list[str]:
+    """Check one `_target_` node, typed or of a configuration file, by what it names."""
     target = node["_target_"]
     try:
         made = hydra.utils.get_object(str(target))
     except Exception as error:  # Importing runs other people's code.
         return [f"{path}._target_={target}: cannot be imported ({str(error).splitlines()[0]})"]
-    try:
-        signature = inspect.signature(made)
-    except ValueError:  # Written in C, such as datetime.timedelta: nothing to compare with.
-        return []
-    problems = _check_arguments(path, node, signature, _hints_of(made))
-    if not problems and hasattr(made, "check_options"):
-        problems = [f"{path}: {problem}" for problem in _ask(made.check_options, signature, node)]
-    return problems
-
-
-def _hints_of(made: Any) -> dict[str, Any]:
-    try:
-        function = made.__init__ if inspect.isclass(made) else made
-        return typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError):
-        return {}
-
-
-def _check_arguments(
-    path: str, node: dict[str, Any], signature: inspect.Signature, hints: dict[str, Any]
-) -> list[str]:
-    """Compare the arguments in `node` with a signature and its annotations."""
-    target = str(node["_target_"])
-    names = [n for n, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD]
-    is_open = len(names) < len(signature.parameters)
-    problems = []
-    for key, value in node.items():
-        if key in _SPECIAL:
-            continue
-        place = f"{path}.{key}"
-        if key not in names:
-            if not is_open:
-                problems.append(f"{place}: there is no such option{nearest(key, names)}")
-        elif problem := find_mismatch(value, hints.get(key, Any)) or _optimizer_mismatch(
-            target, key, value
-        ):
-            problems.append(f"{place}={value}: {problem}")
-    if not node.get("_partial_"):
-        given = signature.parameters.items()
-        needed = [n for n, p in given if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
-        problems += [
-            f"{path}.{name} is not set; add {path}.{name}=..."
-            for name in needed
-            if name not in node
-        ]
-    return problems
-
-
-def _ask(
-    check_options: Callable[..., list[str]], signature: inspect.Signature, node: dict[str, Any]
-) -> list[str]:
-    """Let a class check its options together, defaults filled in."""
-    options = {n: p.default for n, p in signature.parameters.items() if p.default is not p.empty}
-    options |= {key: value for key, value in node.items() if key not in _SPECIAL}
-    return check_options(**options)
-
-
-def _optimizer_mismatch(target: str, key: str, value: Any) -> str | None:
-    if not target.startswith("torch.optim."):
-        return None
-    if key in _OPTIMIZER_BOUNDS:
-        return find_mismatch(value, Annotated[float, _OPTIMIZER_BOUNDS[key]])
-    return find_mismatch(value, _BETAS) if key == "betas" else None
-
-
-def _require_trusted(path: str, node: dict[str, Any]) -> None:
-    """Raise unless a node names a class defined in a trusted package."""
-    target, place = node["_target_"], f"{path or 'method'}._target_"
-    refused = CheckpointError(
-        f"{place}={target!r} is not allowed in a file; expected a class of "
-        f"{', '.join(prefix.rstrip('.') for prefix in _TRUSTED)}. Nothing was run"
-    )
-    if not isinstance(target, str) or not target.startswith(_TRUSTED) or "_args_" in node:
-        raise refused
-    try:
-        made = hydra.utils.get_object(target)
-    except Exception as error:
-        raise refused from error
-    # A dotted path can lead through a trusted module to what that module imports.
-    if not inspect.isclass(made) or not f"{made.__module__}.".startswith(_TRUSTED):
-        raise refused
+    return find_problems(path, made, node)
 
 
 def _name_of(node: Any) -> str:

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from figureground.core.bounds import Bounds, PositiveInt
-from figureground.core.config import check_node
 from figureground.core.hints import nearest
+from figureground.core.signatures import SPECIAL, find_wrong_arguments
 
 Shift = Annotated[float, Bounds(-1, 1)]
 Factor = Annotated[float, Bounds(0.05, 20)]
@@ -85,14 +85,13 @@ def find_problems(edits: Sequence[Mapping[str, Any]]) -> list[str]:
     problems = []
     for number, written in enumerate(edits):
         place, name = f"edits[{number}]", written.get("do")
-        if name not in EDITS:
+        if not isinstance(name, str) or name not in EDITS:
             hint = nearest(str(name), list(EDITS))
             problems.append(f"{place}.do={name}: there is no such edit{hint}")
             continue
         arguments = {key: value for key, value in written.items() if key != "do"}
-        kind = EDITS[name]
-        node = {"_target_": f"{kind.__module__}.{kind.__qualname__}", **arguments}
-        problems += check_node(place, node)
+        problems += [f"{place}.{key}: there is no such option" for key in SPECIAL & {*arguments}]
+        problems += find_wrong_arguments(place, EDITS[name], arguments)
     return problems
 
 

@@ -47,7 +47,8 @@ def find_mismatch(value: Any, hint: Any) -> str | None:
             return None
         hint_at = nearest(str(value), options).partition("; there")[0]
         return f"expected one of {', '.join(options)}{hint_at}"
-    if isinstance(value, dict) and "_target_" in value:
+    is_scalar = hint is None or hint in {bool, int, float, str, Path, type(None)}
+    if isinstance(value, dict) and "_target_" in value and not is_scalar:
         return None  # Checked on its own.
     return _plain_mismatch(value, hint, origin)
 

@@ -67,11 +67,13 @@ def _read_manifest(path: Path) -> list[dict[str, Any]]:
     """Read the records kept for `path`, newest first; none if the manifest is missing or broken."""
     try:
         content = json.loads(manifest_of(path).read_text("utf-8"))
-        return [
+        records = [
             {key: record[key] for key in ("size", "sha256", "iteration", "format")}
             for record in [content, *content["replaces"]]
         ]
-    except (OSError, ValueError, KeyError, TypeError):
+        is_whole = all(isinstance(record["iteration"], int) for record in records)
+        return records if is_whole else []
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
 
 

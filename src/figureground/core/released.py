@@ -28,6 +28,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from figureground.core.errors import CheckpointError, RefusedFileError
+from figureground.core.plain import strip_attributes
 
 _NUMBERS = {
     ("numpy", "dtype"),
@@ -38,6 +39,7 @@ _NUMBERS = {
 TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _MOST_RATIO, _MOST_UNPACKED = 200, 2**27  # Of a ZIP; beyond both it is a bomb.
 _SHOWN = 200  # Characters of a reason.
+_MOST_MODULES = 10_000  # Of one stored network.
 #: Records at the end of a ZIP, as its specification (APPNOTE 4.3.14 to 4.3.16) lays them out.
 _END, _END64, _LOCATOR = (struct.Struct(f"<{x}") for x in ("4s4H2LH", "4sQ2H2L4Q", "4sLQL"))
 #: Types that a stored configuration names; `__builtin__` holds them in older files.
@@ -78,6 +80,7 @@ def read_released(path: str | Path, ignored: Collection[str] = ()) -> Any:
             raise ValueError(
                 "it is neither safetensors nor saved by PyTorch nor a pickle of protocol 2 on"
             )
+        strip_attributes(content)
         _require_stored(content)
     except Exception as error:  # Whatever a crafted file provokes means the same.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -113,7 +116,9 @@ def read_pickle(path: Path) -> Any:
     with path.open("rb") as file:
         _require_small_memo(file, path.stat().st_size)
         file.seek(0)
-        return _Reader(file).load()
+        content = _Reader(file).load()
+    strip_attributes(content)
+    return content
 
 
 def collect_module(module: Any, prefix: str = "") -> dict[str, Tensor]:
@@ -129,6 +134,12 @@ def collect_module(module: Any, prefix: str = "") -> dict[str, Tensor]:
     Raises:
         CheckpointError: It is not a stored module.
     """
+    return _collect(module, prefix, iter(range(_MOST_MODULES)))
+
+
+def _collect(module: Any, prefix: str, numbers: Iterator[int]) -> dict[str, Tensor]:
+    if next(numbers, None) is None:  # Shared ones count each time, in a chain 2^n times.
+        raise CheckpointError(f"not a stored network (more than {_MOST_MODULES} modules)")
     try:
         inner = module["state"]
         found = {
@@ -138,7 +149,7 @@ def collect_module(module: Any, prefix: str = "") -> dict[str, Tensor]:
             if tensor is not None
         }
         for key, child in inner["_modules"].items():
-            found |= collect_module(child, f"{prefix}{key}.")
+            found |= _collect(child, f"{prefix}{key}.", numbers)
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"not a stored network ({prefix or 'its top'} lacks {error})"

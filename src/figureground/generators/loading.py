@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
-from figureground.core.config import build, check_node, read_choice
+from figureground.core.config import read_choice
 from figureground.core.errors import CheckpointError, ConfigError
+from figureground.core.rebuild import find_class
+from figureground.core.signatures import find_problems
 from figureground.generators.base import ImageGenerator
 from figureground.generators.weights import (
     families,
@@ -48,13 +50,18 @@ def load_generator(
     node = {**_find_node(name_or_config), **options}
     if weights is not None:
         node["weights"] = str(weights)
-    if problems := check_node("generator", node):
+    family = find_class(node.pop("_target_"), ImageGenerator)
+    if family is None:
+        raise ConfigError("generator._target_ is not a generator of figureground.generators")
+    if problems := find_problems("generator", family, node):
         raise ConfigError("\n       ".join(problems))
     if weights is None and not isinstance(name_or_config, Mapping):
         _require_own_shapes(node, name_or_config)
-    network = build(node)
-    if not isinstance(network, ImageGenerator):
-        raise ConfigError(f"generator._target_={node['_target_']} is not a generator")
+    try:
+        # Called as it is: in the name of a file nothing is to be resolved.
+        network: ImageGenerator = family(**node)
+    except ValueError as error:
+        raise ConfigError(f"{family.__name__}: {error}") from error
     return network.to(map_location)
 
 
@@ -76,7 +83,7 @@ def _require_own_shapes(node: Mapping[str, Any], source: str | Path) -> None:
     header = read_header(source) if os.path.isfile(source) else None  # noqa: PTH113
     if header is not None:
         (family,) = (each for each in families() if name_of(each) == header["family"])
-        options = {k: v for k, v in node.items() if k not in {"_target_", "weights"}}
+        options = {k: v for k, v in node.items() if k != "weights"}
         require_shapes(family, options, Path(source))
 
 

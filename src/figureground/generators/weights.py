@@ -22,8 +22,10 @@ from torch import Tensor
 
 import figureground.generators
 from figureground.core.checkpoint import ConvertedWeights, check_fits
+from figureground.core.content import explaining_damage
 from figureground.core.errors import CheckpointError
 from figureground.core.io import atomic_write
+from figureground.core.plain import copy_options
 from figureground.core.released import read_metadata, read_released
 from figureground.generators.base import IGNORED, ImageGenerator, option_names
 from figureground.generators.choices import STORED, advise_choice
@@ -95,7 +97,8 @@ def read_weights(family: type[ImageGenerator], path: str | Path) -> ConvertedWei
         return _read_own(family, path, header)
     content = read_released(path, ignored=IGNORED)
     try:
-        converted = family.convert(content)
+        with explaining_damage(path):
+            converted = family.convert(content)
     except CheckpointError as error:
         others = [
             f"{describe(other, found.options)}{f' ({choice})' if choice else ''}"
@@ -169,13 +172,17 @@ def read_header(path: str | Path) -> dict[str, Any] | None:
     try:
         facts = json.loads(text)
         version, _, _ = facts["format"], facts["family"], dict(facts["options"])
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{path} has an unreadable header; convert the file again") from error
+    try:
+        facts = copy_options(facts, "the header")
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: an option or fact cannot be taken: {error}") from error
     if version != FORMAT:
         raise CheckpointError(f"{path} has format {version}, known is {FORMAT}; convert it again")
     if odd := [k for k, v in facts["options"].items() if not _is_plain(v)]:
         raise CheckpointError(f"{path} has an option that is no plain value: {odd[0]}")
-    return dict(facts)
+    return facts  # type: ignore[no-any-return]  # a dict, as its keys were asked for
 
 
 def _is_plain(value: Any) -> bool:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from figureground.core.checkpoint import ConvertedWeights
+from figureground.core.content import explained
 from figureground.core.errors import CheckpointError, RefusedFileError
+from figureground.core.plain import strip_attributes
 from figureground.core.released import require_no_bomb
 
 _ENCODER = "encoder.encoder."
@@ -60,6 +62,7 @@ _CLAMPS: dict[object, str] = {
 }  # fmt: skip
 
 
+@explained
 def convert_checkpoint(path: Path) -> ConvertedWeights:
     """Read one of the authors' `model.pkl`; nothing in it is run.
 
@@ -76,6 +79,7 @@ def convert_checkpoint(path: Path) -> ConvertedWeights:
     try:
         require_no_bomb(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+        strip_attributes(content)
     except Exception as error:  # Of damaged or foreign files torch raises nearly anything.
         raise RefusedFileError(
             f"{path} is not one of the authors' DTI-Sprites files, or it holds more than weights "

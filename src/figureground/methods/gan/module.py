@@ -22,6 +22,7 @@ from torchmetrics import Metric
 
 from figureground.core.bounds import (
     Count,
+    Depth,
     Fraction,
     NonNegativeFloat,
     PositiveFloat,
@@ -115,7 +116,7 @@ class GAN(PictureDrawing, Judging, PictureScoring):
         loss: Game | None = None,
         latent_dim: Width | None = None,
         style_width: Width = 512,
-        mapping_depth: PositiveInt = 2,
+        mapping_depth: Depth = 2,
         channel_base: PositiveInt = 16384,
         max_width: Width = 512,
         conv_clamp: PositiveFloat | None = 256.0,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from figureground.core.checkpoint import ConvertedWeights
+from figureground.core.content import explained
 from figureground.core.errors import CheckpointError
 from figureground.core.released import read_released
 
@@ -23,6 +24,7 @@ _EXPECTED = "expected a direction: {state_dict: {d}} or a bare tensor"
 _IGNORED = ("omegaconf", "typing", "hydra", "enum", "pathlib")
 
 
+@explained
 def convert_checkpoint(path: Path) -> ConvertedWeights:
     """Read a direction, or a folder with a light and a dark one; nothing in a file is run.
 

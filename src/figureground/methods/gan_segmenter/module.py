@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
-from figureground.core.bounds import NonNegativeFloat, PositiveInt
+from figureground.core.bounds import NonNegativeFloat, PositiveInt, Width
 from figureground.core.errors import CheckpointError
 from figureground.core.method import Method
 from figureground.core.types import Batch, Latent
@@ -91,7 +91,7 @@ class GANSegmenter(PairDrawing, Method):
         generator: ImageGenerator | None = None,
         latents: LatentSource | None = None,
         directions: Sides = "both",
-        num_seeds: PositiveInt = 1,
+        num_seeds: Width = 1,
         norm: Norm = "per_coordinate",
         kind: Kind = "learned",
         shift: ShiftLength = _SHIFT,

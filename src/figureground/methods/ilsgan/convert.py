@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from figureground.core.checkpoint import ConvertedWeights
+from figureground.core.content import explained
 from figureground.core.errors import CheckpointError, RefusedFileError
 from figureground.core.released import collect_module, read_pickle
 from figureground.nn.stylegan2 import convert_released
@@ -33,6 +34,7 @@ TABLE: dict[str, tuple[tuple[str, str], ...]] = {
 NETWORKS = {"G": "generator", "D": "discriminator", "G_ema": "ema.average"}
 
 
+@explained
 def convert_checkpoint(path: Path) -> ConvertedWeights:
     """Read a snapshot; nothing in it is run.
 
@@ -133,9 +135,12 @@ def _read_discriminator(network: Any, state: Mapping[str, Tensor], path: Path) -
 
 def _find_attribute(network: Any, name: str) -> Iterator[Any]:
     """Values of attribute `name` of a stored module and of those inside it, outermost first."""
-    waiting = [network]
+    waiting, seen = [network], set()
     while waiting:
         module = waiting.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))  # A file may hold a module within itself.
         state = module.get("state") if isinstance(module, Mapping) else None
         if not isinstance(state, Mapping):
             continue

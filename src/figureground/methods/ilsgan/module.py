@@ -25,6 +25,7 @@ from torchmetrics import Metric
 
 from figureground.core.bounds import (
     Count,
+    Depth,
     Fraction,
     NonNegativeFloat,
     PositiveFloat,
@@ -126,7 +127,7 @@ class ILSGAN(LayerDrawing, Painting, Judging, LayerScoring):
         batch_size: PositiveInt = 32,
         latent_dim: Width = 512,
         style_width: Width = 512,
-        mapping_depth: PositiveInt = 8,
+        mapping_depth: Depth = 8,
         channel_base: PositiveInt = 16384,
         max_width: Width = 256,
         conv_clamp: PositiveFloat | None = 256.0,

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from figureground.core.checkpoint import ConvertedWeights
+from figureground.core.content import explained
 from figureground.core.errors import CheckpointError
 from figureground.core.released import read_released
 
@@ -121,6 +122,7 @@ _SIGNS: dict[str, tuple[Table, str, str | None]] = {
 _FILES = ("netG.pth", "netD.pth")
 
 
+@explained
 def convert_checkpoint(path: Path) -> ConvertedWeights:
     """Read a file of one network or of several, or a folder with netG.pth and netD.pth.
 

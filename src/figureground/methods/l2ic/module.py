@@ -25,10 +25,11 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from figureground.core.bounds import (
-    Count,
+    Blocks,
     Decay,
     PositiveFloat,
     PositiveInt,
+    Quantity,
     Resolution,
     Width,
 )
@@ -111,11 +112,11 @@ class L2IC(CompositionDrawing, Method):
         num_backgrounds: PositiveInt | None = None,
         latent_dim: Width = 100,
         latent_scale: PositiveFloat = 4.0,
-        variation_dim: Count = 0,
+        variation_dim: Quantity = 0,
         generator_width: Width = 64,
         discriminator_width: Width = 64,
         reader_width: Width = 64,
-        num_blocks: Sequence[Count] = (3, 1, 1),
+        num_blocks: Sequence[Blocks] = (3, 1, 1),
         weights: Weights = _WEIGHTS,
         game: Game = "logistic",
         temperature: PositiveFloat = 0.1,

@@ -8,7 +8,6 @@ training files optimiser states, which are left behind.
 from __future__ import annotations
 
 import argparse
-import pickle
 import re
 import warnings
 from collections.abc import Mapping
@@ -20,7 +19,9 @@ import torch
 from torch import Tensor
 
 from figureground.core.checkpoint import ConvertedWeights
+from figureground.core.content import explained
 from figureground.core.errors import CheckpointError, RefusedFileError
+from figureground.core.plain import strip_attributes
 from figureground.core.released import require_no_bomb
 
 #: Their network -> ours.
@@ -85,6 +86,7 @@ _ATTENTION = {"gamma": "gate", "f": "query", "g": "key", "h": "value", "o": "out
 _NORMALISED = "parametrizations.weight"
 
 
+@explained
 def convert_checkpoint(path: Path) -> ConvertedWeights:
     """Read one of the authors' files; nothing in it is run.
 
@@ -103,14 +105,8 @@ def convert_checkpoint(path: Path) -> ConvertedWeights:
         ):
             require_no_bomb(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-    ) as error:
+            strip_attributes(content)
+    except Exception as error:  # Whatever a crafted file provokes means the same.
         raise RefusedFileError(
             f"{path} is not one of the authors' ReDO files, or it holds more than weights and "
             "options; it was refused and nothing in it was run"

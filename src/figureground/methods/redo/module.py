@@ -22,8 +22,9 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from figureground.core.bounds import (
-    Count,
+    Blocks,
     Decay,
+    Depth,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
@@ -98,10 +99,10 @@ class ReDO(Method):
         self,
         *,
         resolution: Resolution = 128,
-        num_regions: PositiveInt = 2,
+        num_regions: Depth = 2,
         latent_dim: Width = 32,
         mask_width: Width = 64,
-        mask_blocks: Count = 3,
+        mask_blocks: Blocks = 3,
         temperature: PositiveFloat = 1.0,
         generator_width: Width = 64,
         generator_attention: bool = False,

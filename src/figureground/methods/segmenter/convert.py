@@ -14,6 +14,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from figureground.core.checkpoint import ConvertedWeights
+from figureground.core.content import explained
 from figureground.core.errors import CheckpointError
 from figureground.core.released import read_released
 
@@ -97,6 +98,7 @@ def convert_network(state: Mapping[str, Tensor]) -> tuple[Style, dict[str, Tenso
     return style, {table[key]: tensor for key, tensor in state.items()}
 
 
+@explained
 def convert_checkpoint(path: Path) -> ConvertedWeights:
     """Read one of the authors' segmentation networks; nothing in it is run.
 

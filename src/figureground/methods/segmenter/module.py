@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
-from figureground.core.bounds import Bounds, Fraction, PixelSide, PositiveInt, Width
+from figureground.core.bounds import Bounds, Depth, Fraction, PixelSide, PositiveInt, Width
 from figureground.core.errors import DataError
 from figureground.core.method import Method
 from figureground.core.types import VOID, Batch, check_image
@@ -88,10 +88,10 @@ class Segmenter(Method):
     def __init__(
         self,
         *,
-        resolution: PositiveInt,
+        resolution: Width,
         input_resolution: PixelSide | None = None,
         width: Width = 64,
-        depth: PositiveInt = 4,
+        depth: Depth = 4,
         upsampling: Upsampling = "bilinear_aligned",
         norm: BlockNorm = "batch",
         loss: Loss = "cross_entropy",
