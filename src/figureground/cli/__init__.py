@@ -21,6 +21,7 @@ from figureground.core.errors import (
     exit_code_of,
 )
 from figureground.core.hints import nearest
+from figureground.core.io import atomic_write
 from figureground.core.signals import watching
 
 COMMANDS = (
@@ -121,7 +122,7 @@ def _as_job(task: Callable[[Any], Any], config_name: str) -> Callable[[Any], Any
                 sys.exit(_report(error, config_name))
             folder = HydraConfig.get().runtime.output_dir
             _FAILED_JOBS.append(folder)
-            with open(os.path.join(folder, "failed.txt"), "w", encoding="utf-8") as file:  # noqa: PTH118, PTH123 - works without the folder's checks
+            with atomic_write(f"{folder}/failed.txt", "w") as file:
                 file.write("".join(traceback.format_exception(error)))
             sys.stderr.write(f"error: {folder}: {error}\n")
             raise

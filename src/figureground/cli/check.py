@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.utils import get_object
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from figureground.cli.settings import SETTINGS
 from figureground.core.config import flatten, require_valid, to_plain
 from figureground.core.errors import ConfigError, FiguregroundError, WriteError, exit_code_of
 from figureground.core.hints import nearest
+from figureground.core.links import refuse_links
 from figureground.core.peers import is_first_process
 
 RESOLVED = "config.json"  # The resolved options of a run, in its directory.
@@ -48,12 +51,25 @@ class ConfigCheck(Callback):
         with read_write(config.hydra.runtime):
             config.hydra.runtime.output_dir = str(Path(config.hydra.run.dir).absolute())
         HydraConfig.instance().set_config(config)
-        try:
+        with _leaving():
             check_job(config)
-        except FiguregroundError as error:
-            # Hydra turns exceptions of callbacks into warnings; leaving it does not.
-            sys.stderr.write(f"error: {error}\n")
-            sys.exit(exit_code_of(error))
+            _require_resumable(config)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Look for links where the jobs of a sweep go, before Hydra writes there."""
+        HydraConfig.instance().set_config(config)
+        with _leaving():
+            refuse_links(str(config.hydra.sweep.dir), "hydra.sweep.dir")
+
+
+@contextmanager
+def _leaving() -> Iterator[None]:
+    """End the process with what is wrong, as exceptions of callbacks are warnings to Hydra."""
+    try:
+        yield
+    except FiguregroundError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(exit_code_of(error))
 
 
 def check_job(config: DictConfig) -> None:
@@ -61,11 +77,30 @@ def check_job(config: DictConfig) -> None:
 
     Raises:
         ConfigError: An option is wrong, or the directory holds another run.
+        UserError: The directory holds links.
         WriteError: The directory cannot be made.
     """
     check_options(config)
+    folders = {config.paths.output_dir}
+    if HydraConfig.initialized():  # It writes options and messages there.
+        folders.add(OmegaConf.select(HydraConfig.get(), "runtime.output_dir"))
+    for folder in sorted(folders - {None}):
+        refuse_links(folder)
     if config.task == "train" and is_first_process():
         check_run_directory(Path(config.paths.output_dir), to_plain(config))
+
+
+def _require_resumable(config: DictConfig) -> None:
+    """Raise `CheckpointError` if a run shall go on of which no checkpoint is whole."""
+    if config.task != "train" or config.ckpt != "last":
+        return
+    from figureground.core.checkpoint import find_resumable
+    from figureground.core.manifest import find_damage
+
+    folder = Path(config.paths.output_dir) / "checkpoints"
+    # The job names those that are damaged, if it can go on with another.
+    if all(find_damage(path) for path in folder.glob("*.ckpt")):
+        find_resumable(folder)
 
 
 def check_options(config: DictConfig) -> None:

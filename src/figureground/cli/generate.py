@@ -19,6 +19,7 @@ from figureground.cli.manifests import claim_folder, note_precision, read_rows
 from figureground.cli.picking import find_best, require_critic
 from figureground.cli.writing_pairs import find_counter, tell_rates, write_shards
 from figureground.core.errors import UserError
+from figureground.core.links import refuse_linked_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FIELDS = ("index", "seed", "checkpoint", "image", "mask", "layers", "truncation", "noise")
+_FOLDERS = ("images", "masks", "layers", "walk")  # Below `output`.
 _PICKED = ("drawn", "of", "score")  # Further fields where the best were kept.
 _SHEET = 24  # Samples on the contact sheet.
 
@@ -58,6 +60,7 @@ def generate(config: DictConfig) -> None:
     `overwrite=true`, which removes them.
     """
     check_job(config)
+    refuse_linked_folders(config.output, _FOLDERS, "output")
     named = (config.input, config.swap, config.vary, config.transfer)
     if not (config.count or config.explore or any(each is not None for each in named)):
         more = ", input=my_photos, swap=[a.jpg,b.jpg], vary=c or transfer=my_photos"

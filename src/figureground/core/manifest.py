@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from figureground.core.io import atomic_write
+from figureground.core.io import atomic_write, temporary_beside
 
 _RECORDS = 8  # Kept in a manifest: the file's own, and those of files it may still find in place.
 
@@ -46,13 +46,14 @@ def find_damage(path: Path) -> str | None:
 
 def keep(path: Path, other: Path) -> None:
     """Make `other` a second name of what is at `path`, in one step, with its records."""
-    temporary = other.with_name(f"{other.name}.tmp-{os.getpid()}")
+    temporary = temporary_beside(other)
     add_records(other, _read_manifest(path))
     try:
         try:
             os.link(path, temporary)
         except OSError:  # A file system without hard links.
-            shutil.copyfile(path, temporary)
+            with path.open("rb") as source, temporary.open("xb") as copy:
+                shutil.copyfileobj(source, copy)
         os.replace(temporary, other)  # noqa: PTH105 - as in core.io
     finally:
         temporary.unlink(missing_ok=True)

@@ -8,7 +8,6 @@ three arrays; these are mapped into memory and need no cache.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -18,7 +17,8 @@ import numpy as np
 from rich.progress import track
 
 from figureground.core.errors import DataError, UserError, WriteError
-from figureground.core.io import atomic_write
+from figureground.core.io import atomic_write, temporary_beside
+from figureground.core.places import exists, is_file
 from figureground.core.signals import watching
 from figureground.data.samples import Pixels
 
@@ -36,7 +36,7 @@ def open_arrays(root: Path) -> Maps | None:
     Raises:
         DataError: They are incomplete, damaged, or do not belong together.
     """
-    if not (root / MANIFEST).is_file():
+    if not is_file(root / MANIFEST):
         return None
     try:
         count = json.loads((root / MANIFEST).read_text("utf-8"))["count"]
@@ -81,11 +81,9 @@ def write_arrays(
         WriteError: The disk is full, or the folder cannot be written to.
     """
     facts = {**facts, "count": count}
-    if root.exists() and _holds(root, facts, overwrite):
+    if exists(root) and _holds(root, facts, overwrite):
         return False
-    temporary, old = (
-        root.with_name(f"{root.name}.{kind}-{os.getpid()}") for kind in ("tmp", "old")
-    )
+    temporary, old = temporary_beside(root), temporary_beside(root)
     try:
         temporary.mkdir(parents=True)
         _write_all(temporary, maps, count)
