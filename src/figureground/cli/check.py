@@ -81,10 +81,11 @@ def check_job(config: DictConfig) -> None:
         WriteError: The directory cannot be made.
     """
     check_options(config)
-    folders = {config.paths.output_dir}
-    if HydraConfig.initialized():  # It writes options and messages there.
-        folders.add(OmegaConf.select(HydraConfig.get(), "runtime.output_dir"))
-    for folder in sorted(folders - {None}):
+    folders = {str(config.paths.output_dir)}
+    runtime = HydraConfig.get().runtime if HydraConfig.initialized() else None
+    if runtime is not None and not OmegaConf.is_missing(runtime, "output_dir"):
+        folders.add(runtime.output_dir)  # It writes options and messages there.
+    for folder in sorted(folders):
         refuse_links(folder)
     if config.task == "train" and is_first_process():
         check_run_directory(Path(config.paths.output_dir), to_plain(config))

@@ -12,10 +12,12 @@ import json
 import os
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 from figureground.core.io import atomic_write, temporary_beside
+from figureground.core.released import require_no_bomb
 
 _RECORDS = 8  # Kept in a manifest: the file's own, and those of files it may still find in place.
 
@@ -37,9 +39,12 @@ def find_damage(path: Path) -> str | None:
     if not zipfile.is_zipfile(path):
         return "is damaged or no checkpoint"
     try:
+        require_no_bomb(path)
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()  # torch.load itself checks no sums.
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError):
+    except ValueError as error:
+        return f"is damaged or no checkpoint ({error})"
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, zlib.error):
         return "is damaged"
     return f"is damaged in {broken}" if broken else None
 
