@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from figureground.core.errors import DataError, UserError
-from figureground.core.places import is_dir, is_file
+from figureground.core.presence import is_dir, is_file
 
 if TYPE_CHECKING:
     import torch

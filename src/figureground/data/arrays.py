@@ -18,7 +18,7 @@ from rich.progress import track
 
 from figureground.core.errors import DataError, UserError, WriteError
 from figureground.core.io import atomic_write, temporary_beside
-from figureground.core.places import exists, is_file
+from figureground.core.presence import exists, is_file
 from figureground.core.signals import watching
 from figureground.data.samples import Pixels
 

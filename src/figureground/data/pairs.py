@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset
 from figureground.core.bounds import Bounds, Count, PositiveInt
 from figureground.core.checkpoint import load_method, require_network
 from figureground.core.errors import ConfigError, DataError
-from figureground.core.places import is_file
+from figureground.core.presence import is_file
 from figureground.core.protocols import LayerGenerator
 from figureground.core.seeds import mix_seed
 from figureground.core.types import Batch, Layers

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from figureground.core.errors import DataError
-from figureground.core.places import is_file
+from figureground.core.presence import is_file
 from figureground.core.types import check_image
 from figureground.data.batching import to_float
 from figureground.data.reading import read_image, to_rgb

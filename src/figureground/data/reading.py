@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from figureground.core.errors import DataError
 from figureground.core.pictures import open_image
-from figureground.core.places import is_dir
+from figureground.core.presence import is_dir
 from figureground.core.types import VOID
 from figureground.data.samples import Pixels
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from figureground.core.errors import DataError
-from figureground.core.places import exists, is_file
+from figureground.core.presence import exists, is_file
 
 logger = logging.getLogger(__name__)
 

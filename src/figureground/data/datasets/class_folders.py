@@ -7,7 +7,7 @@ from typing import Literal
 
 from figureground.core.bounds import PositiveInt
 from figureground.core.errors import DataError
-from figureground.core.places import is_dir
+from figureground.core.presence import is_dir
 from figureground.data.reading import list_pictures, read_image
 from figureground.data.samples import ImageDataset, Sample
 

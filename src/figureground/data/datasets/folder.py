@@ -10,7 +10,7 @@ from typing import Literal
 
 from figureground.core.bounds import Fraction
 from figureground.core.errors import DataError
-from figureground.core.places import is_dir
+from figureground.core.presence import is_dir
 from figureground.data.mask_rule import MaskRule
 from figureground.data.reading import list_pictures, read_image
 from figureground.data.samples import ImageDataset, Sample

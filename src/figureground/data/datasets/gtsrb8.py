@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from figureground.core.errors import DataError
-from figureground.core.places import is_dir
+from figureground.core.presence import is_dir
 from figureground.data.reading import list_pictures, read_image
 from figureground.data.samples import ImageDataset, Sample
 from figureground.data.splits import check_files

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from figureground.core.errors import DataError
-from figureground.core.places import is_dir
+from figureground.core.presence import is_dir
 from figureground.data.reading import list_pictures, read_image
 from figureground.data.samples import ImageDataset, Sample
 from figureground.data.splits import check_files
