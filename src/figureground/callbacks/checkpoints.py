@@ -16,6 +16,7 @@ from figureground.core.bounds import PositiveInt
 from figureground.core.checkpoint import BEST, LAST
 from figureground.core.errors import ConfigError, NumericalError, WriteError
 from figureground.core.io import RunLock, remove_stale, require_room
+from figureground.core.links import refuse_links
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class Checkpoints(Checkpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the directory, clear what killed runs left, and see that there is room."""
         if stage == "fit" and trainer.is_global_zero:
+            refuse_links(self.directory, "callbacks.checkpoints.directory")
             self._check_room(pl_module)
             self._lock.acquire()
             remove_stale(self.directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import re
@@ -14,6 +15,7 @@ from typing import Any
 from figureground.core.config import config_dir
 from figureground.core.errors import (
     ConfigError,
+    DataError,
     FiguregroundError,
     StoppedBySignalError,
     SweepError,
@@ -31,6 +33,7 @@ COMMANDS = (
 
 _FAILED_JOBS: list[str] = []
 _FIRST_SWEEP_CODE, _MOST_COUNTED = 10, 9
+_SHOWN = 100  # Characters of a name that is too long.
 
 
 def main() -> None:
@@ -137,6 +140,8 @@ def _report(error: Exception, config_name: str) -> int:
         sys.stderr.write(f"error: {len(_FAILED_JOBS)} jobs failed: {', '.join(_FAILED_JOBS)}\n")
         return _FIRST_SWEEP_CODE + min(len(_FAILED_JOBS), _MOST_COUNTED)
     error = explain_composition(error, config_name, sys.argv[1:])
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        error = DataError(f"{str(error.filename)[:_SHOWN]}... is longer than any name of a file")
     if os.environ.get("FIGUREGROUND_DEBUG") or not isinstance(error, FiguregroundError):
         traceback.print_exception(error)
     if isinstance(error, FiguregroundError):

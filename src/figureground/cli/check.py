@@ -18,7 +18,13 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from figureground.cli.settings import SETTINGS
 from figureground.core.config import flatten, require_valid, to_plain
-from figureground.core.errors import ConfigError, FiguregroundError, WriteError, exit_code_of
+from figureground.core.errors import (
+    ConfigError,
+    FiguregroundError,
+    UserError,
+    WriteError,
+    exit_code_of,
+)
 from figureground.core.hints import nearest
 from figureground.core.links import refuse_links
 from figureground.core.peers import is_first_process
@@ -77,7 +83,7 @@ def check_job(config: DictConfig) -> None:
 
     Raises:
         ConfigError: An option is wrong, or the directory holds another run.
-        UserError: The directory holds links.
+        UserError: The directory holds links, or what comes with the data does for caches.
         WriteError: The directory cannot be made.
     """
     check_options(config)
@@ -87,6 +93,12 @@ def check_job(config: DictConfig) -> None:
         folders.add(runtime.output_dir)  # It writes options and messages there.
     for folder in sorted(folders):
         refuse_links(folder)
+    cache = Path(config.paths.get("data_dir") or "", ".cache")
+    if Path(config.paths.get("cache_dir") or "") == cache and cache.is_symlink():
+        raise UserError(
+            f"{cache}, which may have come with the data, is a link, so no cache is written there; "
+            f"remove it, or name the place itself: paths.cache_dir=..."
+        )
     if config.task == "train" and is_first_process():
         check_run_directory(Path(config.paths.output_dir), to_plain(config))
 
@@ -185,7 +197,7 @@ def check_run_directory(folder: Path, plain: dict[str, Any]) -> None:
         )
     if plain["resume"].get("force") or not list(folder.glob("checkpoints/*.ckpt")):
         return  # What ended before it had saved anything keeps nobody out.
-    before, now = flatten(json.loads(stored.read_text("utf-8"))), flatten(plain)
+    before, now = flatten(_read_options(stored)), flatten(plain)
     differing = [
         f"{key} ({before.get(key)} -> {now.get(key)})"
         for key in sorted(before.keys() | now.keys())
@@ -198,6 +210,24 @@ def check_run_directory(folder: Path, plain: dict[str, Any]) -> None:
             f"{folder} was run with other settings: {', '.join(differing[:_SHOWN])}{more}; use the "
             "same, or add resume.force=true"
         )
+
+
+def _read_options(stored: Path) -> dict[str, Any]:
+    """Options that a run was begun with.
+
+    Raises:
+        ConfigError: The file holds anything else.
+    """
+    try:
+        options = json.loads(stored.read_text("utf-8"))
+        if not isinstance(options, dict):
+            raise TypeError("expected an object")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(
+            f"{stored} does not hold the options of a run ({type(error).__name__}); put its own "
+            "back, or add resume.force=true"
+        ) from error
+    return options
 
 
 def _is_below(key: str, groups: tuple[str, ...]) -> bool:

@@ -160,7 +160,9 @@ def _choose_rows(
         return _list_samples(config, with_layers=method.draws_layers)
     before = [] if config.overwrite else read_rows(output)
     if len(before) == config.top and before[0].keys() >= set(_PICKED):
-        stored = [(int(row["drawn"]), row["score"]) for row in before]
+        # Anything may stand there; what is no number is not what is asked for.
+        drawn = (n if (n := str(row["drawn"])).isdecimal() else "0" for row in before)
+        stored = [(int(n[:18]), row["score"]) for n, row in zip(drawn, before, strict=True)]
         # Equal rows were chosen from the same pictures by the run that is gone on with.
         if _list_samples(config, stored, with_layers=method.draws_layers) == before:
             return before

@@ -18,6 +18,7 @@ from figureground.cli.inference import (
     write_png,
 )
 from figureground.core.links import refuse_linked_folders
+from figureground.core.presence import exists
 
 if TYPE_CHECKING:
     from figureground.cli.projecting import Way
@@ -55,7 +56,7 @@ def predict(config: DictConfig) -> None:
     todo = [
         (file, name)
         for file, name in pictures
-        if config.overwrite or not _results(output, name)["mask"].exists()
+        if config.overwrite or not exists(_results(output, name)["mask"])
     ]
     with watching() as stop:
         method = load(config.ckpt, config.device)

@@ -57,7 +57,7 @@ class Record:
             return cls(**json.loads(path.read_text("utf-8")))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise UserError(
                 f"{path} cannot be read ({error}); move {folder} away to take the step again"
             ) from error
@@ -142,7 +142,7 @@ def read_scores(path: Path) -> dict[str, float]:
     """Numbers in a `metrics.json` of `train` or `evaluate`; none if there is no such file."""
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     found: dict[str, float] = {}
     for name, value in content.items():

@@ -146,7 +146,7 @@ def _claim(folder: Path, plain: dict[str, Any]) -> None:
 
     text = json.dumps(plain, indent=2, default=str)
     stored = folder / RESOLVED
-    if not stored.is_file() or stored.read_text("utf-8") != text:
+    if not stored.is_file() or stored.read_bytes() != text.encode():
         with atomic_write(stored, "w") as file:
             file.write(text)
     temporary = temporary_beside(LATEST)

@@ -32,7 +32,7 @@ def refuse_links(folder: str | Path, option: str = "paths.output_dir") -> None:
     """
     folder = Path(folder)
     for entry in _walk(str(folder)):
-        if (problem := _find_problem(entry)) and not _is_ours(Path(entry.path), folder):
+        if (problem := _find_problem(entry)) and not _is_ours(Path(entry.path)):
             _refuse(entry.path, problem, option)
 
 
@@ -52,7 +52,7 @@ def refuse_linked_folders(folder: str | Path, inner: Iterable[str | Path], optio
     folder = Path(folder)
     parts = {each for path in map(Path, inner) for each in (path, *path.parents)} - {Path()}
     for part in sorted(parts):
-        if (folder / part).is_symlink():
+        if os.path.islink(folder / part):  # noqa: PTH114 - of any length
             _refuse(str(folder / part), "is a link", option)
     for part in sorted(parts):
         refuse_links(folder / part, option)
@@ -93,13 +93,13 @@ def _find_problem(entry: os.DirEntry[str]) -> str | None:
         return None
 
 
-def _is_ours(link: Path, folder: Path) -> bool:
+def _is_ours(link: Path) -> bool:
     """Whether it is a link that W&B or `train` makes, and points to where they let it."""
-    if link.absolute() == LATEST.absolute():  # In a run directory that holds `outputs`.
-        return True
-    if link.parent != folder / "wandb" or not _WANDB.fullmatch(link.name):
-        return False
     inside = os.path.realpath(link.parent)
+    if link.name == LATEST.name and inside == os.path.realpath(LATEST.parent):
+        return True  # In a run directory that holds `outputs`.
+    if link.parent.name != "wandb" or not _WANDB.fullmatch(link.name):
+        return False
     return os.path.commonpath([inside, os.path.realpath(link)]) == inside
 
 

@@ -77,7 +77,7 @@ def _read_manifest(path: Path) -> list[dict[str, Any]]:
             {key: record[key] for key in ("size", "sha256", "iteration", "format")}
             for record in [content, *content["replaces"]]
         ]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
 
 

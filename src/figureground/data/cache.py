@@ -210,7 +210,10 @@ def _put_in_place(temporary: Path, folder: Path, dataset: ImageDataset, resoluti
         try:
             _read(folder, dataset, resolution)  # Somebody else was quicker; theirs is the same.
         except Exception:  # As in `_open`.
-            shutil.rmtree(folder)
+            if folder.is_symlink():
+                folder.unlink()
+            else:
+                shutil.rmtree(folder)
             temporary.rename(folder)
 
 
