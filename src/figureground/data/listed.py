@@ -11,7 +11,7 @@ from figureground.core.errors import DataError
 
 _MOST_NAME = 255  # Bytes of a file's name that file systems allow.
 _SHOWN = 80  # Characters of an entry in messages.
-_ABSOLUTE = re.compile(r"[/\\~]|[A-Za-z]:[/\\]")
+_ABSOLUTE = re.compile(r"([A-Za-z]:)?[/\\]")
 
 
 def require_inside(source: Path, root: Path, entries: Iterable[tuple[str, Iterable[Path]]]) -> None:
