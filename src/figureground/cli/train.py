@@ -152,7 +152,9 @@ def _claim(folder: Path, plain: dict[str, Any]) -> None:
     temporary = temporary_beside(LATEST)
     try:
         LATEST.parent.mkdir(exist_ok=True)
-        temporary.symlink_to(os.path.relpath(folder, LATEST.parent), target_is_directory=True)
+        # Where the run really is: its directory may have been given as `outputs/latest`.
+        target = os.path.relpath(folder.resolve(), LATEST.parent.resolve())
+        temporary.symlink_to(target, target_is_directory=True)
         temporary.replace(LATEST)
     except OSError as error:  # A file system without links, or a folder by that name.
         logger.info("outputs/latest was not updated: %s", error)

@@ -37,7 +37,7 @@ from figureground.data.tfrecord import RecordReader, masked_crc32c
 from figureground.viz.animation import save_gif
 
 LONG = "n" * 5000
-EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(x) print\nshowpage\n%%EOF\n"
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
 
 
 def refusal(action: Callable[[], object], error: type[Exception] = DataError) -> str:
