@@ -57,7 +57,7 @@ def _read(config: DictConfig) -> list[Edit]:
         path = Path(written)
         try:
             content = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"edits={path} cannot be read as JSON: {error}") from error
         written = content.get("edits") if isinstance(content, dict) else content
         if not isinstance(written, list) or not all(isinstance(each, dict) for each in written):

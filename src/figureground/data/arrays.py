@@ -28,6 +28,7 @@ Maps = tuple[Pixels, Pixels, Pixels]
 PARTS = ("images", "masks", "sem_masks")
 MANIFEST = "generated.json"  # What the pictures are, to know them again.
 _CHUNK = 64
+_SHOWN = 200  # Characters of what is wrong: anything may stand in a file.
 
 
 def open_arrays(root: Path) -> Maps | None:
@@ -41,12 +42,15 @@ def open_arrays(root: Path) -> Maps | None:
     try:
         count = json.loads((root / MANIFEST).read_text("utf-8"))["count"]
         images, masks, classes = (np.load(root / f"{part}.npy", mmap_mode="r") for part in PARTS)
+        shapes = [array.shape for array in (images, masks, classes)]
+        if any(array.dtype != np.uint8 for array in (images, masks, classes)):
+            raise TypeError("its arrays are not uint8")
     except Exception as error:  # On damaged files numpy raises nearly anything.
+        reason = " ".join(str(error).split())[:_SHOWN]
         raise DataError(
-            f"{root} is not a complete generated set ({type(error).__name__}: {error}); write it "
+            f"{root} is not a complete generated set ({type(error).__name__}: {reason}); write it "
             "again with prepare source=generate overwrite=true"
         ) from error
-    shapes = [array.shape for array in (images, masks, classes)]
     if shapes != [(count, *shapes[0][1:3], 3), *[(count, *shapes[0][1:3])] * 2]:
         raise DataError(
             f"{root} has arrays of shapes {', '.join(map(str, shapes))} for {count} pictures, "
@@ -118,7 +122,7 @@ def _holds(root: Path, facts: dict[str, object], overwrite: bool) -> bool:
     try:
         if json.loads((root / MANIFEST).read_text("utf-8")) == facts and open_arrays(root):
             return True
-    except (OSError, ValueError, DataError):
+    except (OSError, ValueError, DataError, RecursionError):
         pass  # Damaged: as good as another set.
     raise UserError(
         f"{root} holds other pictures; add overwrite=true to replace them, or choose another "

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from figureground.core.errors import DataError
 from figureground.core.pictures import open_image
@@ -65,7 +65,9 @@ def open_picture(path: Path) -> Image.Image:
         raise DataError(f"{path} does not exist; run prepare to list what is missing") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path} claims more pixels than allowed; shrink or remove it") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # On damaged files Pillow raises nearly anything.
         what = "is a directory" if is_dir(path) else "is not a readable picture"
         raise DataError(
             f"{path} {what} ({type(error).__name__}); run prepare to list all such files, then "
