@@ -17,6 +17,7 @@ from figureground.core.checkpoint import BEST, LAST
 from figureground.core.content import require_state
 from figureground.core.errors import ConfigError, NumericalError, WriteError
 from figureground.core.io import RunLock, remove_stale, require_room
+from figureground.core.links import refuse_links
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Checkpoints(Checkpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the directory, clear what killed runs left, and see that there is room."""
         if stage == "fit" and trainer.is_global_zero:
+            refuse_links(self.directory, "callbacks.checkpoints.directory")
             self._check_room(pl_module)
             self._lock.acquire()
             remove_stale(self.directory)

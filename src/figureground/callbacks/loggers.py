@@ -6,6 +6,7 @@ import csv
 import io
 import logging
 import os
+import re
 import threading
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
@@ -16,13 +17,14 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.logger import DummyLogger
 
-from figureground.core.errors import require
+from figureground.core.errors import UserError, require
 from figureground.core.io import atomic_write
 
 logger = logging.getLogger(__name__)
 
 # Seconds that W&B may take; together below the 20 that a run may lose to it.
 _START, _FINISH = 12.0, 6.0
+_ID, _MOST_ID = re.compile(r"[\w-]{1,64}", re.ASCII), 100  # How W&B names runs; bytes looked at.
 
 
 class CsvLogger(Logger):
@@ -97,11 +99,17 @@ class CsvLogger(Logger):
         self._is_loaded = True
         if not self.path.is_file():
             return
-        with self.path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                step = int(row.pop("step"))
-                if step <= first_step:  # Its validation may be all that is logged anew.
-                    self._rows[step] = {k: float(v) for k, v in row.items() if v}
+        try:
+            with self.path.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    step = int(row.pop("step"))
+                    if step <= first_step:  # Its validation may be all that is logged anew.
+                        self._rows[step] = {k: float(v) for k, v in row.items() if v}
+        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            raise UserError(
+                f"{self.path} is not a log of this suite ({type(error).__name__}); put the run's "
+                "own back, or move it away to begin a new one"
+            ) from error
 
 
 def make_tensorboard(directory: str) -> TensorBoardLogger:
@@ -142,7 +150,8 @@ class SafeWandbLogger(WandbLogger):
         self._is_broken = False
         marker = Path(directory) / "wandb_id"
         if run_id is None and marker.is_file():
-            run_id = marker.read_text("utf-8").strip() or None
+            found = marker.read_bytes()[:_MOST_ID].decode("ascii", "replace").strip()
+            run_id = found if _ID.fullmatch(found) else None
         self._marker = marker
         super().__init__(
             name=name, save_dir=directory, offline=offline, project=project, group=group,

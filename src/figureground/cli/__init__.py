@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import re
@@ -14,6 +15,7 @@ from typing import Any
 from figureground.core.config import config_dir
 from figureground.core.errors import (
     ConfigError,
+    DataError,
     FiguregroundError,
     StoppedBySignalError,
     SweepError,
@@ -21,6 +23,7 @@ from figureground.core.errors import (
     exit_code_of,
 )
 from figureground.core.hints import nearest
+from figureground.core.io import atomic_write
 from figureground.core.signals import watching
 
 COMMANDS = (
@@ -30,6 +33,7 @@ COMMANDS = (
 
 _FAILED_JOBS: list[str] = []
 _FIRST_SWEEP_CODE, _MOST_COUNTED = 10, 9
+_SHOWN = 100  # Characters of a name that is too long.
 
 
 def main() -> None:
@@ -121,7 +125,7 @@ def _as_job(task: Callable[[Any], Any], config_name: str) -> Callable[[Any], Any
                 sys.exit(_report(error, config_name))
             folder = HydraConfig.get().runtime.output_dir
             _FAILED_JOBS.append(folder)
-            with open(os.path.join(folder, "failed.txt"), "w", encoding="utf-8") as file:  # noqa: PTH118, PTH123 - works without the folder's checks
+            with atomic_write(f"{folder}/failed.txt", "w") as file:
                 file.write("".join(traceback.format_exception(error)))
             sys.stderr.write(f"error: {folder}: {error}\n")
             raise
@@ -136,6 +140,8 @@ def _report(error: Exception, config_name: str) -> int:
         sys.stderr.write(f"error: {len(_FAILED_JOBS)} jobs failed: {', '.join(_FAILED_JOBS)}\n")
         return _FIRST_SWEEP_CODE + min(len(_FAILED_JOBS), _MOST_COUNTED)
     error = explain_composition(error, config_name, sys.argv[1:])
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        error = DataError(f"{str(error.filename)[:_SHOWN]}... is longer than any name of a file")
     if os.environ.get("FIGUREGROUND_DEBUG") or not isinstance(error, FiguregroundError):
         traceback.print_exception(error)
     if isinstance(error, FiguregroundError):

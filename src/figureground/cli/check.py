@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,19 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.utils import get_object
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from figureground.cli.settings import SETTINGS
 from figureground.core.config import flatten, require_valid, to_plain
-from figureground.core.errors import ConfigError, FiguregroundError, WriteError, exit_code_of
+from figureground.core.errors import (
+    ConfigError,
+    FiguregroundError,
+    UserError,
+    WriteError,
+    exit_code_of,
+)
 from figureground.core.hints import nearest
+from figureground.core.links import refuse_links
 from figureground.core.peers import is_first_process
 
 RESOLVED = "config.json"  # The resolved options of a run, in its directory.
@@ -48,12 +57,25 @@ class ConfigCheck(Callback):
         with read_write(config.hydra.runtime):
             config.hydra.runtime.output_dir = str(Path(config.hydra.run.dir).absolute())
         HydraConfig.instance().set_config(config)
-        try:
+        with _leaving():
             check_job(config)
-        except FiguregroundError as error:
-            # Hydra turns exceptions of callbacks into warnings; leaving it does not.
-            sys.stderr.write(f"error: {error}\n")
-            sys.exit(exit_code_of(error))
+            _require_resumable(config)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Look for links where the jobs of a sweep go, before Hydra writes there."""
+        HydraConfig.instance().set_config(config)
+        with _leaving():
+            refuse_links(str(config.hydra.sweep.dir), "hydra.sweep.dir")
+
+
+@contextmanager
+def _leaving() -> Iterator[None]:
+    """End the process with what is wrong, as exceptions of callbacks are warnings to Hydra."""
+    try:
+        yield
+    except FiguregroundError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(exit_code_of(error))
 
 
 def check_job(config: DictConfig) -> None:
@@ -61,11 +83,37 @@ def check_job(config: DictConfig) -> None:
 
     Raises:
         ConfigError: An option is wrong, or the directory holds another run.
+        UserError: The directory holds links, or what comes with the data does for caches.
         WriteError: The directory cannot be made.
     """
     check_options(config)
+    folders = {str(config.paths.output_dir)}
+    runtime = HydraConfig.get().runtime if HydraConfig.initialized() else None
+    if runtime is not None and not OmegaConf.is_missing(runtime, "output_dir"):
+        folders.add(runtime.output_dir)  # It writes options and messages there.
+    for folder in sorted(folders):
+        refuse_links(folder)
+    cache = Path(config.paths.get("data_dir") or "", ".cache")
+    if Path(config.paths.get("cache_dir") or "") == cache and cache.is_symlink():
+        raise UserError(
+            f"{cache}, which may have come with the data, is a link, so no cache is written there; "
+            f"remove it, or name the place itself: paths.cache_dir=..."
+        )
     if config.task == "train" and is_first_process():
         check_run_directory(Path(config.paths.output_dir), to_plain(config))
+
+
+def _require_resumable(config: DictConfig) -> None:
+    """Raise `CheckpointError` if a run shall go on of which no checkpoint is whole."""
+    if config.task != "train" or config.ckpt != "last":
+        return
+    from figureground.core.checkpoint import find_resumable
+    from figureground.core.manifest import find_damage
+
+    folder = Path(config.paths.output_dir) / "checkpoints"
+    # The job names those that are damaged, if it can go on with another.
+    if all(find_damage(path) for path in folder.glob("*.ckpt")):
+        find_resumable(folder)
 
 
 def check_options(config: DictConfig) -> None:
@@ -149,7 +197,7 @@ def check_run_directory(folder: Path, plain: dict[str, Any]) -> None:
         )
     if plain["resume"].get("force") or not list(folder.glob("checkpoints/*.ckpt")):
         return  # What ended before it had saved anything keeps nobody out.
-    before, now = _read_stored(stored), flatten(plain)
+    before, now = flatten(_read_options(stored)), flatten(plain)
     differing = [
         f"{key} ({before.get(key)} -> {now.get(key)})"
         for key in sorted(before.keys() | now.keys())
@@ -164,18 +212,22 @@ def check_run_directory(folder: Path, plain: dict[str, Any]) -> None:
         )
 
 
-def _read_stored(path: Path) -> dict[str, Any]:
-    """Options that a run directory was begun with, by their whole names."""
+def _read_options(stored: Path) -> dict[str, Any]:
+    """Options that a run was begun with.
+
+    Raises:
+        ConfigError: The file holds anything else.
+    """
     try:
-        content = json.loads(path.read_text("utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it holds no options")
-        return flatten(content)
-    except (OSError, ValueError, RecursionError) as error:
+        options = json.loads(stored.read_text("utf-8"))
+        if not isinstance(options, dict):
+            raise TypeError("expected an object")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(
-            f"{path} is damaged ({str(error).splitlines()[0]}); put the run's own back, choose "
-            "another paths.output_dir=..., or add resume.force=true"
+            f"{stored} does not hold the options of a run ({type(error).__name__}); put its own "
+            "back, or add resume.force=true"
         ) from error
+    return options
 
 
 def _is_below(key: str, groups: tuple[str, ...]) -> bool:

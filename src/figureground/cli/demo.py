@@ -18,6 +18,7 @@ from figureground.cli.check import check_job
 from figureground.cli.coding import load_square
 from figureground.cli.inference import load
 from figureground.core.errors import UserError, require
+from figureground.core.pictures import forget_other_formats
 
 if TYPE_CHECKING:
     from figureground.data.samples import Pixels
@@ -115,6 +116,7 @@ def demo(config: DictConfig) -> None:
     """Serve the page until a signal ends it."""
     check_job(config)
     gradio = require("gradio", extra="demo")  # Before weights are read.
+    forget_other_formats()  # It opens what is sent by itself.
     _require_port(config.host, config.port)
     from figureground.core.signals import watching
 

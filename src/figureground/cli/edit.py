@@ -14,6 +14,7 @@ from figureground.cli.check import check_job
 from figureground.cli.inference import find_pictures, load, require_readable, write_png
 from figureground.core.edits import Edit, find_problems, read_edits, write_edits
 from figureground.core.errors import ConfigError
+from figureground.core.links import refuse_linked_folders
 
 if TYPE_CHECKING:
     from figureground.data.editing import Stack
@@ -39,6 +40,7 @@ def edit(config: DictConfig) -> None:
     edits = _read(config)
     pictures = require_readable(find_pictures(config.input), skip=False)
     output = Path(config.output)
+    refuse_linked_folders(output, {name.parent for _, name in pictures}, "output")
     with watching() as stop:
         method = load(config.ckpt, config.device)
         for file, name in pictures:

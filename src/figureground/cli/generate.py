@@ -19,6 +19,7 @@ from figureground.cli.manifests import claim_folder, note_precision, read_rows
 from figureground.cli.picking import find_best, require_critic
 from figureground.cli.writing_pairs import find_counter, tell_rates, write_shards
 from figureground.core.errors import UserError
+from figureground.core.links import refuse_linked_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FIELDS = ("index", "seed", "checkpoint", "image", "mask", "layers", "truncation", "noise")
+_FOLDERS = ("images", "masks", "layers", "walk")  # Below `output`.
 _PICKED = ("drawn", "of", "score")  # Further fields where the best were kept.
 _SHEET = 24  # Samples on the contact sheet.
 
@@ -58,6 +60,7 @@ def generate(config: DictConfig) -> None:
     `overwrite=true`, which removes them.
     """
     check_job(config)
+    refuse_linked_folders(config.output, _FOLDERS, "output")
     named = (config.input, config.swap, config.vary, config.transfer)
     if not (config.count or config.explore or any(each is not None for each in named)):
         more = ", input=my_photos, swap=[a.jpg,b.jpg], vary=c or transfer=my_photos"
@@ -157,7 +160,9 @@ def _choose_rows(
         return _list_samples(config, with_layers=method.draws_layers)
     before = [] if config.overwrite else read_rows(output)
     if len(before) == config.top and before[0].keys() >= set(_PICKED):
-        stored = [(int(row["drawn"]), row["score"]) for row in before]
+        # Anything may stand there; what is no number is not what is asked for.
+        drawn = (n if (n := str(row["drawn"])).isdecimal() else "0" for row in before)
+        stored = [(int(n[:18]), row["score"]) for n, row in zip(drawn, before, strict=True)]
         # Equal rows were chosen from the same pictures by the run that is gone on with.
         if _list_samples(config, stored, with_layers=method.draws_layers) == before:
             return before

@@ -226,8 +226,9 @@ class GenerationScoring:
         """Features of all real pictures, from the file of an earlier run where there is one."""
         path = self._find_file(extractor, datamodule)
         if path is not None and path.is_file():
-            with suppress(SafetensorError, OSError, KeyError):  # Made anew.
+            with suppress(SafetensorError, OSError, KeyError, ValueError):  # Made anew.
                 stored = load_file(path)
+                _require_features(stored, len(datamodule.store(self.split)), extractor)
                 return Features(stored["pooled"], None, stored.get("middle"))
         store, parts = datamodule.store(self.split), []
         for start in range(0, len(store), self.batch_size):
@@ -321,3 +322,15 @@ def _to_cpu(features: Features) -> Features:
         None if each is None else each.cpu() for each in (features.logits, features.middle)
     )
     return Features(features.pooled.cpu(), logits, middle)
+
+
+def _require_features(
+    stored: Mapping[str, torch.Tensor], count: int, extractor: FeatureExtractor
+) -> None:
+    """Raise `ValueError` unless a file holds features of `count` pictures, as `extractor` makes."""
+    shapes = {"pooled": (count, extractor.num_features)}
+    if extractor.num_middle:
+        shapes["middle"] = (count, extractor.num_middle)
+    for name, shape in shapes.items():
+        if stored[name].shape != shape or not stored[name].is_floating_point():
+            raise ValueError(f"{name} are {stored[name].dtype} {tuple(stored[name].shape)}")

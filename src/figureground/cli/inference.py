@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from figureground.core.errors import DataError, UserError
+from figureground.core.presence import is_dir, is_file
 
 if TYPE_CHECKING:
     import torch
@@ -79,9 +80,9 @@ def find_pictures(inputs: str | Sequence[str], option: str = "input") -> list[tu
     found: list[tuple[Path, Path]] = []  # File and the folder its name is relative to.
     for entry in [inputs] if isinstance(inputs, str) else inputs:
         path = Path(entry)
-        if path.is_dir():
+        if is_dir(path):
             new = [(file, path) for file in list_pictures(path)]
-        elif path.is_file():
+        elif is_file(path):
             new = [(path, path.parent)]
         else:
             files = sorted(glob(entry, recursive=True))  # noqa: PTH207 - absolute patterns too

@@ -43,12 +43,22 @@ def claim_folder(output: Path, rows: list[dict[str, str]], overwrite: bool) -> N
 
 
 def read_rows(output: Path) -> list[dict[str, str]]:
-    """Rows of the manifest in `output`; none where there is no such file."""
+    """Rows of the manifest in `output`; none where there is no such file.
+
+    Raises:
+        UserError: It holds anything else.
+    """
     path = output / LIST
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(
+            f"{path} is not a list that generate wrote ({type(error).__name__}); add "
+            "overwrite=true to replace what is there, or choose another output=..."
+        ) from error
 
 
 def note_precision(precision: str) -> dict[str, str]:

@@ -53,7 +53,7 @@ class PartialScores:
             content = json.loads(self.path.read_text("utf-8"))
             if content["options"] == self.options:
                 return {str(key): dict(scores) for key, scores in content["scores"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass  # Scored anew.
         return {}
 

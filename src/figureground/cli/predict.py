@@ -17,6 +17,8 @@ from figureground.cli.inference import (
     require_readable,
     write_png,
 )
+from figureground.core.links import refuse_linked_folders
+from figureground.core.presence import exists
 
 if TYPE_CHECKING:
     from figureground.cli.projecting import Way
@@ -50,10 +52,11 @@ def predict(config: DictConfig) -> None:
         find_pictures(config.input), config.on_error == "skip", can_skip=True
     )
     output = Path(config.output)
+    refuse_linked_folders(output, {name.parent for _, name in pictures}, "output")
     todo = [
         (file, name)
         for file, name in pictures
-        if config.overwrite or not _results(output, name)["mask"].exists()
+        if config.overwrite or not exists(_results(output, name)["mask"])
     ]
     with watching() as stop:
         method = load(config.ckpt, config.device)
@@ -132,9 +135,8 @@ def _write_layers(layers: Layers, number: int, image: Pixels, stem: Path) -> Non
 
 def _write_sheet(pictures: list[tuple[Path, Path]], output: Path) -> None:
     import numpy as np
-    from PIL import Image
 
-    from figureground.data.reading import read_image
+    from figureground.data.reading import open_picture, read_image
     from figureground.viz.grids import contact_sheet
     from figureground.viz.overlays import on_checkerboard
 
@@ -144,7 +146,7 @@ def _write_sheet(pictures: list[tuple[Path, Path]], output: Path) -> None:
         titles = ["picture", *(kind for kind, path in paths.items() if path.exists())]
         row = [read_image(file), *(read_image(paths[kind]) for kind in titles[1:])]
         layers = sorted(paths["mask"].parent.glob(f"{name.name}_layer*.png"))
-        row += [on_checkerboard(np.asarray(Image.open(path).convert("RGBA"))) for path in layers]
+        row += [on_checkerboard(np.asarray(open_picture(path).convert("RGBA"))) for path in layers]
         titles += [f"layer {n}" for n in range(len(layers))]
         rows.append(row)
         captions.append(str(name))

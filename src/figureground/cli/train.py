@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from figureground.cli import run
 from figureground.cli.check import RESOLVED, check_job
 from figureground.cli.objective import read_objective
+from figureground.core.links import LATEST
 from figureground.core.peers import is_first_process
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def train(config: DictConfig) -> float | None:
 
     plain = to_plain(config)
     folder = Path(plain["paths"]["output_dir"])
+    ckpt = _resolve_ckpt(plain["ckpt"], folder)  # Before anything is written.
     if is_first_process():
         _claim(folder, plain)
         forget_failure(folder)
@@ -84,7 +86,6 @@ def train(config: DictConfig) -> float | None:
             method.compile_networks()
         trainer = _build_trainer(config)
         _log_hyperparameters(trainer, method, plain)
-        ckpt = _resolve_ckpt(plain["ckpt"], folder)
         with _explained_restoring(ckpt):
             trainer.fit(method, datamodule, ckpt_path=ckpt, weights_only=True)
         objective = read_objective(plain["objective"], trainer.callback_metrics)
@@ -164,19 +165,20 @@ def quieten() -> None:
 
 def _claim(folder: Path, plain: dict[str, Any]) -> None:
     """Write the resolved options into the run directory and point `outputs/latest` at it."""
-    from figureground.core.io import atomic_write
+    from figureground.core.io import atomic_write, temporary_beside
 
     text = json.dumps(plain, indent=2, default=str)
     stored = folder / RESOLVED
-    if not stored.is_file() or stored.read_text("utf-8") != text:
+    if not stored.is_file() or stored.read_bytes() != text.encode():
         with atomic_write(stored, "w") as file:
             file.write(text)
-    latest = Path("outputs") / "latest"
-    temporary = latest.with_name(f"latest.tmp-{os.getpid()}")
+    temporary = temporary_beside(LATEST)
     try:
-        latest.parent.mkdir(exist_ok=True)
-        temporary.symlink_to(os.path.relpath(folder, latest.parent), target_is_directory=True)
-        temporary.replace(latest)
+        LATEST.parent.mkdir(exist_ok=True)
+        # Where the run really is: its directory may have been given as `outputs/latest`.
+        target = os.path.relpath(folder.resolve(), LATEST.parent.resolve())
+        temporary.symlink_to(target, target_is_directory=True)
+        temporary.replace(LATEST)
     except OSError as error:  # A file system without links, or a folder by that name.
         logger.info("outputs/latest was not updated: %s", error)
         temporary.unlink(missing_ok=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import secrets
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +20,8 @@ from figureground.core.errors import UserError, WriteError
 logger = logging.getLogger(__name__)
 
 _DAY = 24 * 3600.0  # seconds
+_KEPT = 100  # Bytes of a name that stay in a temporary one, which has to be allowed where it is.
+_MOST_OWNER = 500  # Bytes of a lock file that are looked at.
 
 
 @contextmanager
@@ -26,7 +30,8 @@ def atomic_write(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[
 
     The bytes go to a temporary name in the same directory (another file system could not be
     renamed from), reach the disk, and then replace `path` in one step. If the context raises, what
-    was at `path` stays and the temporary file is removed.
+    was at `path` stays and the temporary file is removed. A link at `path` is replaced, not
+    followed.
 
     Args:
         path: Where the file shall be; missing parent directories are created.
@@ -36,10 +41,11 @@ def atomic_write(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[
         WriteError: The disk is full, the directory is not writable, or the path is bad.
     """
     path = Path(path)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open(mode, encoding="utf-8" if mode == "w" else None) as file:
+        new: Literal["xb", "x"] = "x" if mode == "w" else "xb"  # Never what is there, nor a link.
+        with temporary.open(new, encoding="utf-8" if mode == "w" else None) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -53,6 +59,12 @@ def atomic_write(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name in the directory of `path` that nobody else knows; `remove_stale` knows its owner."""
+    name = os.fsdecode(os.fsencode(path.name)[:_KEPT])
+    return path.with_name(f"{name}.tmp-{secrets.token_hex(8)}-{os.getpid()}")
 
 
 def require_room(directory: str | Path, needed: float, purpose: str, option: str) -> int:
@@ -96,7 +108,7 @@ def remove_stale(directory: str | Path, age: float = _DAY) -> list[Path]:
     for path in sorted(Path(directory).glob("*.tmp-*")):
         pid = path.name.rpartition("-")[2]
         with suppress(OSError):
-            old = time.time() - path.stat().st_mtime > age
+            old = time.time() - path.lstat().st_mtime > age
             if old and pid.isdigit() and not is_alive(int(pid)):
                 path.unlink()
                 removed.append(path)
@@ -123,13 +135,13 @@ class RunLock:
 
         Raises:
             UserError: Another living process of this machine has it.
+            WriteError: It cannot be written.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+", encoding="utf-8") as file:
+        with os.fdopen(self._open(), "r+", encoding="utf-8", errors="replace") as file:
             # Held for these lines only, so that forked workers never inherit it.
             fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            owner, _, host = file.read().partition(" ")
+            owner, _, host = file.read(_MOST_OWNER).partition(" ")
             if host and host != socket.gethostname():
                 logger.warning("%s: taken over from process %s of %s", self.path, owner, host)
             elif owner.isdigit() and int(owner) != os.getpid() and is_alive(int(owner)):
@@ -137,8 +149,28 @@ class RunLock:
                     f"{self.path.parent} is in use by pid {owner}; wait for it, stop it "
                     f"(kill {owner}), or use another run directory"
                 )
-            file.truncate(0)
+            file.seek(0)
+            file.truncate()
             file.write(f"{os.getpid()} {socket.gethostname()}")
+
+    def _open(self) -> int:
+        """Open or create the file, but never one elsewhere that goes by this name, too.
+
+        Raises:
+            WriteError: It cannot be.
+        """
+        try:
+            with suppress(FileNotFoundError):
+                facts = self.path.lstat()
+                if not stat.S_ISREG(facts.st_mode) or facts.st_nlink > 1:
+                    logger.warning("%s is a link or no regular file; it is replaced", self.path)
+                    self.path.unlink()
+            return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except OSError as error:
+            raise WriteError(
+                f"cannot write {self.path}: {error.strerror or error}; choose another place with "
+                "paths.output_dir=... or output=..."
+            ) from error
 
     def release(self) -> None:
         """Give the lock back, if this process has it."""

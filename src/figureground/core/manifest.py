@@ -12,10 +12,12 @@ import json
 import os
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
-from figureground.core.io import atomic_write
+from figureground.core.io import atomic_write, temporary_beside
+from figureground.core.released import require_no_bomb
 
 _RECORDS = 8  # Kept in a manifest: the file's own, and those of files it may still find in place.
 
@@ -37,22 +39,26 @@ def find_damage(path: Path) -> str | None:
     if not zipfile.is_zipfile(path):
         return "is damaged or no checkpoint"
     try:
+        require_no_bomb(path)
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()  # torch.load itself checks no sums.
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError):
+    except ValueError as error:
+        return f"is damaged or no checkpoint ({error})"
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, zlib.error):
         return "is damaged"
     return f"is damaged in {broken}" if broken else None
 
 
 def keep(path: Path, other: Path) -> None:
     """Make `other` a second name of what is at `path`, in one step, with its records."""
-    temporary = other.with_name(f"{other.name}.tmp-{os.getpid()}")
+    temporary = temporary_beside(other)
     add_records(other, _read_manifest(path))
     try:
         try:
             os.link(path, temporary)
         except OSError:  # A file system without hard links.
-            shutil.copyfile(path, temporary)
+            with path.open("rb") as source, temporary.open("xb") as copy:
+                shutil.copyfileobj(source, copy)
         os.replace(temporary, other)  # noqa: PTH105 - as in core.io
     finally:
         temporary.unlink(missing_ok=True)

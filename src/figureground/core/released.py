@@ -14,7 +14,6 @@ import math
 import os
 import pickle
 import pickletools
-import struct
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -27,6 +26,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from figureground.core.archives import require_sound
 from figureground.core.errors import CheckpointError, RefusedFileError
 from figureground.core.plain import strip_attributes
 
@@ -37,11 +37,9 @@ _NUMBERS = {
 }
 #: Start of files of torch.save before torch 1.6.
 TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-_MOST_RATIO, _MOST_UNPACKED = 200, 2**27  # Of a ZIP; beyond both it is a bomb.
+_MOST_RATIO, _MOST_UNPACKED = 20, 2**27  # Of a ZIP; beyond both it is a bomb.
 _SHOWN = 200  # Characters of a reason.
 _MOST_MODULES = 10_000  # Of one stored network.
-#: Records at the end of a ZIP, as its specification (APPNOTE 4.3.14 to 4.3.16) lays them out.
-_END, _END64, _LOCATOR = (struct.Struct(f"<{x}") for x in ("4s4H2LH", "4sQ2H2L4Q", "4sLQL"))
 #: Types that a stored configuration names; `__builtin__` holds them in older files.
 _TYPES = {"dict", "list", "tuple", "str", "unicode", "bytes", "int", "long", "float", "bool"}
 
@@ -265,36 +263,15 @@ def _require_small_memo(file: Any, size: int, start: int = 0) -> None:
 
 
 def require_no_bomb(path: Path) -> None:
-    """Raise `ValueError` if `path` is a ZIP that holds far more than its size, or hides what."""
+    """Raise `ValueError` if `path` is a ZIP that holds far more than its size, or hides what.
+
+    Nothing is unpacked for that.
+    """
     if not zipfile.is_zipfile(path):
         return
-    _require_one_table(path)
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
+    unpacked = sum(entry.file_size for entry in require_sound(path))
     if unpacked > max(_MOST_RATIO * path.stat().st_size, _MOST_UNPACKED):
         raise ValueError(f"it claims to unpack to {unpacked} bytes")
-
-
-def _require_one_table(path: Path) -> None:
-    """Refuse a ZIP whose table of contents is not just before its end, without a comment.
-
-    Python looks for the table there, whatever the file says, PyTorch where the file says: a crafted
-    one could show each its own.
-    """
-    with path.open("rb") as file:
-        most = _END.size + _LOCATOR.size + _END64.size
-        place = file.seek(0, io.SEEK_END) - _END.size
-        file.seek(max(place + _END.size - most, 0))
-        tail = file.read(most)
-    signature, *_, length, start, comment = _END.unpack(tail[-_END.size :])
-    locator = tail[-_LOCATOR.size - _END.size : -_END.size]
-    is_one = signature == b"PK\x05\x06" and not comment
-    if locator.startswith(b"PK\x06\x07"):
-        place -= _LOCATOR.size + _END64.size
-        signature, *_, length, start = _END64.unpack(tail[: _END64.size].ljust(_END64.size))
-        is_one &= signature == b"PK\x06\x06" and _LOCATOR.unpack(locator)[2] == place
-    if not is_one or start + length != place:
-        raise ValueError("its table of contents is not at its end")
 
 
 def _read_archive(path: Path, ignored: Collection[str]) -> Any:

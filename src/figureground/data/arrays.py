@@ -8,7 +8,6 @@ three arrays; these are mapped into memory and need no cache.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -18,7 +17,8 @@ import numpy as np
 from rich.progress import track
 
 from figureground.core.errors import DataError, UserError, WriteError
-from figureground.core.io import atomic_write
+from figureground.core.io import atomic_write, temporary_beside
+from figureground.core.presence import exists, is_file
 from figureground.core.signals import watching
 from figureground.data.samples import Pixels
 
@@ -28,6 +28,7 @@ Maps = tuple[Pixels, Pixels, Pixels]
 PARTS = ("images", "masks", "sem_masks")
 MANIFEST = "generated.json"  # What the pictures are, to know them again.
 _CHUNK = 64
+_SHOWN = 200  # Characters of what is wrong: anything may stand in a file.
 
 
 def open_arrays(root: Path) -> Maps | None:
@@ -36,17 +37,20 @@ def open_arrays(root: Path) -> Maps | None:
     Raises:
         DataError: They are incomplete, damaged, or do not belong together.
     """
-    if not (root / MANIFEST).is_file():
+    if not is_file(root / MANIFEST):
         return None
     try:
         count = json.loads((root / MANIFEST).read_text("utf-8"))["count"]
         images, masks, classes = (np.load(root / f"{part}.npy", mmap_mode="r") for part in PARTS)
+        shapes = [array.shape for array in (images, masks, classes)]
+        if any(array.dtype != np.uint8 for array in (images, masks, classes)):
+            raise TypeError("its arrays are not uint8")
     except Exception as error:  # On damaged files numpy raises nearly anything.
+        reason = " ".join(str(error).split())[:_SHOWN]
         raise DataError(
-            f"{root} is not a complete generated set ({type(error).__name__}: {error}); write it "
+            f"{root} is not a complete generated set ({type(error).__name__}: {reason}); write it "
             "again with prepare source=generate overwrite=true"
         ) from error
-    shapes = [array.shape for array in (images, masks, classes)]
     if shapes != [(count, *shapes[0][1:3], 3), *[(count, *shapes[0][1:3])] * 2]:
         raise DataError(
             f"{root} has arrays of shapes {', '.join(map(str, shapes))} for {count} pictures, "
@@ -81,11 +85,9 @@ def write_arrays(
         WriteError: The disk is full, or the folder cannot be written to.
     """
     facts = {**facts, "count": count}
-    if root.exists() and _holds(root, facts, overwrite):
+    if exists(root) and _holds(root, facts, overwrite):
         return False
-    temporary, old = (
-        root.with_name(f"{root.name}.{kind}-{os.getpid()}") for kind in ("tmp", "old")
-    )
+    temporary, old = temporary_beside(root), temporary_beside(root)
     try:
         temporary.mkdir(parents=True)
         _write_all(temporary, maps, count)
@@ -120,7 +122,7 @@ def _holds(root: Path, facts: dict[str, object], overwrite: bool) -> bool:
     try:
         if json.loads((root / MANIFEST).read_text("utf-8")) == facts and open_arrays(root):
             return True
-    except (OSError, ValueError, DataError):
+    except (OSError, ValueError, DataError, RecursionError):
         pass  # Damaged: as good as another set.
     raise UserError(
         f"{root} holds other pictures; add overwrite=true to replace them, or choose another "

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from rich.progress import track
 
 from figureground.core.errors import DataError, WriteError
-from figureground.core.io import atomic_write
+from figureground.core.io import atomic_write, temporary_beside
 from figureground.core.signals import watching
 from figureground.data.samples import MAX_OBJECTS, ImageDataset, Pixels, Sample
 
@@ -174,8 +174,7 @@ def _build(
 ) -> PixelStore:
     """Build in a private folder and rename it: two builders at once do not meet."""
     parent = first_writable(directories)
-    temporary = parent / f"{name}.tmp-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = temporary_beside(parent / name)
     temporary.mkdir()
     try:
         arrays = _allocate(len(dataset), resolution, temporary)
@@ -211,7 +210,10 @@ def _put_in_place(temporary: Path, folder: Path, dataset: ImageDataset, resoluti
         try:
             _read(folder, dataset, resolution)  # Somebody else was quicker; theirs is the same.
         except Exception:  # As in `_open`.
-            shutil.rmtree(folder)
+            if folder.is_symlink():
+                folder.unlink()
+            else:
+                shutil.rmtree(folder)
             temporary.rename(folder)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from figureground.core.errors import DataError
 from figureground.core.signals import watching
+from figureground.data.listed import require_inside
 from figureground.data.reading import open_picture, read_image
 from figureground.data.samples import Pixels
 
@@ -46,6 +47,8 @@ class PictureReader:
             raise DataError(f"{path} is damaged or of another version; run generate again")
         self._count = len(rows)
         self.has_layers = (folder / "layers").is_dir()
+        entries = ((f"{n}", (self._image(n), self._mask(n))) for n in range(self._count))
+        require_inside(path, folder, entries)
         with watching() as stop:
             for index in range(self._count):
                 stop.check()

@@ -45,9 +45,29 @@ def read_index(folders: Sequence[Path], name: str, origin: str) -> dict[str, Any
     for folder in folders:
         path = index_path(folder, name, origin)
         if path.is_file():
-            content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-            return content
+            return _parse(path, name)
     return None
+
+
+def _parse(path: Path, name: str) -> dict[str, Any]:
+    """Read the index at `path`, which may have come with the data from anybody.
+
+    Raises:
+        DataError: It is none.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        broken = {str(file): str(why) for file, why in content["broken"].items()}
+        files = {
+            str(file): {key: int(facts[key]) for key in ("size", "mtime_ns")}
+            for file, facts in content["files"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{path} is not an index that prepare wrote ({type(error).__name__}); remove it and "
+            f"run prepare data={name} again"
+        ) from error
+    return {"files": files, "broken": broken}
 
 
 def verify_unchanged(dataset: ImageDataset, folders: Sequence[Path], name: str) -> None:

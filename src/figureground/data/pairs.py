@@ -12,6 +12,7 @@ from torch.utils.data import IterableDataset
 from figureground.core.bounds import Bounds, Count, PositiveInt
 from figureground.core.checkpoint import load_method, require_network
 from figureground.core.errors import ConfigError, DataError
+from figureground.core.presence import is_file
 from figureground.core.protocols import LayerGenerator
 from figureground.core.seeds import mix_seed
 from figureground.core.types import Batch, Layers
@@ -65,7 +66,7 @@ def open_pairs(folder: Path, verify: bool) -> PairReader:
     Raises:
         DataError: A file is missing, cut short or damaged.
     """
-    is_shards = (folder / MANIFEST).is_file() or not (folder / LIST).is_file()
+    is_shards = is_file(folder / MANIFEST) or not is_file(folder / LIST)
     return ShardReader(folder, verify) if is_shards else PictureReader(folder, verify)
 
 

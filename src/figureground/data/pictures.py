@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from figureground.core.errors import DataError
+from figureground.core.presence import is_file
 from figureground.core.types import check_image
 from figureground.data.batching import to_float
 from figureground.data.reading import read_image, to_rgb
@@ -34,7 +35,7 @@ def load_picture(picture: Picture) -> Pixels:
         ValueError: The array is not a picture.
     """
     if isinstance(picture, str | Path):
-        if not Path(picture).is_file():
+        if not is_file(picture):
             raise DataError(f"{picture} is not a file; give an existing picture")
         return read_image(Path(picture))
     if isinstance(picture, Image.Image):

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from figureground.core.errors import DataError
+from figureground.core.pictures import open_image
+from figureground.core.presence import is_dir
 from figureground.core.types import VOID
 from figureground.data.samples import Pixels
 
@@ -25,6 +27,7 @@ ENDINGS = frozenset(
     )
 )
 _SAID: set[str] = set()
+_STRIP = 2**20  # Pixels turned into RGB at once.
 _MOST_INDEX = 127  # The last grey below the half where soft masks are cut.
 _NEARLY_WHITE = 15 / 16  # JPEG and resampling do not always reach white.
 
@@ -47,7 +50,7 @@ def open_picture(path: Path) -> Image.Image:
         DataError: It is missing, not a picture, cut off, or claims an absurd size.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             # Above the limit Pillow only warns up to twice the size; here it is an error.
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
@@ -56,13 +59,16 @@ def open_picture(path: Path) -> Image.Image:
                     f"{limit} allowed; shrink it or remove it"
                 )
             image.load()
-            return ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)  # Without a copy of upright ones.
+            return image
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; run prepare to list what is missing") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path} claims more pixels than allowed; shrink or remove it") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
-        what = "is a directory" if path.is_dir() else "is not a readable picture"
+    except DataError:
+        raise
+    except Exception as error:  # On damaged files Pillow raises nearly anything.
+        what = "is a directory" if is_dir(path) else "is not a readable picture"
         raise DataError(
             f"{path} {what} ({type(error).__name__}); run prepare to list all such files, then "
             "mend or remove them, or set data.on_error=skip"
@@ -76,6 +82,16 @@ def read_image(path: Path) -> Pixels:
 
 def to_rgb(image: Image.Image, name: str = "picture") -> Pixels:
     """Turn a Pillow image of any mode into uint8 RGB (H, W, 3)."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(_STRIP // max(image.width, 1), 1)
+    for top in range(0, image.height, rows):  # Steps between take several times as much memory.
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        pixels[top : top + rows] = _strip_to_rgb(strip, name)
+    return pixels
+
+
+def _strip_to_rgb(image: Image.Image, name: str) -> Pixels:
+    """Turn a picture, or some rows of one, into uint8 RGB (H, W, 3)."""
     if image.mode.startswith("I") or image.mode == "F":
         # By type, never by content, or one bright pixel would darken all others: 16-bit pictures
         # span 0..65535 whatever Pillow calls their mode, its floats 0..255.
@@ -160,7 +176,7 @@ def to_indices(values: npt.NDArray[np.generic], name: str = "mask") -> Pixels:
     # What is not 8 bit is 16 bit: Pillow gives those types of up to 32.
     white = 255.0 if values.dtype == np.uint8 else 65535.0
     if low >= 0 and _NEARLY_WHITE * white <= high <= white:
-        return np.asarray(values.astype(np.float64) > white / 2, np.uint8)
+        return np.asarray(np.greater(values, white / 2), np.uint8)
     raise DataError(
         f"{name} has {len(levels)} values from {low:g} to {high:g}, which are neither indices "
         f"(0 to {_MOST_INDEX}) nor a soft mask (0 to {white:g}); save it with 0 = background and "

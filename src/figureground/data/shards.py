@@ -31,6 +31,7 @@ from figureground.core.passages import Passage, Passages, add, subtract
 from figureground.core.signals import watching
 from figureground.core.types import Layers
 from figureground.data.chunks import CHUNK, Draw, chunk_seed, draw_chunk
+from figureground.data.listed import require_inside
 from figureground.data.samples import Pixels
 from figureground.data.shard_content import (
     BITS,
@@ -270,6 +271,8 @@ class ShardReader:
         self.manifest = read_manifest(folder)
         self.has_layers = bool(self.manifest.get("layers"))
         shards = self.manifest["shards"]
+        entries = ((record["file"], (folder / record["file"],)) for record in shards)
+        require_inside(folder / MANIFEST, folder, entries)
         with watching() as stop:
             for record in shards:
                 stop.check()

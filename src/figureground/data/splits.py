@@ -14,10 +14,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from figureground.core.errors import DataError
+from figureground.core.presence import exists, is_file
 
 logger = logging.getLogger(__name__)
 
 _SHOWN = 5
+_MOST_DIGITS = 9  # Of a class.
 
 #: SHA-256 of the lists as the authors published them.
 PUBLISHED = {
@@ -83,7 +85,7 @@ def find_list(root: Path, published: str) -> Path:
 
 def look_for_list(root: Path, published: str) -> Path | None:
     """The same as `find_list`, but None where there is no such list."""
-    return next((place for place in _places(root, published) if place.is_file()), None)
+    return next((place for place in _places(root, published) if is_file(place)), None)
 
 
 def read_pairs(path: Path) -> list[tuple[str, str]]:
@@ -119,10 +121,10 @@ def read_classes(path: Path) -> dict[str, int]:
         DataError: As `read_pairs`; or a class is no number, or a picture has two.
     """
     pairs = read_pairs(path)
-    if bad := [number for _, number in pairs if not number.isdecimal()]:
+    if bad := [n for _, n in pairs if not n.isdecimal() or len(n) > _MOST_DIGITS]:
         raise DataError(
-            f"{path}: expected `picture class` with classes from 0 on, found {bad[0]!r}; put the "
-            "original there"
+            f"{path}: expected `picture class` with classes from 0 on, found {bad[0][:40]!r}; put "
+            "the original there"
         )
     classes = {name: int(number) for name, number in pairs}
     if len(classes) < len(pairs):
@@ -174,7 +176,7 @@ def check_published(path: Path, published: str) -> list[str]:
 
 def check_files(dataset: str, files: list[Path], tree: str, page: str) -> None:
     """Raise `DataError` with the expected tree unless all `files` exist."""
-    missing = [file for file in files if not file.exists()]
+    missing = [file for file in files if not exists(file)]
     if missing:
         shown = ", ".join(str(file) for file in missing[:_SHOWN])
         raise DataError(

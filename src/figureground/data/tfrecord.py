@@ -26,6 +26,7 @@ _BLOCK = 1024  # Bytes per row of the position tables.
 _ROWS = 256  # Blocks looked up at once; more would leave the processor's cache.
 _SHORT = 32  # Bytes below which a plain loop is faster.
 _GZIP_MAGIC = b"\x1f\x8b"
+_MOST_BYTES = 2**26  # Of a record; those of pictures with their masks have some millions.
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -95,6 +96,8 @@ class RecordReader:
         length, checksum = struct.unpack("<QI", head)
         if masked_crc32c(head[:8]) != checksum:
             raise self._error("is damaged: the checksum of its length does not fit")
+        if length > _MOST_BYTES:
+            raise self._error(f"claims {length} bytes, expected at most {_MOST_BYTES}")
         return self._take(length + 4)
 
     def _take(self, size: int, may_end: bool = False) -> bytes:

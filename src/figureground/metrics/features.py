@@ -20,7 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from figureground.core.archives import require_sound
 from figureground.core.errors import UserError, require
+from figureground.core.released import require_no_bomb
 from figureground.nn.efficientnet import EfficientNetLite0
 
 # Beginnings of the SHA-256 of the two files.
@@ -278,16 +280,17 @@ def read_weights(path: str) -> Mapping[str, Tensor]:
     Raises:
         UserError: It is a program (TorchScript) or no file of tensors.
     """
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any("/code/" in name for name in archive.namelist()):
-                raise UserError(f"{path} is a TorchScript program, which is not run; {_EXPECTED}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        require_no_bomb(Path(path))
+        entries = require_sound(Path(path)) if zipfile.is_zipfile(path) else []
+        is_program = any("/code/" in entry.filename for entry in entries)
+        state = None if is_program else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # On foreign files torch raises nearly anything.
         raise UserError(
             f"{path} is not a PyTorch file of tensors ({type(error).__name__}); {_EXPECTED}"
         ) from error
+    if is_program:
+        raise UserError(f"{path} is a TorchScript program, which is not run; {_EXPECTED}")
     if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
         raise UserError(f"{path} holds more than tensors; {_EXPECTED}")
     return state

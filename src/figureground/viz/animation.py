@@ -8,6 +8,8 @@ from typing import Any
 
 from PIL import Image
 
+from figureground.core.pictures import open_image
+
 _MOST_FRAMES, _MOST_PIXELS = 50, 512  # Frames of a GIF, and its longer side.
 _SECONDS = 10.0
 
@@ -30,12 +32,12 @@ def save_gif(frames: Sequence[Path], file: Any) -> None:
         raise ValueError(f"a GIF needs at least two frames, got {len(frames)}")
     count = min(len(frames), _MOST_FRAMES)
     chosen = [frames[n * (len(frames) - 1) // (count - 1)] for n in range(count)]
-    with Image.open(chosen[-1]) as last:
+    with open_image(chosen[-1]) as last:
         scale = min(1.0, _MOST_PIXELS / max(last.size))
         size = (max(round(last.width * scale), 1), max(round(last.height * scale), 1))
     pictures = []
     for path in chosen:
-        with Image.open(path) as picture:
+        with open_image(path) as picture:
             pictures.append(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS))
     strip = Image.new("RGB", (size[0], size[1] * count))
     for number, frame in enumerate(pictures):

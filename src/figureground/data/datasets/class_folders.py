@@ -7,6 +7,7 @@ from typing import Literal
 
 from figureground.core.bounds import PositiveInt
 from figureground.core.errors import DataError
+from figureground.core.presence import is_dir
 from figureground.data.reading import list_pictures, read_image
 from figureground.data.samples import ImageDataset, Sample
 
@@ -39,7 +40,7 @@ class ClassFolders(ImageDataset):
         num_classes: PositiveInt | None = None,
     ) -> None:
         self.root, self.split, self.name, self.num_classes = Path(root), split, name, num_classes
-        found = list_pictures(self.root) if self.root.is_dir() else []
+        found = list_pictures(self.root) if is_dir(self.root) else []
         inner = [path for path in found if path.parent != self.root]
         if not inner:
             raise DataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ import numpy as np
 
 from figureground.core.errors import DataError
 from figureground.data.crops import Box, cut_box, cut_centre
+from figureground.data.listed import require_inside
 from figureground.data.reading import open_picture, read_image
 from figureground.data.samples import ImageDataset, Pixels, Sample
 from figureground.data.splits import (
@@ -37,6 +39,8 @@ _COUNTS = {
 _COUNTS["lists"] = _COUNTS["clustering"]
 _CLASSES = {"train": "l2ic/cub_train.txt"} | dict.fromkeys(("val", "test"), "l2ic/cub_test.txt")
 _SPLITS = ("train", "val", "test")
+_CLASS = re.compile(r"\d{1,9}\.")  # How folders begin.
+_SHOWN = 80  # Characters of a name in messages.
 _HALF = 127  # Annotators' votes are multiples of 51: above this, at least three of five agree.
 
 Protocol = Literal["redo", "official", "clustering", "lists"]
@@ -80,6 +84,12 @@ class CUB(ImageDataset):
         tree = _TREE.format(root=root)
         check_files("cub", [self.root / "images.txt"], tree, _PAGE)
         names = dict(read_pairs(self.root / "images.txt"))
+        require_inside(self.root / "images.txt", self.root, ((name, ()) for name in names.values()))
+        if odd := [name for name in names.values() if not _CLASS.match(name)]:
+            raise DataError(
+                f"{self.root / 'images.txt'} names {odd[0][:_SHOWN]!r}; expected a picture in the "
+                "folder of its class, such as 001.Black_footed_Albatross: put the original there"
+            )
         chosen = self._choose_listed(names) if protocol == "lists" else self._choose(tree, names)
         if unknown := [number for number in chosen if number not in names]:
             raise DataError(
@@ -88,6 +98,8 @@ class CUB(ImageDataset):
             )
         self.paths = [names[number] for number in chosen]
         self.keys = [str(Path(path).with_suffix("")) for path in self.paths]
+        entries = ((path, self.files(index)) for index, path in enumerate(self.paths))
+        require_inside(self.root / "images.txt", self.root, entries)
         check_files("cub", [file for i in range(len(self)) for file in self.files(i)], tree, _PAGE)
         self.boxes: list[Box] = []
         if crop == "box":
@@ -185,7 +197,7 @@ def _read_boxes(path: Path, numbers: list[str]) -> list[Box]:
         try:
             number, *sides = line.split()
             left, top, width, height = (int(float(side)) for side in sides)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise DataError(
                 f"{path}: expected `number left top width height`, found `{line[:40]}`; put the "
                 "original there"

@@ -19,6 +19,7 @@ FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
 
 SIDE, DIGIT = 128, 56  # Sides of the picture and of a digit.
+_SIDE = 28  # Of MNIST's digits.
 _GLYPHS = 600  # Drawn digits per parity and split.
 
 
@@ -126,11 +127,15 @@ def _read_mnist(split: Split, root: str) -> tuple[tuple[BoolArray, ...], tuple[B
 
     try:
         digits = MNIST(str(Path(root)), train=split == "train", download=False)
-    except RuntimeError as error:
+        images, labels = digits.data.numpy(), digits.targets.numpy()
+        num_odd = int((labels % 2).sum())
+        if images.shape != (*labels.shape, _SIDE, _SIDE) or not 0 < num_odd < len(labels):
+            raise ValueError("expected a label for each picture, even and odd ones")
+    except Exception as error:  # On damaged files torchvision raises nearly anything.
         raise DataError(
-            f"MNIST is not at {root}; expected {root}/MNIST/raw/train-images-idx3-ubyte and its "
-            "kin (torchvision.datasets.MNIST writes them), or use data.train.digits=drawn"
+            f"MNIST is not at {root} ({type(error).__name__}); expected "
+            f"{root}/MNIST/raw/train-images-idx3-ubyte and its kin (torchvision.datasets.MNIST "
+            "writes them), or use data.train.digits=drawn"
         ) from error
-    images = digits.data.numpy().repeat(2, axis=1).repeat(2, axis=2) > 127
-    labels = digits.targets.numpy()
+    images = images.repeat(2, axis=1).repeat(2, axis=2) > 127
     return tuple(images[labels % 2 == 0]), tuple(images[labels % 2 == 1])

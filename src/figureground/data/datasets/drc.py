@@ -14,6 +14,7 @@ import numpy as np
 
 from figureground.core.errors import DataError
 from figureground.data.crops import cut_centre
+from figureground.data.listed import require_inside
 from figureground.data.reading import open_picture, read_image
 from figureground.data.samples import ImageDataset, Sample
 from figureground.data.splits import check_files
@@ -63,6 +64,10 @@ class _Processed(ImageDataset):
         check_files(self.name, list(lists.values()), tree, _PAGE)
         self.tokens = [(part, x) for part, path in lists.items() for x in _read_tokens(path)]
         self.keys = [f"{part}/{token}" for part, token in self.tokens]
+        for part, path in lists.items():
+            own = [index for index, (each, _) in enumerate(self.tokens) if each == part]
+            entries = ((self.tokens[index][1], self.files(index)) for index in own)
+            require_inside(path, self.root, entries)
         files = [file for index in range(len(self)) for file in self.files(index)]
         check_files(self.name, files, tree, _PAGE)
 
@@ -137,7 +142,7 @@ def _read_tokens(path: Path) -> list[str]:
     """
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # On damaged files numpy raises nearly anything.
         raise DataError(
             f"{path} is not an array of numbers or text ({type(error).__name__}); put the original "
             "there, saved without pickled objects"

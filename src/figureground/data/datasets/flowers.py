@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from figureground.core.errors import DataError
+from figureground.data.listed import require_inside
 from figureground.data.matlab import read_numbers
 from figureground.data.reading import read_image
 from figureground.data.samples import ImageDataset, Pixels, Sample
@@ -72,6 +73,9 @@ class Flowers(ImageDataset):
         check_files("flowers", [self.root / "setid.mat"], tree, _PAGE)
         self.numbers = self._choose()
         self.keys = [f"image_{number:05d}" for number in self.numbers]
+        entries = ((key, self.files(index)) for index, key in enumerate(self.keys))
+        source = self._list if protocol == "lists" else self.root / "setid.mat"
+        require_inside(source, self.root, entries)
         check_files(
             "flowers", [file for i in range(len(self)) for file in self.files(i)], tree, _PAGE
         )

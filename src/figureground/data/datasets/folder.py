@@ -10,6 +10,7 @@ from typing import Literal
 
 from figureground.core.bounds import Fraction
 from figureground.core.errors import DataError
+from figureground.core.presence import is_dir
 from figureground.data.mask_rule import MaskRule
 from figureground.data.reading import list_pictures, read_image
 from figureground.data.samples import ImageDataset, Sample
@@ -45,7 +46,7 @@ class Folder(ImageDataset):
     ) -> None:
         self.rule = masks or MaskRule()
         self.root, self.split = Path(root), split
-        if not self.root.is_dir():
+        if not is_dir(self.root):
             raise DataError(
                 f"{root} is not a folder; expected pictures below it (or below {root}/images, with "
                 "masks below masks): data.root=my_photos"

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from figureground.core.errors import DataError
+from figureground.core.presence import is_dir
 from figureground.data.reading import list_pictures, read_image
 from figureground.data.samples import ImageDataset, Sample
 from figureground.data.splits import check_files
@@ -111,8 +112,8 @@ class GTSRB8(ImageDataset):
 def _find_folders(root: Path) -> list[Path]:
     """Folders of the eight classes, whose names may have leading zeros."""
     bases = [root / name for name in _BASES]
-    base = next((base for base in bases if base.is_dir()), bases[0])
-    inside = base.iterdir() if base.is_dir() else ()
+    base = next((base for base in bases if is_dir(base)), bases[0])
+    inside = base.iterdir() if is_dir(base) else ()
     found = {int(path.name): path for path in inside if path.is_dir() and path.name.isdecimal()}
     folders = [found.get(number, base / str(number)) for number in CLASSES]
     check_files("gtsrb8", folders, _TREE.format(root=root), _PAGE)

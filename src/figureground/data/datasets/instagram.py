@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from figureground.core.errors import DataError
+from figureground.core.presence import is_dir
 from figureground.data.reading import list_pictures, read_image
 from figureground.data.samples import ImageDataset, Sample
 from figureground.data.splits import check_files
@@ -37,7 +38,7 @@ class Instagram(ImageDataset):
     def __init__(self, root: str, split: Literal["train", "val"], tag: str = "santaphoto") -> None:
         self.root, self.split, self.tag = Path(root), split, tag
         base = self.root / tag
-        if not base.is_dir():
+        if not is_dir(base):
             base = self.root
         check_files("instagram", [base], _TREE.format(base=self.root / tag), _PAGE)
         self.base = base / split

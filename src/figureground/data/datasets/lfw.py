@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from figureground.data.listed import require_inside
 from figureground.data.reading import read_image
 from figureground.data.samples import ImageDataset, Sample
 from figureground.data.splits import (
@@ -49,6 +50,8 @@ class LFW(ImageDataset):
             if path := look_for_list(self.root, _LIST.format(other)):
                 shared = set(self.keys) & {name for _, name in read_pairs(path)}
                 refuse_overlap(f"{self.list} and {path}", shared)
+        entries = ((" ".join(name), self.files(i)) for i, name in enumerate(self.names))
+        require_inside(self.list, self.root, entries)
         files = [file for i in range(len(self)) for file in self.files(i)]
         check_files("lfw", files, _TREE.format(root=root), _PAGE)
 

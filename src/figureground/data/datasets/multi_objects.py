@@ -246,7 +246,9 @@ class MultiObjects(ImageDataset):
         names = [{path.name for path in folder.iterdir()} for folder in folders]
         # Of the fullest folder, so that pictures without masks and masks without are both found.
         stems = {name[:-4] for name in set.union(*names) if name.endswith(".png")}
-        total = 1 + max((int(stem) for stem in stems if stem.isdecimal()), default=0)
+        # A number far beyond the others shows as well as all between that some are missing.
+        most = max((int(stem) for stem in stems if stem.isdecimal()), default=0)
+        total = 1 + min(most, len(stems))
         missing = [
             folder / f"{number}.png"
             for number in range(total)

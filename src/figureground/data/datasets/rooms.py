@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from figureground.core.bounds import Bounds, Count, Fraction, PositiveInt
+from figureground.core.pictures import open_image
 from figureground.core.types import Layers
 from figureground.data.datasets.toy import SPLITS, Split
 from figureground.data.samples import ImageDataset, Sample
@@ -231,11 +232,11 @@ def _load_objects() -> dict[str, Image.Image]:
     for shard in sorted({record["shard"] for record in _read_manifest()["objects"]}):
         with zipfile.ZipFile(ASSETS / shard) as archive:
             for name in archive.namelist():
-                picture = Image.open(io.BytesIO(archive.read(name)))
+                picture = open_image(io.BytesIO(archive.read(name)))
                 found[name] = picture.convert("RGBA").convert("RGBa")
     return found
 
 
 @cache
 def _load_panorama(name: str) -> FloatArray:
-    return np.asarray(Image.open(ASSETS / name).convert("RGB"), np.float32) / 255
+    return np.asarray(open_image(ASSETS / name).convert("RGB"), np.float32) / 255

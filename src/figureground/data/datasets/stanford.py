@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from figureground.core.errors import DataError
 from figureground.data.crops import Box, cut_box
-from figureground.data.matlab import read_matlab
+from figureground.data.listed import require_inside
+from figureground.data.matlab import read_matlab, read_numbers
 from figureground.data.reading import read_image
 from figureground.data.samples import ImageDataset, Sample
 from figureground.data.splits import (
@@ -28,7 +30,7 @@ Crop = Literal["none", "box", "misread_box"]
 Split = Literal["train", "val", "test"]
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
-_CORNER = re.compile(r"<(xmin|ymin|xmax|ymax)>\s*(-?\d+)")
+_CORNER = re.compile(r"<(xmin|ymin|xmax|ymax)>\s*(-?\d{1,9})\b")
 
 
 class _Photographs(ImageDataset):
@@ -52,6 +54,7 @@ class _Photographs(ImageDataset):
     page: ClassVar[str]
     tree: ClassVar[str]
     listed: ClassVar[str]  # Path of the published list of a split.
+    folder: ClassVar[str] = ""  # Below the root, that the official list leaves out.
     counts: ClassVar[dict[str, int]]
 
     def __init__(
@@ -72,6 +75,7 @@ class _Photographs(ImageDataset):
             found = listed
         self.labels = list(found.values())
         self.paths = [self.root / path for path in found]
+        self._require_inside(found, self.paths)
         self.keys = [Path(path).with_suffix("").as_posix() for path in found]
         self._check(self.paths)
 
@@ -104,8 +108,20 @@ class _Photographs(ImageDataset):
         return problems
 
     @property
+    def official(self) -> Path:
+        """The official list of the split."""
+        raise NotImplementedError
+
+    @property
     def _published(self) -> str:
         return self.listed.format(part=self.part)
+
+    def _require_inside(self, found: Iterable[str], files: Iterable[Path]) -> None:
+        """Refuse files that the official list names elsewhere; `found` are paths in its order."""
+        entries = (path.removeprefix(self.folder) for path in found)
+        require_inside(
+            self.official, self.root, ((e, (f,)) for e, f in zip(entries, files, strict=True))
+        )
 
     def _check(self, files: list[Path]) -> None:
         check_files(self.name, files, self.tree.format(root=self.root), self.page)
@@ -144,6 +160,7 @@ class StanfordDogs(_Photographs):
   {root}/train_list.mat, test_list.mat               (lists.tar)
   {root}/Annotation/n02085620-Chihuahua/...          (annotation.tar, for crop=box alone)"""
     listed = "l2ic/stanford_dog_{part}.txt"
+    folder = "Images/"
     counts: ClassVar = {"train": 12000, "test": 8580}
 
     def __init__(
@@ -160,13 +177,26 @@ class StanfordDogs(_Photographs):
         self.notes: list[Path] = []
         if crop != "none":
             self.notes = [self.root / "Annotation" / key.partition("/")[2] for key in self.keys]
+            self._require_inside(self.keys, self.notes)
             self._check(self.notes)
 
+    @property
+    def official(self) -> Path:
+        """See `_Photographs.official`."""
+        return self.root / f"{self.part}_list.mat"
+
     def _read_official(self) -> dict[str, int]:
-        path = self.root / f"{self.part}_list.mat"
-        self._check([path])
-        names, labels = (read_matlab(path, x, self.page) for x in ("file_list", "labels"))
-        return {f"Images/{name}": int(k) - 1 for name, k in zip(names, labels, strict=True)}
+        self._check([self.official])
+        names = read_matlab(self.official, "file_list", self.page)
+        labels = read_numbers(self.official, "labels", self.page)
+        if len(names) != len(labels):
+            raise DataError(
+                f"{self.official} has {len(names)} pictures but {len(labels)} classes; put the "
+                f"original from {self.page} there"
+            )
+        return {
+            f"{self.folder}{name}": label - 1 for name, label in zip(names, labels, strict=True)
+        }
 
     def _locate(self, listed: str) -> str:
         return f"Images/{listed}"
@@ -194,8 +224,13 @@ class StanfordCars(_Photographs):
     listed = "l2ic/stanford_car_{part}.txt"
     counts: ClassVar = {"train": 8144, "test": 8041}
 
+    @property
+    def official(self) -> Path:
+        """See `_Photographs.official`."""
+        return self.root / "cars_annos.mat"
+
     def _read_official(self) -> dict[str, int]:
-        path = self.root / "cars_annos.mat"
+        path = self.official
         self._check([path])
         found: dict[str, dict[str, Any]] = {}
         try:

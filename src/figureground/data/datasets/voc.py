@@ -11,6 +11,7 @@ import numpy as np
 from figureground.core.bounds import Bounds
 from figureground.core.errors import DataError
 from figureground.core.types import VOID
+from figureground.data.listed import require_inside
 from figureground.data.reading import open_picture, read_image
 from figureground.data.samples import ImageDataset, Pixels, Sample
 from figureground.data.splits import check_files
@@ -52,6 +53,8 @@ class VOC(ImageDataset):
         names = self.root / "ImageSets/Segmentation" / f"{split}.txt"
         check_files("voc", [names], tree, _PAGE)
         self.keys = _read_names(names)
+        entries = ((name, self.files(index)) for index, name in enumerate(self.keys))
+        require_inside(names, self.root, entries)
         check_files("voc", [file for i in range(len(self)) for file in self.files(i)], tree, _PAGE)
 
     @property

@@ -1,0 +1,110 @@
+"""Folders that are written to hold no links: whoever sent one could have others overwrite a file.
+
+The folder itself may be reached through links, such as `outputs` on a larger disk.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from figureground.core.errors import UserError
+
+#: What is written in place (by Hydra, Lightning and locks), so that a second name would change too.
+_IN_PLACE = frozenset({".yaml", ".log", ".lock", ".txt"})
+#: Links that W&B makes in its folder `wandb`, to what is in there.
+_WANDB = re.compile(r"(latest-run|debug\.log|debug-internal\.log)(\.\d+)?")
+LATEST = Path("outputs") / "latest"  # The link that `train` makes to its run directory.
+
+
+def refuse_links(folder: str | Path, option: str = "paths.output_dir") -> None:
+    """Refuse to write into a folder that holds links at any depth, pipes or devices.
+
+    Args:
+        folder: What shall be written to; it may be missing yet, and may be a link itself.
+        option: By which another one is chosen, for the message.
+
+    Raises:
+        UserError: It holds some.
+    """
+    folder = Path(folder)
+    for entry in _walk(str(folder)):
+        if (problem := _find_problem(entry)) and not _is_ours(Path(entry.path)):
+            _refuse(entry.path, problem, option)
+
+
+def refuse_linked_folders(folder: str | Path, inner: Iterable[str | Path], option: str) -> None:
+    """Refuse to write into folders below another one if they are links or hold any.
+
+    Unlike `refuse_links` it leaves alone what lies beside them: results may go to any folder.
+
+    Args:
+        folder: Where results go.
+        inner: Paths below it, of which no part may be a link.
+        option: By which `folder` is chosen, for the message.
+
+    Raises:
+        UserError: One is a link, or holds links.
+    """
+    folder = Path(folder)
+    parts = {each for path in map(Path, inner) for each in (path, *path.parents)} - {Path()}
+    for part in sorted(parts):
+        if os.path.islink(folder / part):  # noqa: PTH114 - of any length
+            _refuse(str(folder / part), "is a link", option)
+    for part in sorted(parts):
+        refuse_links(folder / part, option)
+
+
+def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
+    """Everything below `folder`; links are not followed."""
+    waiting = [folder]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as inside:
+                entries = list(inside)
+        except OSError:  # Missing yet, or gone meanwhile; whoever writes there says so.
+            continue
+        for entry in entries:
+            yield entry
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+
+
+def _find_problem(entry: os.DirEntry[str]) -> str | None:
+    """Why nothing may be written where `entry` is, or None."""
+    if entry.is_symlink():
+        return "is a link"
+    if entry.is_dir(follow_symlinks=False):
+        return None
+    if not entry.is_file(follow_symlinks=False):
+        try:
+            mode = entry.stat(follow_symlinks=False).st_mode
+        except OSError:  # Gone meanwhile.
+            return None
+        return None if stat.S_ISREG(mode) else "is no regular file"
+    if Path(entry.name).suffix not in _IN_PLACE:
+        return None
+    try:
+        return "is a hard link" if entry.stat(follow_symlinks=False).st_nlink > 1 else None
+    except OSError:
+        return None
+
+
+def _is_ours(link: Path) -> bool:
+    """Whether it is a link that W&B or `train` makes, and points to where they let it."""
+    inside = os.path.realpath(link.parent)
+    if link.name == LATEST.name and inside == os.path.realpath(LATEST.parent):
+        return True  # In a run directory that holds `outputs`.
+    if link.parent.name != "wandb" or not _WANDB.fullmatch(link.name):
+        return False
+    return os.path.commonpath([inside, os.path.realpath(link)]) == inside
+
+
+def _refuse(path: str, problem: str, option: str) -> None:
+    raise UserError(
+        f"{path} {problem}, through which something elsewhere would be changed, so nothing was "
+        f"written; remove it, or put a copy in its place, or choose another {option}=..."
+    )
