@@ -14,6 +14,7 @@ from hydra.experimental.callback import Callback
 from hydra.utils import get_object
 from omegaconf import DictConfig, read_write
 
+from figureground.cli import say_error
 from figureground.cli.settings import SETTINGS
 from figureground.core.config import flatten, require_valid, to_plain
 from figureground.core.errors import ConfigError, FiguregroundError, WriteError, exit_code_of
@@ -52,7 +53,7 @@ class ConfigCheck(Callback):
             check_job(config)
         except FiguregroundError as error:
             # Hydra turns exceptions of callbacks into warnings; leaving it does not.
-            sys.stderr.write(f"error: {error}\n")
+            say_error(error)
             sys.exit(exit_code_of(error))
 
 

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from figureground.cli import run
 from figureground.cli.check import check_job
+from figureground.core.command_line import option
 from figureground.core.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -67,5 +68,5 @@ def _generate(config: DictConfig) -> None:
         logger.info("wrote %d pictures to %s", len(dataset), dataset.root)
     else:
         logger.info("the same %d pictures are in %s already", len(dataset), dataset.root)
-    logger.info("train on them with data=%s data.train.source=files", config.data.name)
+    logger.info("train on them with %s data.train.source=files", option("data", config.data.name))
     node.source, node.count = "files", None

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from figureground.core.command_line import quote
 from figureground.core.errors import UserError
 
 _LIMITS = r"(?: up to (\d+))?(?: with sigma (\d[\d.e-]*))?"
@@ -83,13 +84,6 @@ def fill(text: str, folders: Mapping[str, Path]) -> str:
 def fill_plain(text: str, folders: Mapping[str, Path]) -> str:
     """Put the file in the place of a reference, as it is."""
     return _PATTERN.sub(lambda match: str(_read(match).find(folders)[0]), text)
-
-
-def quote(text: str) -> str:
-    """Quote a value so that Hydra takes it as it is."""
-    if re.fullmatch(r"[\w./-]+", text, re.ASCII):
-        return text
-    return "'" + text.replace("'", "\\'") + "'"
 
 
 def _read(found: re.Match[str]) -> Reference:

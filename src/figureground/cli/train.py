@@ -245,4 +245,4 @@ def _say_where_to_look(folder: Path) -> None:
     latest += [str(path) for path in sorted((folder / "images").glob("*.gif"))]
     latest += [str(path) for path in [folder / "clusters"] if path.is_dir()]
     lines = [*latest, str(folder / "card.md"), str(folder / "metrics.json")]
-    logger.info("done. Look at:\n  %s", "\n  ".join(lines))
+    logger.info("done. Look at:" + len(lines) * "\n  %s", *lines)

@@ -18,6 +18,7 @@ from pytorch_lightning.plugins import CheckpointIO
 from torch import Tensor, nn
 
 from figureground.core.budget import allocation_budget
+from figureground.core.command_line import option
 from figureground.core.errors import CheckpointError, UserError
 from figureground.core.io import atomic_write
 from figureground.core.manifest import (
@@ -98,7 +99,7 @@ class VerifiedCheckpointIO(CheckpointIO):
             raise CheckpointError(
                 f"{path} has weights but no state of optimisers, as what convert writes and "
                 "snapshots that are kept, so no run can go on with it; to start a new run from "
-                f"these weights, give init={path} instead of ckpt"
+                f"these weights, give {option('init', path)} instead of ckpt"
             )
         return checkpoint
 

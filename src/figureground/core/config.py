@@ -95,7 +95,7 @@ def check(config: DictConfig, settings: type) -> list[str]:
 def require_valid(config: DictConfig, settings: type) -> None:
     """Raise `ConfigError` with all problems of `config`, one a line; see `check`."""
     if problems := check(config, settings):
-        raise ConfigError("\n       ".join(problems))
+        raise ConfigError(*problems)
 
 
 def build(node: Any, **more: Any) -> Any:
@@ -154,7 +154,7 @@ def change_trusted(
         _require_trusted(path, inner)
         problems += check_node(path, inner)
     if problems:
-        raise ConfigError("\n       ".join(problems))
+        raise ConfigError(*problems)
     return changed
 
 

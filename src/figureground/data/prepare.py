@@ -68,8 +68,7 @@ def prepare(datamodule: ImageDataModule, *, skip_broken: bool = False) -> dict[s
     broken = {key: why for report in reports.values() for key, why in report.problems.items()}
     broken_files = {path: why for report in reports.values() for path, why in report.files.items()}
     if broken and not skip_broken:
-        lines = "\n  ".join(broken.values())
-        raise DataError(f"{len(broken)} samples of {datamodule.name} are broken:\n  {lines}")
+        raise DataError(f"{len(broken)} samples of {datamodule.name} are broken:", *broken.values())
     for split, report in reports.items():
         has_ground, has_object = report.foreground < 1, report.foreground > 0
         refuse_uniform(f"{datamodule.name} {split}", report.masks, has_ground, has_object)

@@ -49,7 +49,7 @@ def load_generator(
     if weights is not None:
         node["weights"] = str(weights)
     if problems := check_node("generator", node):
-        raise ConfigError("\n       ".join(problems))
+        raise ConfigError(*problems)
     if weights is None and not isinstance(name_or_config, Mapping):
         _require_own_shapes(node, name_or_config)
     network = build(node)
