@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from figureground.core.escaping import one_line
 from figureground.core.seeds import seed_process
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class RandomState(Callback):
                 logger.warning(
                     "resume is not bit-exact because %s was %s and is %s now",
                     name,
-                    state_dict[name],
+                    one_line(state_dict[name]),  # Anything may stand in a file.
                     now,
                 )
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from figureground.cli import run
 from figureground.cli.check import check_job, is_typed
+from figureground.cli.references import SCORED
 from figureground.core.errors import UserError
 from figureground.core.peers import is_first_process
 
@@ -45,6 +46,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     from figureground.cli.train import quieten
     from figureground.core.config import to_plain
     from figureground.core.io import atomic_write
+    from figureground.core.publishing import publish_text
     from figureground.core.signals import watching
 
     quieten()
@@ -68,7 +70,10 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     if is_first_process():
         _print(result, groups)
         with atomic_write(output / "metrics.json", "w") as file:
-            json.dump({"ckpt": paths, "runs": runs, **result}, file, indent=2)
+            shown = [publish_text(path, output) for path in paths]
+            json.dump({"ckpt": shown, "runs": runs, **result}, file, indent=2)
+        with atomic_write(output / SCORED, "w") as file:
+            json.dump(paths, file, indent=2)
         if partial is not None:
             partial.remove()
     return {name: cell["mean"] for name, cell in result.items()}

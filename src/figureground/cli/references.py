@@ -21,6 +21,7 @@ from pathlib import Path
 from figureground.core.command_line import quote
 from figureground.core.errors import UserError
 
+SCORED = "scored.json"  # Paths of what `metrics.json`, which is passed on, only names.
 _LIMITS = r"(?: up to (\d+))?(?: with sigma (\d[\d.e-]*))?"
 _PATTERN = re.compile(rf"\{{([A-Za-z][\w-]*)(?::least ([\w/*]+){_LIMITS})?\}}([^\s,\[\]{{}}']*)")
 
@@ -98,6 +99,8 @@ def _find_least(folder: Path, reference: Reference) -> Path:
     if not path.is_file():
         return path
     content = json.loads(path.read_text("utf-8"))
+    if (places := folder / SCORED).is_file():
+        content["ckpt"] = json.loads(places.read_text("utf-8"))
     scored: list[tuple[float, str]] = []
     for ckpt, scores in zip(content["ckpt"], content["runs"], strict=True):
         named = [

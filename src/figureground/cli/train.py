@@ -93,11 +93,12 @@ def train(config: DictConfig) -> float | None:
 def build_method(config: DictConfig) -> Method:
     """Build the method and note in it what it was built from."""
     from figureground.core.config import build, to_plain
+    from figureground.core.places import shorten_places
 
     method: Method = build(config.method)
     plain = to_plain(config)
     data = {key: plain["data"].get(key) for key in ("name", "resolution")}
-    method.origin = {"method": plain["method"], "data": data}
+    method.origin = {"method": shorten_places(plain["method"]), "data": data}
     return method
 
 
@@ -195,8 +196,14 @@ def _log_hyperparameters(trainer: Trainer, method: Method, plain: dict[str, Any]
     from figureground import __version__
     from figureground.callbacks.run_card import find_commit
     from figureground.core.config import flatten
+    from figureground.core.publishing import publish
 
-    flat = {key: value for key, value in flatten(plain).items() if not isinstance(value, list)}
+    folder = Path(plain["paths"]["output_dir"])
+    flat = {
+        key: publish(value, key, folder)
+        for key, value in flatten(plain).items()
+        if not isinstance(value, list)
+    }
     for name, network in method.named_children():
         if count := sum(p.numel() for p in network.parameters()):
             flat[f"parameters/{name}"] = count

@@ -60,7 +60,7 @@ def explained_refusal(path: Path, is_trusted: bool) -> Iterator[None]:
         raise RefusedFileError(
             f"{error}. It is not opened here even if trusted. Outside this suite this command "
             "takes weights and plain values out of it, and runs whatever else is in it (files of "
-            "whole modules need their project's code beside it):",
+            f"whole modules need their project's code beside it). It writes {output}:",
             command,
             f"then convert {option('weights', output)}",
         ) from error

@@ -174,10 +174,12 @@ def load_method(
     # Here because core.config brings Hydra and core.method imports this module.
     from figureground.core.config import build_trusted, change_trusted
     from figureground.core.method import Method
+    from figureground.core.places import find_places
 
     if metrics:
         changed = change_trusted(node.get("metrics") or {}, metrics, "metrics")
         node = {**node, "metrics": changed}
+    node = find_places(node, Path(path))
     try:
         with allocation_budget(Path(path), node):
             method = build_trusted(node)

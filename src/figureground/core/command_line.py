@@ -74,7 +74,8 @@ def _as_bytes(characters: Iterable[str]) -> str:
 
 def option(name: str, value: object) -> str:
     """`name=value` as it is pasted into a shell, such as `weights='"my file.pth"'`."""
-    return f"{shell(name)}={shell(quote(str(value), mark=chr(34)))}"
+    quoted = quote(str(value), mark='"')
+    return f"{shell(name)}={shell(quoted)}"
 
 
 def join(words: Iterable[str], hidden: str = "") -> str:
