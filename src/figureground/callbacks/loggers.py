@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds that W&B may take; together below the 20 that a run may lose to it.
 _START, _FINISH = 12.0, 6.0
+#: W&B shall not tell the host, the user and the command line, with what was typed on it.
+_QUIET = {"x_disable_meta": True, "x_disable_machine_info": True}
 
 
 class CsvLogger(Logger):
@@ -146,7 +148,7 @@ class SafeWandbLogger(WandbLogger):
         self._marker = marker
         super().__init__(
             name=name, save_dir=directory, offline=offline, project=project, group=group,
-            tags=list(tags), id=run_id, resume="allow", settings=_quiet_settings(),
+            tags=list(tags), id=run_id, resume="allow", settings=_QUIET,
         )  # fmt: skip
 
     @property
@@ -223,13 +225,6 @@ class SafeWandbLogger(WandbLogger):
                 "W&B is left alone from now on (%s: %s); metrics.csv goes on",
                 type(error).__name__, error,
             )  # fmt: skip
-
-
-def _quiet_settings() -> Any:
-    """Settings by which W&B keeps the host, the user and the command line to itself."""
-    import wandb
-
-    return wandb.Settings(x_disable_meta=True, x_disable_machine_info=True)
 
 
 _left_open: list[SafeWandbLogger] = []  # Those of this process that wait for a test.

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from figureground.cli import run
 from figureground.cli.check import check_job, is_typed
 from figureground.cli.references import SCORED
+from figureground.cli.tables import print_table
 from figureground.core.errors import UserError
 from figureground.core.peers import is_first_process
 
@@ -181,15 +182,9 @@ def _summarise(runs: list[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 def _print(result: dict[str, dict[str, float]], groups: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{sum(map(len, groups))} checkpoint(s)")
-    table.add_column("score")
-    table.add_column("mean", justify="right")
-    if len(groups) > 1:
-        table.add_column("std", justify="right")
-    for name, cell in sorted(result.items()):
-        values = [f"{cell['mean']:.4f}"] + ([f"{cell['std']:.4f}"] if len(groups) > 1 else [])
-        table.add_row(name, *values)
-    Console().print(table)
+    parts = ["mean", "std"] if len(groups) > 1 else ["mean"]
+    rows = [
+        [name, *(f"{cell[part]:.4f}" for part in parts)] for name, cell in sorted(result.items())
+    ]
+    title = f"{sum(map(len, groups))} checkpoint(s)"
+    print_table(["score", *parts], rows, title=title, numbers=True)

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.progress import track
 
 from figureground.core.errors import DataError
+from figureground.core.escaping import one_line
 from figureground.core.signals import watching
 from figureground.data.cache import first_writable
 from figureground.data.datamodule import ImageDataModule
@@ -118,7 +120,7 @@ def _check_split(dataset: ImageDataset, split: str, files: dict[str, Any]) -> Sp
     chunks = range(0, len(dataset), _CHUNK)
     hidden = not sys.stderr.isatty()
     with watching() as stop, ThreadPoolExecutor(threads) as pool:
-        for first in track(chunks, f"checking {split}", disable=hidden):
+        for first in track(chunks, escape(f"checking {one_line(split)}"), disable=hidden):
             stop.check()
             list(pool.map(check, range(first, min(first + _CHUNK, len(dataset)))))
     report.masks = len(foreground)
