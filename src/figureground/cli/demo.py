@@ -109,15 +109,18 @@ class Explorer:
 
         return int(self.method.background_of(torch.tensor([int(category) - 1]))) + 1
 
-    def sort(self, picture: Picture) -> tuple[int, list[Pixels]]:
+    def sort(self, picture: Picture | None) -> tuple[int, list[Pixels]]:
         """Category of a picture, and drawn pictures of that category in other poses.
 
         Raises:
             DataError: The picture is a file that cannot be read.
+            UserError: There is none.
         """
         import torch
 
         with self._answering():
+            if picture is None:
+                raise UserError("there is no picture to sort; choose a file")
             with torch.inference_mode():
                 found = self.method.cluster(load_square(self.method, picture))  # type: ignore[attr-defined]  # a Clusterer
             category = int(found) + 1
@@ -134,7 +137,7 @@ class Explorer:
             if self.answer is None:
                 raise
             if isinstance(error, FiguregroundError):
-                problem = publish_text(f"{error}")
+                problem = publish_text(f"{error}").split("; run prepare")[0]
             else:
                 logger.exception("the page could not answer")
                 problem = "this did not work; the terminal of the demo says why"

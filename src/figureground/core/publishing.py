@@ -104,4 +104,6 @@ def shorten(place: str, base: Path | None = None) -> str:
             above = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as they are
             if len(above.parts) > 1 and path != above and path.is_relative_to(above):
                 return str(path.relative_to(above))
-    return re.split(r"[\\/]", str(path).rstrip("\\/"))[-1] or "/"
+    # Elsewhere a backslash is a part of a name.
+    names = re.split(r"[\\/]" if re.match(_DRIVE, place) else "/", str(path).rstrip("/"))
+    return names[-1] or "/"
