@@ -233,7 +233,7 @@ def test_card_shows_texts_of_a_checkpoint_as_text(tmp_path: Path) -> None:
     assert "- Restart &lt;i&gt; at batch 1\\n with seed &#42;3&#42;: x&#124;&lt;img src=" in text
     assert r"\n# d\x1b[31m." in text
     assert "![a]&#40;http:)](images/a%5D%28http%3A%29.png)" in text
-    assert r"$'\x3c'script$'\x3e'" in text
+    assert r"$'\x3c'/script$'\x3e'" in text
 
 
 def test_card_names_no_places_and_no_secrets(tmp_path: Path) -> None:

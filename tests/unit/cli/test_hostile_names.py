@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml  # type: ignore[import-untyped]
+from hydra.utils import get_class
 from omegaconf import OmegaConf
 from torch.utils.data import Dataset
 
@@ -22,6 +23,7 @@ from figureground.cli.tables import print_table
 from figureground.cli.trusting import explained_refusal
 from figureground.core.checkpoint import VerifiedCheckpointIO
 from figureground.core.errors import CheckpointError, DataError, RefusedFileError, UserError
+from figureground.core.escaping import LineFormatter
 from figureground.core.released import read_released
 from figureground.data.index import exclude_unreadable
 from figureground.data.sampler import WatchfulLoader
