@@ -31,6 +31,7 @@ _PAIR = re.compile(
 )
 _DRIVE = r"[A-Za-z]:[\\/]|\\\\"
 _OUTSIDE = re.compile(rf"/(?!/)|~|\.\.(?:/|$)|file:/|{_DRIVE}")
+_HOME = re.compile(r"(?:/home|/Users|[A-Za-z]:\\Users)[\\/][^\\/]+")
 _END = r"""[^\s,;'"\[\]{}()<>|]+"""
 _WITHIN = re.compile(
     rf"(?:file:/+(?={_END})|(?<![\w./\\~}}<-])(?:~[\w.-]*/|/(?!/)|(?:\.\./)+|{_DRIVE})){_END}"
@@ -104,6 +105,8 @@ def shorten(place: str, base: Path | None = None) -> str:
             above = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as they are
             if len(above.parts) > 1 and path != above and path.is_relative_to(above):
                 return str(path.relative_to(above))
+    if str(path) == os.path.expanduser("~") or _HOME.fullmatch(str(path)):  # noqa: PTH111 - "~" if unknown
+        return "~"  # The name of a home is that of its owner.
     # Elsewhere a backslash is a part of a name.
     names = re.split(r"[\\/]" if re.match(_DRIVE, place) else "/", str(path).rstrip("/"))
     return names[-1] or "/"

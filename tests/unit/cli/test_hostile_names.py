@@ -6,8 +6,10 @@ import json
 import pickle
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml  # type: ignore[import-untyped]
@@ -16,10 +18,12 @@ from omegaconf import OmegaConf
 from torch.utils.data import Dataset
 
 import figureground.cli as cli
+from figureground.callbacks.progress import Progress
 from figureground.cli.projecting import choose_way
 from figureground.cli.summaries import write_summary
 from figureground.cli.sweep_table import finish, read_columns, write_table
 from figureground.cli.tables import print_table
+from figureground.cli.train import _log_hyperparameters
 from figureground.cli.trusting import explained_refusal
 from figureground.core.checkpoint import VerifiedCheckpointIO
 from figureground.core.errors import CheckpointError, DataError, RefusedFileError, UserError
@@ -27,6 +31,8 @@ from figureground.core.escaping import LineFormatter
 from figureground.core.released import read_released
 from figureground.data.index import exclude_unreadable
 from figureground.data.sampler import WatchfulLoader
+from figureground.viz.charts import curve_chart
+from figureground.viz.grids import contact_sheet, picture_grid
 
 ESC = "\x1b]0;x\x07"
 
@@ -155,3 +161,37 @@ def test_commands_log_through_the_formatter_that_escapes() -> None:
     config = OmegaConf.load(Path(cli.config_dir()) / "hydra/default.yaml")
     for node in (config.job_logging, config.hydra_logging):
         assert get_class(node.formatters.simple["class"]) is LineFormatter
+
+
+def test_progress_shows_names_as_text() -> None:
+    method = SimpleNamespace(last_losses={f"[red]a{ESC}": torch.tensor(0.5)})
+    shown = Progress(3)._numbers(method, {"val/iou/img/set\n": 1.0})  # type: ignore[arg-type]
+    assert shown == r"[red]a\x1b]0;x\x07=0.5 val/iou/img/set\n=1"
+
+
+def test_captions_are_one_line() -> None:
+    pictures = [[np.zeros((8, 8, 3), np.uint8)] * 2]
+    hostile = contact_sheet(pictures, ["a\nb\u202ec"], ["t\r\n"], cell=16)
+    assert np.array_equal(hostile, contact_sheet(pictures, [r"a\nb\u202ec"], [r"t\r\n"], cell=16))
+    grid = torch.zeros(1, 3, 64, 64)
+    one, other = (picture_grid(grid, 1, titles=[title]) for title in ("\x1b", r"\x1b"))
+    assert np.array_equal(one, other)
+    chart = curve_chart([0, 1], {"a\n": [0.0, 1.0]}, "b\n")
+    assert np.array_equal(chart, curve_chart([0, 1], {r"a\n": [0.0, 1.0]}, r"b\n"))
+
+
+def test_dashboards_get_no_places_and_no_secrets() -> None:
+    told: dict[str, Any] = {}
+    trainer = SimpleNamespace(loggers=[SimpleNamespace(log_hyperparams=told.update)])
+    plain = {
+        "paths": {"output_dir": "/home/alice/run", "data_dir": "/data/alice"}, "lr": 1e-4,
+        "extra": {"token": "S", "n": {"password": 5}, "url": "https://a:S@h/x"}, "init": None,
+        "callbacks": {"images": {"directory": "/home/alice/run/images"}},
+    }  # fmt: skip
+    _log_hyperparameters(trainer, torch.nn.Linear(1, 1), plain)  # type: ignore[arg-type]
+    expected = {
+        "paths.output_dir": "run", "paths.data_dir": "alice", "lr": 1e-4, "extra.token": "***",
+        "extra.n.password": "***", "extra.url": "https://***@h/x", "init": None,
+        "callbacks.images.directory": "images",
+    }  # fmt: skip
+    assert {key: told[key] for key in expected} == expected

@@ -52,6 +52,8 @@ def test_other_names_are_not_secret(name: str) -> None:
         ("u=https://me:pw@host/x?api_key=5&y=2", "u=https://***@host/x?api_key=***&y=2"),
         ("u=https://ghp_abc@host/x", "u='https://***@host/x'"),
         ("n='Authorization: Bearer abc'", "n='Authorization: ***'"),
+        ("data.root=/home/alice", "data.root='~'"),
+        ("data.root=/Users/alice/", "data.root='~'"),
         ("lr=1e-4", "lr=1e-4"),
         ("tags=[a, b]", "tags=[a, b]"),
         ("x=${oc.env:HOME}/data", "x=${oc.env:HOME}/data"),
