@@ -25,6 +25,7 @@ from typing import Any
 from hydra.utils import get_class
 
 from figureground.core.config import flatten
+from figureground.core.escaping import code, markdown, one_line
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "comparison.json"
@@ -94,7 +95,7 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
             try:
                 runs.append(read_run(folder))
             except NotComparedError as error:
-                left_out.append(f"left out: {folder} {error}")
+                left_out.append(one_line(f"left out: {folder} {error}"))
     return runs, left_out
 
 
@@ -204,13 +205,14 @@ def make_table(runs: Sequence[Run], guesses: Mapping[str, Mapping[str, Scores]])
         data, method = members[0]["data"], members[0]["method"]
         for name, guess in guesses.get(data, {}).items() if data not in written else ():
             cells = [f"{guess[score]:.3f}" for score in SCORES]
-            lines.append([f"`{data}`", name, "", *cells, "none", "", ""])
+            lines.append([code(data), markdown(name), "", *cells, "none", "", ""])
         written.add(data)
         scores = [_cell([run["scores"].get(name) for run in members]) for name in SCORES]
         budgets = [each["budget"] for each in members[0]["trainings"].values()]
         training = " + ".join(f"{each['iterations']} x {each['batch_size']}" for each in budgets)
         times = [_minutes([run[key] for run in members]) for key in ("seconds", "cpu_seconds")]
-        lines.append([f"`{data}`", f"`{method}`", _count(members), *scores, training, *times])
+        counted = markdown(_count(members))
+        lines.append([code(data), code(method), counted, *scores, markdown(training), *times])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -219,7 +221,7 @@ def describe(runs: Sequence[Run]) -> str:
     trainings = [each for run in runs for each in run["trainings"].values()]
     devices = sorted({str(each["device"]) for each in trainings})
     versions = sorted({f"torch {(each['versions'] or {}).get('torch')}" for each in trainings})
-    return f"Trained on: {', '.join(devices)}; {', '.join(versions)}.\n"
+    return f"Trained on: {markdown(', '.join(devices))}; {markdown(', '.join(versions))}.\n"
 
 
 def render(content: Mapping[str, Any]) -> str:

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 # Seconds that W&B may take; together below the 20 that a run may lose to it.
 _START, _FINISH = 12.0, 6.0
 _ID, _MOST_ID = re.compile(r"[\w-]{1,64}", re.ASCII), 100  # How W&B names runs; bytes looked at.
+#: W&B shall not tell the host, the user and the command line, with what was typed on it.
+_QUIET = {"x_disable_meta": True, "x_disable_machine_info": True}
 
 
 class CsvLogger(Logger):
@@ -155,7 +157,7 @@ class SafeWandbLogger(WandbLogger):
         self._marker = marker
         super().__init__(
             name=name, save_dir=directory, offline=offline, project=project, group=group,
-            tags=list(tags), id=run_id, resume="allow",
+            tags=list(tags), id=run_id, resume="allow", settings=_QUIET,
         )  # fmt: skip
 
     @property

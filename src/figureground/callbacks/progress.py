@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 from figureground.core.bounds import PositiveInt
+from figureground.core.escaping import one_line
 from figureground.core.method import Method
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,8 @@ class Progress(Callback):
             return
         self._bar = Bar(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[numbers]}", markup=False),
             speed_estimate_period=_MEMORY, console=Console(),
         )  # fmt: skip
         done = pl_module.iteration if isinstance(pl_module, Method) else 0
@@ -145,7 +147,7 @@ class Progress(Callback):
     def _numbers(self, method: Method, metrics: Mapping[str, Any]) -> str:
         shown = {name: float(value) for name, value in method.last_losses.items()}
         shown |= {k: float(v) for k, v in metrics.items() if k.startswith(self.score)}
-        return " ".join(f"{name}={value:.3g}" for name, value in shown.items())
+        return " ".join(f"{one_line(name)}={value:.3g}" for name, value in shown.items())
 
 
 def format_duration(seconds: float) -> str:

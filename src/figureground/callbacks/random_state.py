@@ -12,7 +12,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from figureground.core.content import require_state
 from figureground.core.errors import CheckpointError
-from figureground.core.plain import one_line
+from figureground.core.escaping import one_line
+from figureground.core.plain import summarize
 from figureground.core.seeds import seed_process
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class RandomState(Callback):
                 logger.warning(
                     "resume is not bit-exact because %s was %s and is %s now",
                     name,
-                    state_dict.get(name),
+                    one_line(state_dict.get(name)),  # Anything may stand in a file.
                     now,
                 )
 
@@ -92,8 +93,8 @@ def _require_restorable(owner: object, state: dict[str, Any]) -> None:
             raise ValueError("there is none")
     except Exception as error:  # They hold anything that plain values and tensors can be.
         raise CheckpointError(
-            f"the checkpoint is damaged: its random states cannot be restored ({one_line(error)}); "
-            "resume from another one"
+            "the checkpoint is damaged: its random states cannot be restored "
+            f"({summarize(error)}); resume from another one"
         ) from error
     finally:
         restore_random_state(before)

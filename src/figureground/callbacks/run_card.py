@@ -7,13 +7,14 @@ import logging
 import math
 import platform
 import re
-import shlex
 import subprocess
 import time
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import torch
 import yaml  # type: ignore[import-untyped]  # comes with omegaconf
@@ -22,10 +23,13 @@ from torch import Tensor
 
 from figureground import __version__
 from figureground.core.bounds import Count
+from figureground.core.command_line import join
 from figureground.core.content import require_state
 from figureground.core.errors import WriteError
+from figureground.core.escaping import code, markdown
 from figureground.core.io import atomic_write
 from figureground.core.method import Method
+from figureground.core.publishing import publish_override, publish_text
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +150,7 @@ class RunCard(Callback):
 
     def _facts(self, trainer: Trainer, method: Method, status: str) -> dict[str, Any]:
         return {
-            "name": self.name,
+            "name": publish_text(self.name, self.directory),
             "status": status,
             "seed": self.seed,
             # Complete ones: a signal stops a run when the next batch is already there.
@@ -166,35 +170,44 @@ class RunCard(Callback):
 
     def _card(self, method: Method, facts: dict[str, Any]) -> str:
         data = method.origin.get("data", {})
-        rule = f"best `{self.monitor}`" if self.monitor else "the last one"
+        rule = f"best {code(self.monitor)}" if self.monitor else "the last one"
         lines = [
-            f"# {self.name or type(method).__name__}",
+            f"# {markdown(facts['name'] or type(method).__name__)}",
             "",
-            f"{type(method).__name__} on `{data.get('name', '?')}` at "
-            f"{data.get('resolution', '?')} pixels, seed {facts['seed']}: "
+            f"{type(method).__name__} on {code(data.get('name', '?'))} at "
+            f"{markdown(data.get('resolution', '?'))} pixels, seed {facts['seed']}: "
             f"{facts['iterations']} iterations in "
-            f"{facts['seconds']:.0f} s on {facts['device']} ({facts['precision']}), "
+            f"{facts['seconds']:.0f} s on {markdown(facts['device'])} ({facts['precision']}), "
             f"{facts['status']}.",
             "",
             f"Checkpoint: {rule}. "
             + ("Labels took part in choosing it." if self.monitor else "No label took part."),
             "",
         ]
+        lines += [self._tell_restart(record) for record in method.restarts]
         lines += [
-            f"- Restart {record['attempt']} at batch {record['iteration']} with seed "
-            f"{record['seed']}: {record['reason']}."
-            for record in method.restarts
+            f"- {code(name)} has no scores: {markdown(why)}." for name, why in method.absent.items()
         ]
-        lines += [f"- `{name}` has no scores: {why}." for name, why in method.absent.items()]
         head = f"| {' | '.join(['score', *self._columns().values()])} |"
         lines += ["", head, re.sub(r"[^|]+", "---", head), *self._rows()]
         pictures = sorted((self.directory / "images").glob("*.png"))
         latest = [path for path in pictures if not path.stem[-6:].isdigit()]
         latest += sorted((self.directory / "images").glob("*.gif"))
-        lines += ["", *(f"![{path.stem}](images/{path.name})\n" for path in latest)]
+        shown = (f"![{markdown(path.stem)}](images/{quote(path.name)})\n" for path in latest)
+        lines += ["", *shown]
         lines += self._command()
         lines += ["", "All options: `config.json`. Scores for programs: `metrics.json`.", ""]
         return "\n".join(lines)
+
+    def _tell_restart(self, record: Mapping[str, Any]) -> str:
+        """A line on a restart, whose record may come from somebody else's checkpoint."""
+        told = {
+            key: markdown(publish_text(str(value), self.directory)) for key, value in record.items()
+        }
+        return (
+            f"- Restart {told['attempt']} at batch {told['iteration']} with seed "
+            f"{told['seed']}: {told['reason']}."
+        )
 
     def _command(self) -> list[str]:
         """What was typed, where Hydra has kept it."""
@@ -202,7 +215,9 @@ class RunCard(Callback):
         if not path.is_file():
             return []
         overrides = yaml.safe_load(path.read_text("utf-8")) or []
-        command = shlex.join(["python", "src/train.py", *map(str, overrides)])
+        typed = [publish_override(str(each), self.directory) for each in overrides]
+        # Some viewers look for tags even in code.
+        command = join(["python", "src/train.py", *typed], hidden="<>")
         return ["Started with:", "", f"    {command}"]
 
     def _columns(self) -> dict[str, str]:
@@ -228,7 +243,7 @@ class RunCard(Callback):
             # Counts are whole numbers, scores are not.
             form = "{:.0f}" if name == "images" else "{:.4f}"
             shown = ["" if cell is None else form.format(cell) for cell in cells]
-            rows.append(f"| `{name}` | {' | '.join(shown)} |")
+            rows.append(f"| {code(name)} | {' | '.join(shown)} |")
         return rows
 
 

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from figureground.core.command_line import shell
 from figureground.core.config import config_dir
 from figureground.core.errors import (
     ConfigError,
@@ -19,9 +20,11 @@ from figureground.core.errors import (
     FiguregroundError,
     StoppedBySignalError,
     SweepError,
+    UserError,
     WriteError,
     exit_code_of,
 )
+from figureground.core.escaping import one_line, printable
 from figureground.core.hints import nearest
 from figureground.core.io import atomic_write
 from figureground.core.signals import watching
@@ -47,7 +50,7 @@ def main() -> None:
         )
         sys.exit(0)
     if command not in COMMANDS:
-        sys.stderr.write(f"error: no command '{command}'{nearest(command, COMMANDS)}\n")
+        say_error(UserError(f"no command '{command}'{nearest(command, COMMANDS)}"))
         sys.exit(2)
     del sys.argv[1]
     importlib.import_module(f"figureground.cli.{command}").main()
@@ -115,10 +118,10 @@ def _as_job(task: Callable[[Any], Any], config_name: str) -> Callable[[Any], Any
             with watching():
                 return task(config)
         except StoppedBySignalError as error:
-            sys.stderr.write(f"error: {error}\n")
+            say_error(error)
             sys.exit(error.code)  # Stops a whole sweep: Hydra collects ordinary errors only.
         except SweepError as error:
-            sys.stderr.write(f"error: {error}\n")
+            say_error(error)
             sys.exit(error.exit_code)
         except Exception as error:
             if is_alone:  # Leaving here keeps Hydra from adding lines of its own.
@@ -126,8 +129,8 @@ def _as_job(task: Callable[[Any], Any], config_name: str) -> Callable[[Any], Any
             folder = HydraConfig.get().runtime.output_dir
             _FAILED_JOBS.append(folder)
             with atomic_write(f"{folder}/failed.txt", "w") as file:
-                file.write("".join(traceback.format_exception(error)))
-            sys.stderr.write(f"error: {folder}: {error}\n")
+                file.write(_format_traceback(error))
+            sys.stderr.write(f"error: {one_line(folder)}: {one_line(f'{error}')}\n")
             raise
 
     job.__name__ = getattr(task, "__name__", "job")
@@ -137,16 +140,26 @@ def _as_job(task: Callable[[Any], Any], config_name: str) -> Callable[[Any], Any
 def _report(error: Exception, config_name: str) -> int:
     """Write `error` to the terminal and return the exit code."""
     if _FAILED_JOBS:
-        sys.stderr.write(f"error: {len(_FAILED_JOBS)} jobs failed: {', '.join(_FAILED_JOBS)}\n")
+        failed = ", ".join(map(one_line, _FAILED_JOBS))
+        sys.stderr.write(f"error: {len(_FAILED_JOBS)} jobs failed: {failed}\n")
         return _FIRST_SWEEP_CODE + min(len(_FAILED_JOBS), _MOST_COUNTED)
     error = explain_composition(error, config_name, sys.argv[1:])
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         error = DataError(f"{str(error.filename)[:_SHOWN]}... is longer than any name of a file")
     if os.environ.get("FIGUREGROUND_DEBUG") or not isinstance(error, FiguregroundError):
-        traceback.print_exception(error)
+        sys.stderr.write(_format_traceback(error))
     if isinstance(error, FiguregroundError):
-        sys.stderr.write(f"error: {error}\n")
+        say_error(error)
     return exit_code_of(error)
+
+
+def say_error(error: FiguregroundError) -> None:
+    """Write the message of `error`, which has escaped it, to the terminal."""
+    sys.stderr.write(f"error: {error!s}\n")
+
+
+def _format_traceback(error: Exception) -> str:
+    return printable("".join(traceback.format_exception(error)))
 
 
 def _explain_directory(error: Exception) -> Exception:
@@ -180,18 +193,18 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
     text = str(error)
     if found := re.search(r"Could not override '([^']+)'", text):
         options = _known_options(config_name, arguments)
-        known = _list_nodes(options)
+        known, added = _list_nodes(options), shell(f"+{found[1]}")
         if found[1] in known:
-            return ConfigError(f"{found[1]}: it takes new keys with a plus: +{found[1]}=...")
+            return ConfigError(f"{found[1]}: it takes new keys with a plus: {added}=...")
         # Most options of a step stand in no experiment, so a name like this one proves nothing.
         if (step := re.match(r"steps\.[\w-]+\.options(?=\.)", found[1])) and step[0] in known:
             return ConfigError(
                 f"{found[1]}: the experiment sets no such option of this step; to add it, write "
-                f"+{found[1]}=..."
+                f"{added}=..."
             )
         if _is_argument(found[1], options):
             return ConfigError(
-                f"{found[1]}: the files leave it at its default; to set it, write +{found[1]}=..."
+                f"{found[1]}: the files leave it at its default; to set it, write {added}=..."
             )
         hint = nearest(found[1], known)
         return ConfigError(f"{found[1]}: there is no such option{hint}")

@@ -16,6 +16,7 @@ from hydra.experimental.callback import Callback
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from figureground.cli import say_error
 from figureground.cli.settings import SETTINGS
 from figureground.core.config import flatten, require_valid, to_plain
 from figureground.core.errors import (
@@ -74,7 +75,7 @@ def _leaving() -> Iterator[None]:
     try:
         yield
     except FiguregroundError as error:
-        sys.stderr.write(f"error: {error}\n")
+        say_error(error)
         sys.exit(exit_code_of(error))
 
 

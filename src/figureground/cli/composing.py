@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from omegaconf import DictConfig
 
-from figureground.cli.references import quote
+from figureground.core.command_line import quote
 from figureground.core.config import config_dir
 
 

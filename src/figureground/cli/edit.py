@@ -66,7 +66,7 @@ def _read(config: DictConfig) -> list[Edit]:
                 "an object with such a list as edits"
             )
         if problems := find_problems(written):
-            raise ConfigError(f"{path}: " + "\n       ".join(problems))
+            raise ConfigError(f"{path}: {problems[0]}", *problems[1:])
     else:
         written = OmegaConf.to_container(written, resolve=True)
     if not written:

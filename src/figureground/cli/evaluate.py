@@ -15,6 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from figureground.cli import run
 from figureground.cli.check import check_job, is_typed
+from figureground.cli.references import SCORED
+from figureground.cli.tables import print_table
 from figureground.core.errors import UserError
 from figureground.core.peers import is_first_process
 
@@ -45,6 +47,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     from figureground.cli.train import quieten
     from figureground.core.config import to_plain
     from figureground.core.io import atomic_write
+    from figureground.core.publishing import publish_text
     from figureground.core.signals import watching
 
     quieten()
@@ -68,7 +71,10 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     if is_first_process():
         _print(result, groups)
         with atomic_write(output / "metrics.json", "w") as file:
-            json.dump({"ckpt": paths, "runs": runs, **result}, file, indent=2)
+            shown = [publish_text(path, output) for path in paths]
+            json.dump({"ckpt": shown, "runs": runs, **result}, file, indent=2)
+        with atomic_write(output / SCORED, "w") as file:
+            json.dump(paths, file, indent=2)
         if partial is not None:
             partial.remove()
     return {name: cell["mean"] for name, cell in result.items()}
@@ -176,15 +182,9 @@ def _summarise(runs: list[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 def _print(result: dict[str, dict[str, float]], groups: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{sum(map(len, groups))} checkpoint(s)")
-    table.add_column("score")
-    table.add_column("mean", justify="right")
-    if len(groups) > 1:
-        table.add_column("std", justify="right")
-    for name, cell in sorted(result.items()):
-        values = [f"{cell['mean']:.4f}"] + ([f"{cell['std']:.4f}"] if len(groups) > 1 else [])
-        table.add_row(name, *values)
-    Console().print(table)
+    parts = ["mean", "std"] if len(groups) > 1 else ["mean"]
+    rows = [
+        [name, *(f"{cell[part]:.4f}" for part in parts)] for name, cell in sorted(result.items())
+    ]
+    title = f"{sum(map(len, groups))} checkpoint(s)"
+    print_table(["score", *parts], rows, title=title, numbers=True)

@@ -18,6 +18,7 @@ from figureground.cli.inference import find_pictures, load, require_readable, wr
 from figureground.cli.manifests import claim_folder, note_precision, read_rows
 from figureground.cli.picking import find_best, require_critic
 from figureground.cli.writing_pairs import find_counter, tell_rates, write_shards
+from figureground.core.command_line import option
 from figureground.core.errors import UserError
 from figureground.core.links import refuse_linked_folders
 
@@ -131,7 +132,7 @@ def _choose_draw(method: Method, config: DictConfig) -> Draw:
         raise UserError(
             f"{type(method).__name__} draws pictures without masks, so there are no pairs to "
             "write; use format=png, or search directions in it first: train method=gan_segmenter "
-            f"generator=checkpoint generator.weights={config.ckpt}"
+            f"generator=checkpoint {option('generator.weights', config.ckpt)}"
         )
     truncation, noise = config.truncation, config.noise
     sample: Callable[..., Layers] = partial(method.sample, CHUNK)

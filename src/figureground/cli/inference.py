@@ -147,10 +147,10 @@ def require_readable(
             except DataError as error:
                 problems.append(str(error).split("; run prepare")[0])
     if problems and not skip:
-        lines = "\n  ".join(problems)
         raise DataError(
-            f"{len(problems)} of {len(pictures)} pictures cannot be read:\n  {lines}\n"
-            f"mend or remove them{', or add on_error=skip' if can_skip else ''}"
+            f"{len(problems)} of {len(pictures)} pictures cannot be read:",
+            *problems,
+            f"mend or remove them{', or add on_error=skip' if can_skip else ''}",
         )
     return good
 

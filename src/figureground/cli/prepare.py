@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 from omegaconf import DictConfig
 
 from figureground.cli import run
 from figureground.cli.check import check_job
+from figureground.cli.tables import print_table
+from figureground.core.command_line import option
 from figureground.core.errors import UserError
+from figureground.core.escaping import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -26,9 +30,6 @@ def prepare(config: DictConfig) -> None:
     check_job(config)
     if config.source is None and config.count is not None:
         raise UserError(f"count={config.count} is of generated pictures; add source=generate")
-    from rich.console import Console
-    from rich.table import Table
-
     from figureground.core.config import build
     from figureground.data.prepare import prepare as prepare_data
 
@@ -36,17 +37,16 @@ def prepare(config: DictConfig) -> None:
         _generate(config)
     datamodule = build(config.data)
     reports = prepare_data(datamodule, skip_broken=config.on_error == "skip")
-    table = Table(title=f"{datamodule.name} at {datamodule.resolution} pixels")
-    for column in ("split", "pictures", "masks", "foreground", "broken"):
-        table.add_column(column, justify="left" if column == "split" else "right")
+    rows = []
     for split, report in reports.items():
         share = f"{report.foreground:.3f}" if report.masks else "-"
-        table.add_row(split, str(report.count), str(report.masks), share, str(len(report.problems)))
-    console = Console()
-    console.print(table)
+        rows.append([split, str(report.count), str(report.masks), share, str(len(report.problems))])
+    head = ["split", "pictures", "masks", "foreground", "broken"]
+    title = f"{datamodule.name} at {datamodule.resolution} pixels"
+    print_table(head, rows, title=title, numbers=True)
     for report in reports.values():
         for remark in report.remarks:
-            console.print(f"note: {remark}", markup=False)
+            sys.stdout.write(f"note: {one_line(remark)}\n")
 
 
 def _generate(config: DictConfig) -> None:
@@ -67,5 +67,5 @@ def _generate(config: DictConfig) -> None:
         logger.info("wrote %d pictures to %s", len(dataset), dataset.root)
     else:
         logger.info("the same %d pictures are in %s already", len(dataset), dataset.root)
-    logger.info("train on them with data=%s data.train.source=files", config.data.name)
+    logger.info("train on them with %s data.train.source=files", option("data", config.data.name))
     node.source, node.count = "files", None

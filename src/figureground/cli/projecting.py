@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from figureground.core.command_line import option
 from figureground.core.errors import NumericalError, UserError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def choose_way(method: Any, config: DictConfig, check: Callable[[], None]) -> Wa
     if not isinstance(method, Segmenter) and not method.draws_layers:
         raise UserError(
             f"{name} cannot segment, and draws pictures without masks; use it as a generator: "
-            f"generator=checkpoint generator.weights={config.ckpt}"
+            f"generator=checkpoint {option('generator.weights', config.ckpt)}"
         )
     if not isinstance(method, Segmenter):
         hint = ", or search for each picture among those it can draw: steps=500"

@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from figureground.core.command_line import quote
 from figureground.core.errors import CheckpointError, UserError
 from figureground.core.hints import find_mismatch
-from figureground.core.plain import copy_options, one_line
+from figureground.core.plain import copy_options, summarize
 
+SCORED = "scored.json"  # Paths of what `metrics.json`, which is passed on, only names.
 _LIMITS = r"(?: up to (\d+))?(?: with sigma (\d[\d.e-]*))?"
 _PATTERN = re.compile(rf"\{{([A-Za-z][\w-]*)(?::least ([\w/*]+){_LIMITS})?\}}([^\s,\[\]{{}}']*)")
 
@@ -87,15 +89,6 @@ def fill_plain(text: str, folders: Mapping[str, Path]) -> str:
     return _PATTERN.sub(lambda match: str(_read(match).find(folders)[0]), text)
 
 
-def quote(text: str) -> str:
-    """Quote a value so that Hydra takes it as it is."""
-    if re.fullmatch(r"[\w./-]+", text, re.ASCII):
-        return text
-    # Backslashes before a quote, or at the end, would escape it.
-    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), text)
-    return f"'{escaped}'"
-
-
 def _read(found: re.Match[str]) -> Reference:
     name, least, up_to, sigma, rest = found.groups()
     limits = int(up_to) if up_to else None, float(sigma) if sigma else None
@@ -132,14 +125,16 @@ def _read_scored(path: Path) -> list[tuple[str, dict[str, float]]]:
     try:
         content = json.loads(path.read_text("utf-8"))
         # The command of a step names them, and Hydra reads commands.
-        names = copy_options(content["ckpt"], "ckpt")
+        places = path.with_name(SCORED)
+        ckpt = json.loads(places.read_text("utf-8")) if places.is_file() else content["ckpt"]
+        names = copy_options(ckpt, "ckpt")
         pairs = list(zip(names, content["runs"], strict=True))
         odd = [pair for pair in pairs if find_mismatch(pair[0], str) or not are_numbers(pair[1])]
         if odd:
             raise ValueError(f"expected a checkpoint and its scores, got {str(odd[0])[:80]}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError, CheckpointError) as error:
         raise UserError(
-            f"{path} cannot be read as scores of checkpoints ({one_line(error)}); remove the "
+            f"{path} cannot be read as scores of checkpoints ({summarize(error)}); remove the "
             "folder it is in to take the step again"
         ) from error
     return pairs

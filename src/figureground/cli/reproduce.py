@@ -26,6 +26,7 @@ from figureground.cli.records import Record, forget, is_finished
 from figureground.cli.steps import Step, followers, read_steps, split_steps
 from figureground.cli.summaries import write_summary
 from figureground.cli.sweep_table import write_table
+from figureground.core.command_line import join
 from figureground.core.config import to_plain
 from figureground.core.errors import ConfigError, StepError, StoppedBySignalError, UserError
 from figureground.core.hints import nearest
@@ -164,7 +165,7 @@ def _take(
     arguments = step.arguments(folders)
     if step.command == "train" and list(step.folder.glob("checkpoints/*.ckpt")):
         arguments.append("ckpt=last")
-    logger.info("step '%s': figureground %s %s", step.name, step.command, " ".join(arguments))
+    logger.info("step '%s': figureground %s %s", step.name, step.command, join(arguments))
     began, worked = time.monotonic(), _read_processor()
     code = _call([step.command, *arguments], stop)
     record.spend(step.folder, time.monotonic() - began, _read_processor() - worked)

@@ -13,7 +13,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from figureground.cli.references import Reference, fill, find_references, quote
+from figureground.cli.references import Reference, fill, find_references
+from figureground.core.command_line import as_value, quote
 from figureground.core.config import flatten
 
 SNAPSHOT = "snapshot"
@@ -94,7 +95,10 @@ def read_steps(steps: Mapping[str, Mapping[str, Any] | None], output: Path) -> l
             Step(
                 name,
                 str(node["command"]),
-                tuple(f"{k}={_as_text(v)}" for k, v in flatten(node.get("options") or {}).items()),
+                tuple(
+                    f"{key}={as_value(value, _as_text)}"
+                    for key, value in flatten(node.get("options") or {}).items()
+                ),
                 str(node["result"]),
                 tuple(["test/*"] if node.get("scores") is None else node["scores"]),
                 output / f"{number:02d}-{name}",
@@ -144,14 +148,6 @@ def followers(steps: Sequence[Step], name: str, source: str = "") -> list[Step]:
     return [step for step in steps if step.name in names]
 
 
-def _as_text(value: Any) -> str:
-    """Write a value as on the command line; references are left for `Step.arguments`."""
-    if isinstance(value, str):
-        return value if find_references(value) else quote(value)
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list):
-        return f"[{','.join(map(_as_text, value))}]"
-    if isinstance(value, dict):
-        return f"{{{','.join(f'{key}:{_as_text(each)}' for key, each in value.items())}}}"
-    return str(value)
+def _as_text(text: str) -> str:
+    """Write a text as on the command line; references are left for `Step.arguments`."""
+    return text if find_references(text) else quote(text)

@@ -13,6 +13,7 @@ from figureground.cli.check import RESOLVED
 from figureground.cli.records import Record
 from figureground.cli.steps import Step
 from figureground.core.io import atomic_write
+from figureground.core.publishing import publish, publish_override
 
 #: What the `metrics.json` of a training says of it.
 _FACTS = ("iterations", "restarts", "device", "precision", "commit", "versions")
@@ -34,8 +35,8 @@ def write_summary(
         "name": plain["name"],
         "seed": plain["seed"],
         # Those of the command that finished it: the file that Hydra writes changes with each try.
-        "overrides": list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [],
-        "chain": plain["chain"],
+        "overrides": [publish_override(each, output) for each in _list_overrides()],
+        "chain": publish(plain["chain"], "chain", output),
         "seconds": round(sum(seconds), 1),
         # A sum of which a part is missing would look like a small one.
         "cpu_seconds": round(sum(cpu_seconds), 1) if all(cpu_seconds) else None,
@@ -47,6 +48,10 @@ def write_summary(
         content |= {n: value for n, value in record.scores.items() if n.startswith("test/")}
     with atomic_write(output / "metrics.json", "w") as file:
         json.dump(content, file, indent=2)
+
+
+def _list_overrides() -> list[str]:
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def _read_times(record: Record) -> tuple[float, float]:

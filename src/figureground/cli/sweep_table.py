@@ -14,6 +14,10 @@ import yaml  # type: ignore[import-untyped]  # comes with omegaconf
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from figureground.cli.tables import print_table
+from figureground.core.escaping import markdown
+from figureground.core.publishing import publish_override
+
 logger = logging.getLogger(__name__)
 
 _STAGES = ("test/", "test_transductive/")
@@ -100,10 +104,6 @@ def write_table(
     data: bool = True,
 ) -> None:
     """Print a table and write it into `folder`, as Markdown and, with `data`, as JSON."""
-    # Below: this file is loaded for every command.
-    from rich.console import Console
-    from rich.table import Table
-
     from figureground.core.io import atomic_write
 
     with atomic_write(folder / f"{name}.md", "w") as text:
@@ -111,10 +111,7 @@ def write_table(
     if data:
         with atomic_write(folder / f"{name}.json", "w") as file:
             json.dump([dict(zip(head, row, strict=True)) for row in rows], file, indent=2)
-    table = Table(*head)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    print_table(head, rows)
     logger.info("the same as a file: %s", folder / f"{name}.md")
 
 
@@ -133,8 +130,8 @@ def read_columns(folder: Path) -> list[Column]:
     columns: dict[str, Column] = {}
     for _, job, overrides in jobs:
         own = [f"{key}={value}" for key, value in overrides.items() if (key, value) not in shared]
-        name = ", ".join(own) or "all runs"
-        column = columns.setdefault(name, Column(name))
+        shown = ", ".join(publish_override(each, job) for each in own)
+        column = columns.setdefault(", ".join(own), Column(shown or "all runs"))
         scores = job / "metrics.json"
         if scores.is_file() and not (job / "failed.txt").exists():
             column.runs.append(json.loads(scores.read_text("utf-8")))
@@ -185,5 +182,5 @@ def _order(job: Path) -> tuple[int, str]:
 
 
 def _as_markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
+    lines = [map(markdown, head), ["---"] * len(head), *(map(markdown, row) for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -99,7 +99,7 @@ def train(config: DictConfig) -> float | None:
 def _explained_restoring(ckpt: str | None) -> Iterator[None]:
     """Say in one line that a checkpoint cannot be restored, for a reason nobody foresaw."""
     from figureground.core.errors import CheckpointError, FiguregroundError
-    from figureground.core.plain import one_line
+    from figureground.core.plain import summarize
 
     try:
         yield
@@ -110,7 +110,7 @@ def _explained_restoring(ckpt: str | None) -> Iterator[None]:
         if not any(file.endswith("checkpoint_connector.py") for file in files):
             raise
         raise CheckpointError(
-            f"{ckpt} cannot be resumed from ({type(error).__name__}: {one_line(error)}); it is "
+            f"{ckpt} cannot be resumed from ({type(error).__name__}: {summarize(error)}); it is "
             "damaged, or of another method or version. Use another checkpoint"
         ) from error
 
@@ -118,11 +118,12 @@ def _explained_restoring(ckpt: str | None) -> Iterator[None]:
 def build_method(config: DictConfig) -> Method:
     """Build the method and note in it what it was built from."""
     from figureground.core.config import build, to_plain
+    from figureground.core.places import shorten_places
 
     method: Method = build(config.method)
     plain = to_plain(config)
     data = {key: plain["data"].get(key) for key in ("name", "resolution")}
-    method.origin = {"method": plain["method"], "data": data}
+    method.origin = {"method": shorten_places(plain["method"]), "data": data}
     return method
 
 
@@ -222,8 +223,14 @@ def _log_hyperparameters(trainer: Trainer, method: Method, plain: dict[str, Any]
     from figureground import __version__
     from figureground.callbacks.run_card import find_commit
     from figureground.core.config import flatten
+    from figureground.core.publishing import publish
 
-    flat = {key: value for key, value in flatten(plain).items() if not isinstance(value, list)}
+    folder = Path(plain["paths"]["output_dir"])
+    flat = {
+        key: publish(value, key, folder)
+        for key, value in flatten(plain).items()
+        if not isinstance(value, list)
+    }
     for name, network in method.named_children():
         if count := sum(p.numel() for p in network.parameters()):
             flat[f"parameters/{name}"] = count
@@ -272,4 +279,4 @@ def _say_where_to_look(folder: Path) -> None:
     latest += [str(path) for path in sorted((folder / "images").glob("*.gif"))]
     latest += [str(path) for path in [folder / "clusters"] if path.is_dir()]
     lines = [*latest, str(folder / "card.md"), str(folder / "metrics.json")]
-    logger.info("done. Look at:\n  %s", "\n  ".join(lines))
+    logger.info("done. Look at:" + len(lines) * "\n  %s", *lines)

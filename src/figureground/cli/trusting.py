@@ -6,12 +6,12 @@ trusts a file gets the command that does so elsewhere, and converts what it writ
 
 from __future__ import annotations
 
-import shlex
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from figureground.core.command_line import join, option
 from figureground.core.errors import RefusedFileError
 
 #: Keeps tensors, plain values and, of whole modules, their state dicts.
@@ -35,7 +35,7 @@ def outside_command(path: Path) -> tuple[str, Path]:
         is_torch = file.read(len(TORCH_MAGIC)) == TORCH_MAGIC or zipfile.is_zipfile(path)
     output = path.with_name(f"{path.stem}.plain.pth")
     script = _SCRIPT.replace("LOAD", _LOAD_TORCH if is_torch else _LOAD_PICKLE)
-    return f'python -c "{script}" {shlex.quote(str(path))} {shlex.quote(str(output))}', output
+    return f'python -c "{script}" {join([str(path), str(output)])}', output
 
 
 @contextmanager
@@ -60,6 +60,7 @@ def explained_refusal(path: Path, is_trusted: bool) -> Iterator[None]:
         raise RefusedFileError(
             f"{error}. It is not opened here even if trusted. Outside this suite this command "
             "takes weights and plain values out of it, and runs whatever else is in it (files of "
-            f"whole modules need their project's code beside it):\n       {command}\n       then "
-            f"convert weights={output}"
+            f"whole modules need their project's code beside it). It writes {output}:",
+            command,
+            f"then convert {option('weights', output)}",
         ) from error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from figureground.cli.inference import write_png
+from figureground.core.command_line import option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,8 +86,7 @@ def write_shards(
     write_png(output / "samples.png", picture_grid(torch.stack(shown), columns=8))
     logger.info("%d pairs. Look at:\n  %s", len(reader), output / "samples.png")
     logger.info(
-        "train on them: python src/train.py method=segmenter pairs=saved pairs.root=%s "
-        "data=<real pictures>",
-        output,
+        "train on them: python src/train.py method=segmenter pairs=saved %s data=<real pictures>",
+        option("pairs.root", output),
     )
     tell_rates(reader.accepted)

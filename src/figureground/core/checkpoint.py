@@ -31,7 +31,7 @@ from figureground.core.manifest import (
     keep,
     manifest_of,
 )
-from figureground.core.plain import one_line
+from figureground.core.plain import summarize
 from figureground.core.rebuild import build_trusted, change_trusted, find_class
 from figureground.core.released import require_no_bomb
 
@@ -175,12 +175,14 @@ def load_method(
         raise CheckpointError(f"{path} does not say how its method was built (no section `method`)")
     # Here because core.method imports this module.
     from figureground.core.method import Method
+    from figureground.core.places import find_places
 
     if not find_class(node["_target_"], Method) and find_class(node["_target_"], nn.Module):
         raise CheckpointError(f"{path} describes {node['_target_']}, which is not a method")
     if metrics:
         changed = change_trusted(node.get("metrics") or {}, metrics, Metric, "metrics")
         node = {**node, "metrics": changed}
+    node = find_places(node, Path(path))
     try:
         with _one_more_within(path), allocation_budget(Path(path), node):
             method: Method = build_trusted(node, Method)
@@ -218,7 +220,7 @@ def load_state(module: nn.Module, state: Mapping[str, Any], source: str | Path) 
     try:
         module.load_state_dict(dict(state))
     except Exception as error:  # Such as tensors of kinds that cannot be copied.
-        raise CheckpointError(f"{source} cannot be loaded: {one_line(error)}") from error
+        raise CheckpointError(f"{source} cannot be loaded: {summarize(error)}") from error
 
 
 def require_network(method: object, name: str, source: str | Path) -> None:

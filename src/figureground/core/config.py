@@ -85,7 +85,7 @@ def check(config: DictConfig, settings: type) -> list[str]:
 def require_valid(config: DictConfig, settings: type) -> None:
     """Raise `ConfigError` with all problems of `config`, one a line; see `check`."""
     if problems := check(config, settings):
-        raise ConfigError("\n       ".join(problems))
+        raise ConfigError(*problems)
 
 
 def build(node: Any, **more: Any) -> Any:

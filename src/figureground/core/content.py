@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from figureground.core.bounds import Count
+from figureground.core.command_line import option
 from figureground.core.errors import CheckpointError, FiguregroundError
 from figureground.core.hints import find_mismatch
-from figureground.core.plain import copy_containers, copy_options, one_line
+from figureground.core.plain import copy_containers, copy_options, summarize
 
 Converted = TypeVar("Converted")
 
@@ -52,7 +53,7 @@ def explaining_damage(path: str | Path) -> Iterator[None]:
     except FiguregroundError:
         raise
     except Exception as error:
-        reason = one_line(error) or type(error).__name__
+        reason = summarize(error) or type(error).__name__
         raise CheckpointError(
             f"{path} is damaged, or not what it should be ({type(error).__name__}: {reason}); use "
             "the original"
@@ -110,7 +111,7 @@ def require_resumable(checkpoint: Mapping[str, Any], path: str | Path) -> None:
         raise CheckpointError(
             f"{path} has weights but no state of optimisers, as what convert writes and "
             "snapshots that are kept, so no run can go on with it; to start a new run from "
-            f"these weights, give init={path} instead of ckpt"
+            f"these weights, give {option('init', path)} instead of ckpt"
         )
     # Lightning would begin anew at whatever is not there.
     loop = checkpoint.get("loops", {}).get("fit_loop")

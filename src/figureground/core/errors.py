@@ -1,6 +1,7 @@
 """Errors a user can act on, each with the exit code its kind ends a command with.
 
-A message says what is wrong, what was expected and what to do, in one line where it can.
+A message says what is wrong, what was expected and what to do, in one line where it can. Whatever
+stands in one from a file or a name is escaped here, so that it can be printed anywhere.
 """
 
 from __future__ import annotations
@@ -10,11 +11,29 @@ import signal
 from types import ModuleType
 from typing import ClassVar
 
+from figureground.core.escaping import one_line
+
+_INDENT = "\n       "  # As far as `error: `.
+
 
 class FiguregroundError(Exception):
-    """Base of all errors with a meaning; `exit_code` is what a command ends with."""
+    """Base of all errors with a meaning; `exit_code` is what a command ends with.
+
+    Args:
+        lines: The message: mostly one line, whatever stands in it.
+    """
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*map(one_line, lines))
+
+    def __str__(self) -> str:
+        return _INDENT.join(self.args)
+
+    def __format__(self, spec: str) -> str:
+        """The message as a part of another one, in one line."""
+        return format("; ".join(self.args), spec)
 
 
 class UserError(FiguregroundError):

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from figureground.core.errors import CheckpointError
+from figureground.core.escaping import one_line
 
 _MOST_DEPTH = 32
 _MOST_OPTIONS, _MOST_VALUES = 10_000, 2_000_000  # In all, of a configuration and of a checkpoint.
 _MOST_KEYS = 256  # Of one mapping of a configuration.
 _LONGEST_KEY, _LONGEST_TEXT = 200, 4096
 _LARGEST = 2**63  # Integers beyond are no option, and Python refuses to print the largest.
-_SHOWN = 80
+_SHOWN, _LONGEST_SUMMARY = 80, 500
 #: Keys with a meaning of their own that options need; `_args_` and others are refused.
 _SPECIAL = frozenset({"_target_", "_partial_"})
 _MAPPINGS: dict[type, Callable[[Any], Any]] = {dict: dict, OrderedDict: dict, Counter: Counter}
@@ -74,10 +75,9 @@ def strip_attributes(content: Any) -> None:
         waiting.extend(dict.values(item) if isinstance(item, dict) else item)
 
 
-def one_line(text: object) -> str:
-    """A text from a file or of an error about one, short and printable, for a message."""
-    line = " ".join(str(text).split())
-    return "".join(filter(str.isprintable, line))[:500]
+def summarize(text: object) -> str:
+    """A text from a file or of an error about one, in one line and short, for a message."""
+    return one_line(" ".join(str(text).split()))[:_LONGEST_SUMMARY]
 
 
 class _Copier:
@@ -165,8 +165,8 @@ def _copy_state(value: Any, place: str) -> Any:
 
 def _refuse(place: str, reason: str) -> NoReturn:
     raise CheckpointError(
-        f"{_shorten(one_line(place))} {one_line(reason)}, which is not allowed in a file; nothing "
-        "was run"
+        f"{_shorten(summarize(place))} {summarize(reason)}, which is not allowed in a file; "
+        "nothing was run"
     )
 
 

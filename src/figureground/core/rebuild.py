@@ -20,7 +20,7 @@ from typing import Annotated, Any, NoReturn, Union, get_args, get_origin
 
 from figureground.core.errors import CheckpointError, ConfigError, FiguregroundError
 from figureground.core.hints import nearest
-from figureground.core.plain import copy_options, one_line
+from figureground.core.plain import copy_options, summarize
 from figureground.core.signatures import find_problems, find_wrong_arguments, hints_of
 
 #: Where classes that a file may name are defined.
@@ -58,7 +58,7 @@ class Blueprint:
         except FiguregroundError:
             raise
         except Exception as error:  # Options of a file may be anything that fits one by one.
-            reason = one_line(error) or type(error).__name__
+            reason = summarize(error) or type(error).__name__
             raise CheckpointError(f"{self.kind.__name__}: {reason}") from error
 
 
@@ -88,7 +88,7 @@ def read_blueprint(node: Mapping[str, Any], kind: type | None = None) -> Bluepri
     blueprint = reader.read_node(copy_options(node, "method"), wanted, "method")
     if reader.problems:
         more = len(reader.problems) - _SHOWN
-        shown = "; ".join(map(one_line, reader.problems[:_SHOWN]))
+        shown = "; ".join(map(summarize, reader.problems[:_SHOWN]))
         raise CheckpointError(shown + (f"; and {more} more" if more > 0 else ""))
     return blueprint
 
@@ -121,7 +121,7 @@ def change_trusted(
             _refuse_target(f"{name}.{key}", nodes[key].get("_target_"), kind)
         problems += find_problems(f"{name}.{key}", made, nodes[key])
     if problems:
-        raise ConfigError("\n       ".join(problems))
+        raise ConfigError(*problems)
     return dict(nodes)
 
 
@@ -246,6 +246,6 @@ def _build(value: Any) -> Any:
 
 def _refuse_target(place: str, target: object, kind: type) -> NoReturn:
     raise CheckpointError(
-        f"{place}._target_={one_line(repr(target))[:100]} is not allowed in a file; expected a "
+        f"{place}._target_={summarize(repr(target))[:100]} is not allowed in a file; expected a "
         f"{kind.__name__} of figureground or torch by the module it is in. Nothing was run"
     )

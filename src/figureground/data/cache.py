@@ -19,9 +19,11 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from rich.markup import escape
 from rich.progress import track
 
 from figureground.core.errors import DataError, WriteError
+from figureground.core.escaping import one_line
 from figureground.core.io import atomic_write, temporary_beside
 from figureground.core.signals import watching
 from figureground.data.samples import MAX_OBJECTS, ImageDataset, Pixels, Sample
@@ -283,9 +285,8 @@ def _fill(dataset: ImageDataset, transform: Transform | None, arrays: _Arrays, n
     threads = min(os.cpu_count() or 1, 8) if dataset.files(0) else 1
     chunks = range(0, len(dataset), _CHUNK)
     with watching() as stop, ThreadPoolExecutor(threads) as pool:
-        for first in track(
-            chunks, f"preparing {name}", disable=not sys.stderr.isatty() or len(chunks) < 4
-        ):
+        told = escape(f"preparing {one_line(name)}")
+        for first in track(chunks, told, disable=not sys.stderr.isatty() or len(chunks) < 4):
             stop.check()
             list(pool.map(read, range(first, min(first + _CHUNK, len(dataset)))))
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from figureground.core.command_line import option
 from figureground.core.errors import DataError
 from figureground.core.io import atomic_write
 from figureground.data.samples import ImageDataset, Sample
@@ -95,7 +96,7 @@ def verify_unchanged(dataset: ImageDataset, folders: Sequence[Path], name: str) 
     if changed:
         raise DataError(
             f"{len(changed)} files changed since prepare: {', '.join(changed[:_SHOWN])}; run "
-            f"prepare data={name} again"
+            f"python src/prepare.py {option('data', name)} again"
         )
 
 
@@ -109,7 +110,7 @@ def exclude_unreadable(dataset: ImageDataset, folders: Sequence[Path], name: str
     if index is None:
         raise DataError(
             f"data.on_error=skip leaves out what prepare found broken, but it did not run; type: "
-            f"python src/prepare.py data={name} on_error=skip"
+            f"python src/prepare.py {option('data', name)} on_error=skip"
         )
     broken = index["broken"]
     kept = [

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.progress import track
 
 from figureground.core.errors import DataError
+from figureground.core.escaping import one_line
 from figureground.core.signals import watching
 from figureground.core.types import VOID
 from figureground.data.cache import first_writable
@@ -72,8 +74,7 @@ def prepare(datamodule: ImageDataModule, *, skip_broken: bool = False) -> dict[s
     broken = {key: why for report in reports.values() for key, why in report.problems.items()}
     broken_files = {path: why for report in reports.values() for path, why in report.files.items()}
     if broken and not skip_broken:
-        lines = "\n  ".join(broken.values())
-        raise DataError(f"{len(broken)} samples of {datamodule.name} are broken:\n  {lines}")
+        raise DataError(f"{len(broken)} samples of {datamodule.name} are broken:", *broken.values())
     for split, report in reports.items():
         has_ground, has_object = report.foreground < 1, report.foreground > 0
         count = report.masks + report.void
@@ -126,7 +127,7 @@ def _check_split(dataset: ImageDataset, split: str, files: dict[str, Any]) -> Sp
     chunks = range(0, len(dataset), _CHUNK)
     hidden = not sys.stderr.isatty()
     with watching() as stop, ThreadPoolExecutor(threads) as pool:
-        for first in track(chunks, f"checking {split}", disable=hidden):
+        for first in track(chunks, escape(f"checking {one_line(split)}"), disable=hidden):
             stop.check()
             list(pool.map(check, range(first, min(first + _CHUNK, len(dataset)))))
     shares = [share for share in foreground if not np.isnan(share)]

@@ -91,7 +91,7 @@ class EndlessBatchSampler(Sampler[list[Draw]]):
 
 
 class WatchfulLoader(DataLoader[Any]):
-    """Loader that names a worker's death also where it dies while it hands over a batch."""
+    """Loader that names a worker's death, also while it hands over a batch, and bad data alike."""
 
     def __iter__(self) -> Any:
         """Start an iterator over the batches, which raises RuntimeError when a worker has died."""
@@ -105,6 +105,11 @@ def _name_lost_worker(batches: Iterator[Any]) -> Iterator[Any]:
     # connections a moment before it counts as dead.
     except (ConnectionError, EOFError) as error:
         raise RuntimeError("DataLoader worker died while it handed over a batch") from error
+    except DataError as error:  # With the traceback of the worker as its message.
+        _, is_from_worker, message = str(error).rpartition(f"{DataError.__module__}.DataError: ")
+        if not is_from_worker:
+            raise
+        raise DataError(message.removesuffix("\\n")) from error
 
 
 class EndlessLoader(WatchfulLoader):

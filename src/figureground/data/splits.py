@@ -181,8 +181,10 @@ def check_files(dataset: str, files: list[Path], tree: str, page: str) -> None:
         shown = ", ".join(str(file) for file in missing[:_SHOWN])
         raise DataError(
             f"data={dataset}: {len(missing)} of {len(files)} files are missing, such as {shown}. "
-            f"Expected:\n{tree}\nGet them from {page} and unpack them there, or point "
-            "paths.data_dir=... (or FIGUREGROUND_DATA) at them"
+            "Expected:",
+            *tree.split("\n"),
+            f"Get them from {page} and unpack them there, or point paths.data_dir=... (or "
+            "FIGUREGROUND_DATA) at them",
         )
 
 

@@ -54,7 +54,7 @@ def load_generator(
     if family is None:
         raise ConfigError("generator._target_ is not a generator of figureground.generators")
     if problems := find_problems("generator", family, node):
-        raise ConfigError("\n       ".join(problems))
+        raise ConfigError(*problems)
     if weights is None and not isinstance(name_or_config, Mapping):
         _require_own_shapes(node, name_or_config)
     try:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from figureground.core.escaping import one_line
 from figureground.viz.overlays import Pixels
 
 _HEIGHT, _STEP, _TEXT = 120, 36, 14  # Of the highest bar, from bar to bar, of a line, in pixels.
@@ -34,7 +35,7 @@ def bar_chart(shares: Sequence[float], colors: Pixels, labels: Sequence[str]) ->
         draw.rectangle((left, top, left + _STEP - 6, bottom), tuple(map(int, color)))
         middle = left + _STEP // 2 - 3
         draw.text((middle, top - 1), f"{share:.0%}", "black", font, anchor="mb")
-        draw.text((middle, bottom + 3), label, "black", font, anchor="mt")
+        draw.text((middle, bottom + 3), one_line(label), "black", font, anchor="mt")
     return np.asarray(chart)
 
 
@@ -58,12 +59,12 @@ def curve_chart(
     for number, (title, values) in enumerate(curves.items()):
         top = number * (height + _GAP) + _GAP - 6
         bottom = top + height
-        draw.text((_LEFT, top - 3), title, "black", font, anchor="ls")
+        draw.text((_LEFT, top - 3), one_line(title), "black", font, anchor="ls")
         draw.rectangle((_LEFT, top, _LEFT + width, bottom), outline=_GRAY)
         _draw_curve(draw, columns, values, top)
     for column, position in {columns[0]: positions[0], columns[-1]: positions[-1]}.items():
         draw.text((column, bottom + 3), f"{position:g}", "black", font, anchor="mt")
-    draw.text((_LEFT + width / 2, bottom + 3), label, "black", font, anchor="mt")
+    draw.text((_LEFT + width / 2, bottom + 3), one_line(label), "black", font, anchor="mt")
     return np.asarray(chart)
 
 

@@ -14,6 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from figureground.core.escaping import one_line
+
 Pixels = npt.NDArray[np.uint8]
 
 _CELL = 96  # Pictures are enlarged to about this side, so that small ones can be seen.
@@ -50,7 +52,7 @@ def picture_grid(
     strip = Image.new("RGB", (grid.shape[1], _CAPTION), "white")
     draw, font = ImageDraw.Draw(strip), ImageFont.load_default(10)
     for column, title in enumerate(titles):
-        draw.text((column * (pictures.shape[-1] + 2) + 4, 1), title, "black", font)
+        draw.text((column * (pictures.shape[-1] + 2) + 4, 1), one_line(title), "black", font)
     return np.concatenate([np.asarray(strip), grid])
 
 
@@ -61,6 +63,7 @@ def contact_sheet(
     cell: int = 128,
 ) -> Pixels:
     """Lay out rows of pictures of any sizes, with a caption per row and a title per column."""
+    captions, titles = [*map(one_line, captions)], [*map(one_line, titles)]
     font = ImageFont.load_default(10)
     ends = [len(row) * (cell + 4) for row in rows]
     # Few pictures are no reason to cut off what is said of them.

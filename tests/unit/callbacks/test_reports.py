@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +206,55 @@ def test_no_card_before_training(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="injected"):
         part.start()
     assert not (tmp_path / "card.md").exists()
+
+
+def test_card_shows_texts_of_a_checkpoint_as_text(tmp_path: Path) -> None:
+    html = "x|<img src=http://h/?leak><script>alert(1)</script>"
+    (tmp_path / ".hydra").mkdir()
+    typed = [f"+extra.note='{html}'", '+extra.two="a\n# b"']
+    (tmp_path / ".hydra/overrides.yaml").write_text(json.dumps(typed))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a](http:).png").touch()
+    shown = RunCard(str(tmp_path), name="# <b>", monitor=f"val/`{html}")
+    shown.load_state_dict({"seconds": 1.0, "metrics": {f"val/`{html}\n# c": 1.0}})
+    part = Run(tmp_path, shown, iterations=1)
+    record = {"iteration": "1\n", "attempt": "<i>", "seed": "*3*", "reason": f"{html}\n# d\x1b[31m"}
+    part.method.absent = {f"val/{html}": f"none\n# e {html}"}
+    part.method.origin = {"data": {"name": f"`{html}", "resolution": "<u>"}}
+    part.method.restarts = [record | {"iteration": 0}]
+    part.start()
+    part.method.restarts = [record]
+    shown._write(part.trainer, part.method, "finished")
+    text = (tmp_path / "card.md").read_text()
+    for tag in ("<img", "<script", "<b>", "<i>", "<u>", "\x1b", "](http"):
+        assert tag not in text
+    assert text.count("http://h") == 1  # In the command, which is code.
+    assert [line for line in text.splitlines() if line.startswith("#")] == ["# # &lt;b&gt;"]
+    assert "- Restart &lt;i&gt; at batch 1\\n with seed &#42;3&#42;: x&#124;&lt;img src=" in text
+    assert r"\n# d\x1b[31m." in text
+    assert "![a]&#40;http:)](images/a%5D%28http%3A%29.png)" in text
+    assert r"$'\x3c'/script$'\x3e'" in text
+
+
+def test_card_names_no_places_and_no_secrets(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    typed = [
+        f"paths.output_dir={tmp_path}", f"ckpt={tmp_path}/checkpoints/last.ckpt",
+        "data.root='/home/alice/my photos'", "+extra.token=SECRET", "+extra.n={api_key: SECRET}",
+        "+extra.url='https://alice:SECRET@host/x'", "seed=3",
+    ]  # fmt: skip
+    (tmp_path / ".hydra/overrides.yaml").write_text(json.dumps(typed))
+    part = Run(tmp_path, card(tmp_path), iterations=1)
+    part.method.restarts = [
+        {"iteration": 0, "attempt": 1, "seed": 1, "reason": f"see {tmp_path}/debug/a.pt"}
+    ]
+    part.start()
+    text = (tmp_path / "card.md").read_text()
+    (line,) = (each for each in text.splitlines() if each.startswith("    python"))
+    assert shlex.split(line)[2:] == [
+        f"paths.output_dir={tmp_path.name}", "ckpt=checkpoints/last.ckpt", "data.root='my photos'",
+        "+extra.token=***", "+extra.n={api_key:'***'}", "+extra.url='https://***@host/x'", "seed=3",
+    ]  # fmt: skip
+    assert "with seed 1: see debug/a.pt." in text
+    for told in ("SECRET", "alice", str(tmp_path.parent)):
+        assert told not in text + (tmp_path / "metrics.json").read_text()

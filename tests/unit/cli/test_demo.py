@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+import figureground.cli.demo as demo_module
 from archives import picture
 from faults import build_tiny
 from figureground.cli.demo import Explorer, Parts, build_page, demo
@@ -80,6 +82,70 @@ def test_the_page_asks_the_explorer(explorer: Explorer) -> None:
     assert gradio.Image.return_value.upload.call_args.args == (explorer.sort,)
 
 
+def answering(explorer: Explorer) -> Explorer:
+    return Explorer(explorer.method, answer=RuntimeError)  # As Gradio's own error, takes HTML.
+
+
+@pytest.mark.parametrize(
+    ("numbers", "problem"),
+    [
+        ((0, 7, 1), "category 7 is none of 1 to 6"),
+        ((0, 0, 1), "category 0 is none of 1 to 6"),
+        ((0, 1, 4), "background 4 is none of 1 to 3"),
+        ((1000, 1, 1), "pose 1000 is none of 0 to 999"),
+        ((-1, 1, 1), "pose -1 is none of 0 to 999"),
+        ((0, 1.5, 1), "category 1.5 is none of 1 to 6"),
+        ((float("nan"), 1, 1), "pose nan is none of 0 to 999"),
+        ((float("inf"), 1, 1), "pose inf is none of 0 to 999"),
+        ((None, 1, 1), "pose None is none of 0 to 999"),
+        ((0, "<b>\n", 1), r"category &lt;b&gt;\n is none of 1 to 6"),
+    ],
+)
+def test_the_page_answers_wrong_numbers(
+    explorer: Explorer, numbers: tuple[Any, ...], problem: str
+) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        answering(explorer).draw(*numbers)
+    assert str(caught.value) == problem
+    with pytest.raises(UserError):  # Without a page it is an error as any.
+        explorer.draw(*numbers)
+
+
+def test_the_page_answers_broken_files_in_short(explorer: Explorer, tmp_path: Path) -> None:
+    page, file = answering(explorer), tmp_path / "<i>\x1b.png"
+    file.write_bytes(b"no picture")
+    for given, problem in (
+        (str(file), r"&lt;i&gt;\x1b.png is not a readable picture (UnidentifiedImageError)"),
+        (str(tmp_path / "gone.png"), "gone.png is not a file; give an existing picture"),
+        (None, "there is no picture to sort; choose a file"),
+    ):
+        with pytest.raises(RuntimeError) as caught:
+            page.sort(given)
+        assert str(caught.value) == problem
+    picture(0, (40, 24)).save(tmp_path / "good.png")
+    assert page.sort(str(tmp_path / "good.png"))[0] == explorer.sort(tmp_path / "good.png")[0]
+
+
+def test_what_nobody_foresaw_is_told_in_the_terminal_alone(
+    explorer: Explorer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(
+        RuntimeError, match="^this did not work; the terminal of the demo says why$"
+    ):
+        answering(explorer).sort(np.zeros((2, 2), np.float32))  # type: ignore[arg-type]
+    assert "expected uint8" in caplog.text
+
+
+def test_the_page_takes_bounded_files_and_forgets_them(explorer: Explorer) -> None:
+    gradio = MagicMock()
+    build_page(gradio, explorer)
+    often, old = gradio.Blocks.call_args.kwargs["delete_cache"]
+    assert 0 < often <= old <= 3600
+    # Our reader decodes the file; Gradio's takes formats that run programs.
+    given = gradio.Image.call_args.kwargs
+    assert (given["type"], given["image_mode"]) == ("filepath", None)
+
+
 def test_methods_without_codes_and_a_missing_library_are_one_line(
     compose: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,7 +181,30 @@ def test_commands_draw_of_a_checkpoint(
         demo(compose(f"ckpt={file}", f"port={free_port()}", config_name="demo"))
     given = page.launch.call_args.kwargs
     assert (given["server_name"], given["share"]) == ("127.0.0.1", False)
+    assert (given["max_file_size"], given["show_error"]) == ("20mb", False)
     assert page.close.call_count == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "is_local"),
+    [("127.0.0.1", True), ("127.1.2.3", True), ("localhost", True), ("::1", True),
+     ("0.0.0.0", False), ("::", False), ("192.168.0.7", False), ("example", False), ("", False)],
+)  # fmt: skip
+def test_a_host_for_the_network_is_warned_of(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    explorer: Explorer, host: str, is_local: bool,
+) -> None:  # fmt: skip
+    gradio = MagicMock()
+    monkeypatch.setitem(sys.modules, "gradio", gradio)
+    monkeypatch.setattr(demo_module, "_require_port", lambda *_: None)
+    monkeypatch.setattr(demo_module, "load", lambda *_: explorer.method)
+    page = gradio.Blocks.return_value.__enter__.return_value
+    page.launch.side_effect = lambda **_: os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(StoppedBySignalError):
+        demo(compose("ckpt=a", f"host='{host}'", config_name="demo"))
+    told = [each for each in caplog.messages if "asks for no password" in each]
+    assert told == ([] if is_local else [told[0]])
+    assert all(f"host={host}:" in each for each in told)
 
 
 def test_a_port_in_use_is_one_line(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
