@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
+from figureground.data.tfrecord import Example
 from records import clevr_record, write_records
 
 
@@ -132,6 +134,37 @@ def write_svhn(root: Path, counts: tuple[int, int, int] = (30, 12, 8)) -> dict[s
     return checksums
 
 
+def write_official_gtsrb8(root: Path, tracks: int = 4, frames: int = 2) -> Path:
+    """The official archive: Final_Training/Images/<class>/<track>_<frame>.ppm and a list each."""
+    content = {}
+    for number in (3, 7, 9, 11, 17, 18, 25, 35, 36):
+        folder = root / f"Final_Training/Images/{number:05d}"
+        folder.mkdir(parents=True)
+        (folder / f"GT-{number:05d}.csv").write_text("Filename;Width\n")
+        for track in range(tracks):
+            for frame in range(frames):
+                content[number, track, frame] = picture(number + track, (30 + track, 25))
+                content[number, track, frame].save(folder / f"{track:05d}_{frame:05d}.ppm")
+    return root
+
+
+def write_official_horses(root: Path, count: int = 10) -> Path:
+    """The official archive: rgb/*.jpg and figure_ground/*.jpg, of other sizes but one aspect.
+
+    In the last third of the columns of a picture is the horse.
+    """
+    for folder in ("rgb", "figure_ground"):
+        (root / folder).mkdir(parents=True)
+    for index in range(1, count + 1):
+        width = 60 + 3 * index
+        picture(index, (width, 2 * width // 3)).save(root / f"rgb/horse{index:03d}.jpg")
+        mask = np.zeros((66, 99), np.uint8)
+        mask[:, 66:] = 255
+        path = root / f"figure_ground/horse{index:03d}.jpg"
+        Image.fromarray(mask).convert("RGB" if index % 2 else "L").save(path, quality=75)
+    return root
+
+
 def write_horses(root: Path, count: int = 20, same_names: bool = True) -> Path:
     """Weizmann Horses: images/*.jpg and masks/*.png of 0 and 255."""
     for folder in ("images", "masks"):
@@ -141,6 +174,32 @@ def write_horses(root: Path, count: int = 20, same_names: bool = True) -> Path:
         picture(index, size).save(root / f"images/horse{index:03d}.jpg")
         mask = Image.fromarray(np.where(disc(size), 255, 0).astype(np.uint8))
         mask.save(root / f"masks/{'horse' if same_names else 'mask'}{index:03d}.png")
+    return root
+
+
+#: Folders of pictures and label maps of Flowers-17: the official archives', and of 256 pixels.
+FLOWERS17 = {"official": ("jpg", "trimaps"), "small": ("images_256", "labels_256")}
+
+
+def write_flowers17(root: Path, layout: str = "official") -> Path:
+    """Flowers-17: 1360 tiny pictures; every second one of the first 1200 has a label map.
+
+    Columns of a map are 0 (unlabelled), 1 (flower), 2, 3, 4 and 5 (which is no label). Files are
+    links to the first one: remove one before writing another in its place.
+    """
+    pictures, maps = FLOWERS17[layout]
+    for folder in (pictures, maps):
+        (root / folder).mkdir(parents=True)
+    image = Image.fromarray(np.repeat(np.arange(12, dtype=np.uint8)[None] // 2, 10, axis=0))
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128, 128, 0, 128])
+    first = root / f"{pictures}/image_0001.jpg", root / f"{maps}/image_0001.png"
+    picture(0, (12, 10)).save(first[0])
+    image.save(first[1])
+    # All are the same file, which takes a tenth of the time.
+    for number in range(2, 1361):
+        (root / f"{pictures}/image_{number:04d}.jpg").hardlink_to(first[0])
+    for number in range(3, 1201, 2):
+        (root / f"{maps}/image_{number:04d}.png").hardlink_to(first[1])
     return root
 
 
@@ -155,6 +214,11 @@ SALIENCY = {
 def write_saliency(data_dir: Path, name: str, count: int = 4) -> Path:
     """A saliency set in its published layout below `data_dir`."""
     root, images, masks = (data_dir / SALIENCY[name][0], *SALIENCY[name][1:])
+    return write_two_folders(root, images, masks, count)
+
+
+def write_two_folders(root: Path, images: str, masks: str, count: int = 4) -> Path:
+    """Pictures and masks 0/255 of the same names in two folders below `root`."""
     for index in range(count):
         size = (40 + index % 7, 30 + index % 5)
         for folder, ending in ((images, "jpg"), (masks, "png")):
@@ -271,6 +335,23 @@ def write_people(root: Path, per_person: int = 12) -> Path:
         for number in range(per_person):
             picture(number, (30, 36)).save(root / person / f"{number}.jpg")
     return root
+
+
+def write_clevr_npz(root: Path, objects: tuple[int, ...] = (3, 6, 2, 5, 4)) -> Path:
+    """CLEVR as DRC's authors unpack it: meta/<number>.npz, arrays with a first size of one."""
+    (root / "meta").mkdir(parents=True)
+    for number, count in enumerate(objects):
+        example = Example(clevr_record(np.arange(7), count))
+        arrays: dict[str, Any] = {"visibility": example.read_floats("visibility")[None]}
+        for name, shape in CLEVR_SHAPES.items():
+            arrays[name] = example.read_bytes(name).reshape(1, *shape)
+        np.savez(root / f"meta/{number}.npz", **arrays)
+    return root
+
+
+CLEVR_SHAPES = {
+    "image": (240, 320, 3), "mask": (11, 240, 320), "shape": (11,), "material": (11,),
+}  # fmt: skip
 
 
 def write_clevr(root: Path, objects: tuple[int, ...] = (3, 6, 2, 5, 4)) -> Path:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
 import socket
+import tarfile
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +102,21 @@ def splits() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no split lists at {folder}; set FIGUREGROUND_SPLITS")
     return folder
+
+
+@pytest.fixture(scope="session")
+def photographs() -> Callable[[str], Path]:
+    """Unpacks an archive of real photographs once, into a folder of its own; skips without it."""
+    return _unpack
+
+
+@cache
+def _unpack(name: str) -> Path:
+    folder = Path(os.environ.get("FIGUREGROUND_PHOTOGRAPHS", ROOT.parent / "shared/data"))
+    if not (folder / name).is_file():
+        pytest.skip(f"no {name} at {folder}; set FIGUREGROUND_PHOTOGRAPHS")
+    place = Path(tempfile.mkdtemp(prefix="figureground-photographs-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    with tarfile.open(folder / name) as archive:
+        archive.extractall(place, filter="data")
+    return place

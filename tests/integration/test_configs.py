@@ -17,9 +17,11 @@ from archives import (
     SALIENCY,
     write_cars,
     write_clevr,
+    write_clevr_npz,
     write_cub,
     write_dogs,
     write_flowers,
+    write_flowers17,
     write_folder,
     write_gtsrb8,
     write_horses,
@@ -30,6 +32,7 @@ from archives import (
     write_stanford_cars,
     write_stanford_dogs,
     write_svhn,
+    write_two_folders,
     write_voc,
 )
 from figureground.cli.settings import TrainSettings
@@ -68,10 +71,13 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     write_stanford_cars(root / "stanford_cars")
     write_people(root / "fs100")
     write_clevr(root / "clevr")
+    write_clevr_npz(root / "clevr")
+    write_flowers17(root / "flowers17")
     write_instagram(root / "instagram")
     write_voc(root / "VOC2012")
     for name in SALIENCY:
         write_saliency(root, name)
+    write_two_folders(root / "DUTS", "DUTS-TR/DUTS-TR-Image", "DUTS-TR/DUTS-TR-Mask", 24)
     with pytest.MonkeyPatch.context() as patch:
         published = {part: ["", f"{part}_32x32.mat", sum_] for part, sum_ in checksums.items()}
         patch.setattr(SVHN, "split_list", published)

@@ -113,6 +113,11 @@ class ImageDataModule(LightningDataModule):
             for split, dataset in zip(_STORES, given, strict=True)
             if dataset is not None and len(dataset)
         }
+        self._why_empty = {
+            split: dataset.why_empty
+            for split, dataset in zip(_STORES, given, strict=True)
+            if dataset is not None
+        }
         self.transform, self.augment, self.seed = transform, augment, seed
         self._takes_whole = isinstance(augment, RandomSquare)
         self.test_transform = test_transform
@@ -140,8 +145,11 @@ class ImageDataModule(LightningDataModule):
         key = f"whole {split}" if whole else split
         if (key, with_masks) not in self._stores:
             if split not in self.datasets:
-                known = ", ".join(self.datasets)
-                raise DataError(f"data={self.name} has no {split} split (it has: {known})")
+                known, why = ", ".join(self.datasets), self._why_empty.get(split)
+                raise DataError(
+                    f"data={self.name} has no {split} split (it has: {known})"
+                    + (f": {why}" if why else "")
+                )
             dataset = self.datasets[split]
             if not with_masks:  # Broken ones then do no harm.
                 dataset = dataset.without_masks()

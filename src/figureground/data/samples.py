@@ -51,10 +51,12 @@ class ImageDataset(Dataset[Sample]):
     Attributes:
         keys: Names of all samples, unique, in order.
         annotated: Whether samples carry masks.
+        why_empty: What is missing, where there are no samples.
     """
 
     keys: Sequence[str]
     annotated: bool = True
+    why_empty: str = ""
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from figureground.core.bounds import PositiveInt
-from figureground.core.types import VOID
+from figureground.metrics.void import cut_void
 
 
 class ObjectScores(Metric):
@@ -45,19 +45,17 @@ class ObjectScores(Metric):
             filled: The same with every pixel given to some object, for `ari/fg`.
             truth: True objects.
         """
-        found, filled, truth = keep_labelled(truth, found, filled, truth)
-        if not len(truth):
-            return
-        table = count_pairs(truth, found, self.num_labels)
-        self.ari += adjusted_rand_index(table).sum()
-        inside = count_pairs(truth, filled, self.num_labels)
-        inside[:, 0] = 0  # pixels of the true background
-        self.ari_foreground += adjusted_rand_index(inside).sum()
-        self.iou += _instance_iou(table).sum()
-        self.count += len(found)
+        for own_found, own_filled, own_truth in cut_void(truth, found, filled, truth):
+            table = count_pairs(own_truth, own_found, self.num_labels)
+            self.ari += adjusted_rand_index(table).sum()
+            inside = count_pairs(own_truth, own_filled, self.num_labels)
+            inside[:, 0] = 0  # pixels of the true background
+            self.ari_foreground += adjusted_rand_index(inside).sum()
+            self.iou += _instance_iou(table).sum()
+            self.count += len(table)
 
     def compute(self) -> dict[str, Tensor]:
-        """`ari`, `ari/fg`, `miou/instance`; nothing where no picture was labelled."""
+        """`ari`, `ari/fg`, `miou/instance`; nothing where all was void."""
         if not self.count:
             return {}
         return {
@@ -94,18 +92,18 @@ class PartitionScores(Metric):
 
     def update(self, found: Tensor, truth: Tensor) -> None:
         """Take in a batch of maps, int64 (B, H, W) each; true ones may be void."""
-        found, truth = keep_labelled(truth, found, truth)
-        if not len(truth):
-            return
         last = truth.clamp(max=self.num_labels - 1)
-        table = count_pairs(torch.where(truth == VOID, VOID, last), found, self.num_labels)
+        tables = [count_pairs(t, f, self.num_labels) for t, f in cut_void(truth, last, found)]
+        if not tables:
+            return
+        table = torch.cat(tables)
         # All pixels of the batch are one table, as if it were one picture.
         self.ari += adjusted_rand_index(table.sum(dim=0, keepdim=True)).sum()
         covering, scaled = segmentation_covering(table)
         self.covering += covering.sum()
         self.covering_of_batches += covering.mean()
         self.scaled += scaled.sum()
-        self.count += len(found)
+        self.count += len(table)
         self.batches += 1
 
     def compute(self) -> dict[str, Tensor]:
@@ -143,12 +141,13 @@ class PixelClassScores(Metric):
 
     def update(self, found: Tensor, truth: Tensor) -> None:
         """Take in maps of classes, int64 (B, H, W) each, 0 = background; true ones may be void."""
-        self.confusion += count_pairs(truth, found, self.num_classes).sum(dim=0)
+        for own_truth, own_found in cut_void(truth, truth, found):
+            self.confusion += count_pairs(own_truth, own_found, self.num_classes).sum(dim=0)
 
     def compute(self) -> dict[str, Tensor]:
         """`acc`, `macc`, `miou`, and the same under `/fg` without background row and column.
 
-        Nothing where all is void.
+        Nothing where all was void.
         """
         if not self.confusion.any():
             return {}
@@ -158,29 +157,14 @@ class PixelClassScores(Metric):
 
 
 def count_pairs(truth: Tensor, found: Tensor, num_labels: int) -> Tensor:
-    """Labelled pixels of each (true, found) pair of labels in each picture, (B, N, N) float64."""
-    void = truth == VOID
-    highest = int(torch.maximum(truth.masked_fill(void, 0).max(), found.max()))
+    """Pixels of each (true, found) pair of labels in each picture, (B, N, N) float64."""
+    highest = int(torch.maximum(truth.max(), found.max()))
     if highest >= num_labels:
         raise ValueError(f"label {highest} is out of range, expected less than {num_labels}")
-    # Void pixels are counted in a row of their own, which is dropped.
-    truth = truth.masked_fill(void, num_labels)
-    size = (len(truth), num_labels + 1, num_labels)
-    offset = torch.arange(size[0], device=truth.device).view(-1, 1) * size[1] * size[2]
+    offset = torch.arange(len(truth), device=truth.device).view(-1, 1) * num_labels**2
     codes = (truth * num_labels + found).flatten(1) + offset
-    counts = torch.bincount(codes.flatten(), minlength=size[0] * size[1] * size[2])
-    return counts.view(size)[:, :num_labels].double()
-
-
-def keep_labelled(truth: Tensor, *values: Tensor) -> list[Tensor]:
-    """What belongs to pictures with a labelled pixel, of `values` (B, ...); as given if all have.
-
-    Args:
-        truth: Index masks (B, H, W).
-        values: Of the same pictures.
-    """
-    kept = (truth != VOID).flatten(1).any(dim=1)
-    return list(values) if bool(kept.all()) else [value[kept] for value in values]
+    counts = torch.bincount(codes.flatten(), minlength=len(truth) * num_labels**2)
+    return counts.view(len(truth), num_labels, num_labels).double()
 
 
 def adjusted_rand_index(table: Tensor) -> Tensor:

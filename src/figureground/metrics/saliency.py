@@ -11,7 +11,7 @@ nothing is claimed), recall R (1 where nothing is there) and F = 1.3 P R / (0.3 
 each as `/img`, the mean over pictures (the F curve is averaged before its maximum is taken), and as
 `/global`, of the pixels of the whole set together. Published figures of "Finding an Unsupervised
 Image Segmenter" and "Big GANs Are Watching You" are `/img`; `fmean`, `fadaptive`, `mae` and
-`/global` are further ones. Void pixels are cut out first, also of the mean that `fadaptive` uses.
+`/global` are further ones. Void pixels are cut out first.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from figureground.core.bounds import Fraction, PositiveInt
-from figureground.core.types import VOID
-from figureground.metrics.objects import keep_labelled
 from figureground.metrics.segmentation import SegmentationScores
+from figureground.metrics.void import cut_void
 
 _BETA_SQUARED = 0.3
 _LEVELS = 255
@@ -81,17 +80,16 @@ class SaliencyScores(SegmentationScores):
     def update(self, probabilities: Tensor, mask: Tensor, soft_mask: Tensor | None = None) -> None:
         """Take in a batch, see `SegmentationScores.update`."""
         super().update(probabilities, mask, soft_mask)
-        probabilities, mask = keep_labelled(mask, probabilities, mask)
-        if not len(mask):
-            return
         if probabilities.shape[2:] != mask.shape[1:]:
             probabilities = F.interpolate(probabilities, mask.shape[1:], mode="bilinear")
-        soft = probabilities[:, 1].flatten(1).contiguous()
-        labelled = mask.flatten(1) != VOID
-        truth = (mask.flatten(1) > 0) & labelled
-        hits, claimed = self._count_levels(soft, truth, labelled)
+        for soft, truth in cut_void(mask, probabilities[:, 1], mask > 0):
+            self._count_levels(soft.flatten(1).contiguous(), truth.flatten(1))
+
+    def _count_levels(self, soft: Tensor, truth: Tensor) -> None:
+        """Take in probabilities and truth (B, N) of pictures without void pixels."""
+        hits, claimed = self._count_above(soft, truth)
         size = truth.count_nonzero(dim=1).unsqueeze(1).to(hits)
-        pixels = labelled.count_nonzero(dim=1).to(hits)
+        pixels = float(soft.shape[1])
         curve = f_measure(hits, claimed, size)
 
         right, found = hits[:, _MIDDLE], claimed[:, _MIDDLE]
@@ -99,18 +97,17 @@ class SaliencyScores(SegmentationScores):
         accuracy = (pixels - found - whole + 2 * right) / pixels
         iou = right / (found + whole - right).clamp(min=1)
 
-        mean = _mean_labelled(soft, labelled)
-        adaptive = (soft >= (2 * mean).clamp(max=1)) & labelled
+        adaptive = soft >= (2 * soft.mean(dim=1, keepdim=True)).clamp(max=1)
         both = (adaptive & truth).count_nonzero(dim=1).unsqueeze(1).to(hits)
         chosen = adaptive.count_nonzero(dim=1).unsqueeze(1).to(hits)
-        error = (soft - truth.to(soft)).abs().masked_fill(~labelled, 0).sum(dim=1, dtype=hits.dtype)
+        error = (soft - truth.to(soft)).abs().sum(dim=1, dtype=hits.dtype)
 
         self.counts += torch.stack([hits.sum(dim=0), claimed.sum(dim=0)])
         self.single += torch.stack([both.sum(), chosen.sum(), error.sum()])
         self.curve += curve.sum(dim=0)
         own = (accuracy, iou, f_measure(both, chosen, size)[:, 0], error / pixels)
         self.shares += torch.stack([value.sum() for value in own])
-        self.images += torch.stack([size.new_tensor(len(soft)), pixels.sum(), size.sum()])
+        self.images += torch.stack([size.new_tensor(len(soft)), *_totals(soft, size)])
 
     def compute(self) -> dict[str, Tensor]:
         """Return all scores by id; none where all was void."""
@@ -132,11 +129,10 @@ class SaliencyScores(SegmentationScores):
         scores |= {f"{name}/img": value.float() for name, value in own.items()}
         return scores | {f"{name}/global": value.float() for name, value in total.items()}
 
-    def _count_levels(self, soft: Tensor, truth: Tensor, labelled: Tensor) -> tuple[Tensor, Tensor]:
+    def _count_above(self, soft: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         """True and claimed pixels (B, 255) above each threshold, by one histogram a picture."""
         picture = torch.arange(len(soft), dtype=torch.int32, device=soft.device).view(-1, 1)
-        levels = find_levels(soft).mul_(labelled)  # What is not labelled is above no threshold.
-        codes = levels + (_LEVELS + 1) * (2 * picture + truth)  # Of 32 bits: faster.
+        codes = find_levels(soft) + (_LEVELS + 1) * (2 * picture + truth)  # Of 32 bits: faster.
         size = 2 * len(soft) * (_LEVELS + 1)
         counts = torch.bincount(codes.flatten(), minlength=size).view(len(soft), 2, -1)
         above = counts.to(self.counts.dtype).flip(2).cumsum(2).flip(2)[:, :, 1:]
@@ -144,15 +140,14 @@ class SaliencyScores(SegmentationScores):
 
     def _confuse(self, hard: Tensor, mask: Tensor) -> Tensor:
         """As the base, of two regions."""
-        truth, labelled = mask.flatten(1) == 1, mask.flatten(1) < self.num_regions
-        found = (hard.flatten(1) == 1) & labelled
+        found, truth = hard.flatten(1) == 1, mask.flatten(1) == 1
         both, claimed, size = (x.count_nonzero(dim=1) for x in (found & truth, found, truth))
-        ground = labelled.count_nonzero(dim=1) - claimed - size + both
+        ground = found.shape[1] - claimed - size + both
         none = torch.zeros_like(both)
         cells = [ground, claimed - both, none, size - both, both, none]
         return torch.stack(cells, dim=1).view(-1, 2, 3).to(self.pairs.dtype)
 
-    def _count_f(self, probabilities: Tensor, mask: Tensor) -> None:
+    def _count_f(self, probabilities: Tensor, mask: Tensor, weight: float) -> None:
         """Not as the base has it: its two scores follow the rules above here."""
 
 
@@ -193,9 +188,5 @@ def _summarise(curve: Tensor) -> dict[str, Tensor]:
     return {"fmax": without.max(), "fmean": without.mean()}
 
 
-def _mean_labelled(soft: Tensor, labelled: Tensor) -> Tensor:
-    """Mean (B, 1) of (B, N) over labelled pixels."""
-    if bool(labelled.all()):
-        return soft.mean(dim=1, keepdim=True)  # To the last bit that of the papers.
-    total = soft.masked_fill(~labelled, 0).sum(dim=1, keepdim=True)
-    return total / labelled.sum(dim=1, keepdim=True)
+def _totals(soft: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    return size.new_tensor(soft.numel()), size.sum()

@@ -9,8 +9,8 @@ Ids follow one rule, `<measure>/<averaging>/<who decides which region is the obj
   `miou/global` use it, too.
 - `fixed`: no matching; region k claims to be truth k (for two regions, region 1 the object).
 
-Void pixels (`core.types.VOID`) count in no score, as if they were cut out of truth and prediction.
-A picture that is all void has no score and is in no mean; if all are, there are no scores at all.
+Void pixels (`core.types.VOID`) count in no score: they are cut out of truth and prediction. A
+picture that is all void has no score and is in no mean; if all are, there are no scores at all.
 
 The F measures (`f05`, `fmax`) are those of `fixed`. `ari/img`, the adjusted Rand index of all
 pixels of a picture, asks for no matching. DRC and ILSGAN publish `iou/img/fixed` as DRC_IoU,
@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from figureground.core.bounds import Fraction, PositiveInt
-from figureground.core.types import VOID
-from figureground.metrics.objects import adjusted_rand_index, keep_labelled
+from figureground.metrics.objects import adjusted_rand_index
+from figureground.metrics.void import cut_void
 
 logger = logging.getLogger(__name__)
 
@@ -142,20 +142,14 @@ class SegmentationScores(Metric):
                 f"truth=soft needs soft masks of the index masks' shape {tuple(mask.shape)}, got "
                 f"{size}; give them, or set method.metrics.segmentation.truth=binary"
             )
-        share = soft_mask if self.is_soft and soft_mask is not None else mask
-        probabilities, mask, share = keep_labelled(mask, probabilities, mask, share)
-        if not len(mask):
-            return
         probabilities = probabilities.to(self.pairs.dtype)
         if probabilities.shape[2:] != mask.shape[1:]:
             probabilities = F.interpolate(probabilities, mask.shape[1:], mode="bilinear")
-        mask = self._number_truth(mask.long())
-        hard = self._assign(probabilities)
-        confusion = self._confuse(hard, mask)
-        self.confusion += confusion.sum(dim=0)
-        self._count_matches(confusion, self._score_shares(hard, mask, share))
-        if self.is_binary:
-            self._count_f(probabilities, mask)
+        share = soft_mask if self.is_soft and soft_mask is not None else mask
+        parts = cut_void(mask, probabilities, mask, share)
+        count = sum(len(part[0]) for part in parts)
+        for part in parts:
+            self._count(1.0 / count if self.average == "batch" else 1.0, *part)
 
     def compute(self) -> dict[str, Tensor]:
         """Return all scores by id; none where all was void."""
@@ -181,10 +175,9 @@ class SegmentationScores(Metric):
             scores["empty_pairs"] = self.empty_pairs
         return {name: value.float() for name, value in scores.items()}
 
-    def _number_truth(self, mask: Tensor) -> Tensor:
-        """True region of each pixel (B, H, W); K stands for void."""
-        void = mask == VOID
-        mask = mask.masked_fill(void, 0)
+    def _count(self, weight: float, probabilities: Tensor, mask: Tensor, share: Tensor) -> None:
+        """Take in pictures without void pixels, each of this weight in means over pictures."""
+        mask = mask.long()
         if self.is_binary:
             mask = mask.clamp(max=1)
         elif int(mask.max()) >= self.num_regions:
@@ -192,7 +185,12 @@ class SegmentationScores(Metric):
                 f"mask has region {int(mask.max())}, expected < {self.num_regions}; raise "
                 "method.num_regions or set method.metrics.segmentation.truth=binary"
             )
-        return mask.masked_fill(void, self.num_regions)
+        hard = self._assign(probabilities)
+        confusion = self._confuse(hard, mask)
+        self.confusion += confusion.sum(dim=0)
+        self._count_matches(confusion, self._score_shares(hard, share), weight)
+        if self.is_binary:
+            self._count_f(probabilities, mask, weight)
 
     def _assign(self, probabilities: Tensor) -> Tensor:
         """Region of each pixel (B, H, W); K stands for none."""
@@ -204,21 +202,20 @@ class SegmentationScores(Metric):
         return hard
 
     def _confuse(self, hard: Tensor, mask: Tensor) -> Tensor:
-        """Count labelled pixels of each (truth, prediction) pair in each picture, (B, K, K + 1)."""
+        """Count pixels of each (truth, prediction) pair in each picture, (B, K, K + 1)."""
         count, columns = len(hard), self.num_regions + 1
-        offset = torch.arange(count, device=hard.device).view(-1, 1) * columns**2
+        pairs = self.num_regions * columns
+        offset = torch.arange(count, device=hard.device).view(-1, 1) * pairs
         codes = (mask * columns + hard).flatten(1) + offset
-        counts = torch.bincount(codes.flatten(), minlength=count * columns**2)
-        # The last row is that of void pixels.
-        return counts.view(count, columns, columns)[:, :-1].to(self.pairs.dtype)
+        counts = torch.bincount(codes.flatten(), minlength=count * pairs)
+        return counts.view(count, self.num_regions, columns).to(self.pairs.dtype)
 
-    def _count_matches(self, confusion: Tensor, soft_scores: Tensor | None) -> None:
+    def _count_matches(self, confusion: Tensor, soft_scores: Tensor | None, weight: float) -> None:
         """Add the scores of all pairs in each picture, from (B, K, K + 1)."""
         tables = self._binary_tables if self.is_binary else self._region_tables
         pairs, region_iou = tables(confusion)
         if soft_scores is not None:
             pairs[:, 1:, 0] = soft_scores
-        weight = 1.0 / len(confusion) if self.average == "batch" else 1.0
         self.pairs += weight * pairs.sum(dim=0)
         self.oracle += weight * _best_scores(pairs).sum(dim=0)
         self.region_iou += weight * region_iou.sum(dim=0)
@@ -247,7 +244,7 @@ class SegmentationScores(Metric):
         pairs = F.pad(torch.stack([accuracy, iou, dice], dim=1).unsqueeze(2), rest)
         return pairs, F.pad((iou + ground_iou).unsqueeze(1) / 2, rest)
 
-    def _score_shares(self, hard: Tensor, mask: Tensor, share: Tensor) -> Tensor | None:
+    def _score_shares(self, hard: Tensor, share: Tensor) -> Tensor | None:
         """IoU and Dice (B, 2, K) of true shares with each region in turn as the ground.
 
         L2IC, spec section 6.3: what is neither claimed nor object throughout is in no union, so
@@ -255,9 +252,7 @@ class SegmentationScores(Metric):
         """
         if not self.is_soft:
             return None
-        region, labelled = hard.flatten(1), (mask < self.num_regions).flatten(1)
-        share = share.flatten(1).to(self.pairs.dtype).masked_fill(~labelled, 0)
-        counted = labelled.to(share.dtype)
+        region, share = hard.flatten(1), share.flatten(1).to(self.pairs.dtype)
         empty = share.new_zeros(len(share), self.num_regions + 1)
 
         def in_ground(values: Tensor) -> Tensor:
@@ -265,7 +260,7 @@ class SegmentationScores(Metric):
 
         whole = share.sum(dim=1, keepdim=True)
         hits = whole - in_ground(share)
-        claimed = counted.sum(dim=1, keepdim=True) - in_ground(counted)
+        claimed = share.shape[1] - in_ground(torch.ones_like(share))
         union = claimed + in_ground((share >= 1).to(share.dtype))
         scores = [hits / (union + _SOFT_MARGIN), 2 * hits / (claimed + whole + _SOFT_MARGIN)]
         return torch.stack(scores, dim=1)
@@ -284,21 +279,19 @@ class SegmentationScores(Metric):
     def _divide(self, part: Tensor, whole: Tensor) -> Tensor:
         return torch.where(whole > 0, part / whole.clamp(min=1), self.empty_score)
 
-    def _count_f(self, probabilities: Tensor, mask: Tensor) -> None:
+    def _count_f(self, probabilities: Tensor, mask: Tensor, weight: float) -> None:
         """Add F at all thresholds, from one histogram of each picture's object probabilities."""
         soft = probabilities[:, 1] if self.num_regions == 2 else 1 - probabilities[:, 0]
-        soft, truth = soft.flatten(1), (mask == 1).flatten(1).to(soft.dtype)
-        labelled = (mask < self.num_regions).flatten(1).to(soft.dtype)
+        soft, truth = soft.flatten(1), mask.flatten(1).to(soft.dtype)
         levels = (soft * _NUM_THRESHOLDS).floor().clamp(0, _NUM_THRESHOLDS).long()
         empty = soft.new_zeros(len(soft), _NUM_THRESHOLDS + 1)
         hits = empty.scatter_add(1, levels, truth)
-        claimed = empty.scatter_add(1, levels, labelled)
+        claimed = empty.scatter_add(1, levels, torch.ones_like(truth))
         # Pixels at or above threshold t / 255, t = 1 .. 255.
         hits, claimed = (x.flip(1).cumsum(1).flip(1)[:, 1:] for x in (hits, claimed))
         size = truth.sum(dim=1, keepdim=True)
-        weight = 1.0 / len(mask) if self.average == "batch" else 1.0
         self.f_curve += weight * _f_measure(hits, claimed, size).sum(dim=0)
-        half = (soft >= 0.5).to(soft.dtype) * labelled
+        half = (soft >= 0.5).to(soft.dtype)
         hits, claimed = (x.sum(dim=1, keepdim=True) for x in (half * truth, half))
         self.f_half += weight * _f_measure(hits, claimed, size).sum()
 

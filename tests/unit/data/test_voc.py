@@ -10,6 +10,7 @@ from PIL import Image
 
 from archives import write_voc
 from figureground.core.errors import DataError
+from figureground.core.types import VOID
 from figureground.data.datasets.voc import VOC
 
 
@@ -20,6 +21,14 @@ def test_objects_are_what_has_a_class(tmp_path: Path) -> None:
     assert set(np.unique(classes)) == {0, 6, 255}
     assert np.array_equal(data[1].mask, classes == 6)
     assert data.check_counts() == ["voc val has 4 pictures, expected 1449 in VOC 2012"]
+
+
+def test_borders_may_be_void(tmp_path: Path) -> None:
+    root = str(write_voc(tmp_path / "voc"))
+    data, plain = VOC(root, "val", borders="void"), VOC(root, "val")
+    classes = data.read_classes(1)
+    assert np.array_equal(data[1].mask, np.where(classes == 255, VOID, classes == 6))
+    assert data.fingerprint() != plain.fingerprint()
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -150,9 +150,7 @@ def f_twin(pictures: list[Left]) -> dict[str, float]:
     truths = [each.truth > 0 for each in pictures]
 
     def at(level: float) -> float:
-        return mean(
-            pictures, [f_score(s >= level, t) for s, t in zip(softs, truths, strict=True)]
-        )
+        return mean(pictures, [f_score(s >= level, t) for s, t in zip(softs, truths, strict=True)])
 
     return {"f05/img": at(0.5), "fmax/img": max(at(k / 255) for k in range(1, 256))}
 
@@ -271,7 +269,7 @@ def objects_twin(pictures: Sequence[tuple[Array, Array, Array]]) -> dict[str, fl
 
 
 def test_scores_of_objects_are_those_of_what_is_left() -> None:
-    probabilities, mask, share = scene(4)
+    probabilities, mask, _ = scene(4)
     found, filled = probabilities.argmax(dim=1), 1 + probabilities[:, 1:].argmax(dim=1)
     pictures = []
     for t, f, g in zip(mask.numpy(), found.numpy(), filled.numpy(), strict=True):
@@ -289,7 +287,7 @@ def covering(truth: Array, found: Array) -> tuple[float, float]:
 
 
 def test_scores_of_partitions_are_those_of_what_is_left() -> None:
-    probabilities, mask, share = scene(3, labels=4)  # The last true object is counted as third.
+    probabilities, mask, _ = scene(3, labels=4)  # The last true object is counted as third.
     found = probabilities.argmax(dim=1)
     scores, batches = [], []
     for masks, maps in zip(mask.split(BATCHES), found.split(BATCHES), strict=True):
@@ -313,7 +311,9 @@ def classes_twin(truth: Array, found: Array, names: range) -> dict[str, float]:
     orders = permutations(names)
     order = max(
         orders,
-        key=lambda o: sum(overlap(truth == t, found == f)[0] for t, f in zip(names, o, strict=True)),
+        key=lambda o: sum(
+            overlap(truth == t, found == f)[0] for t, f in zip(names, o, strict=True)
+        ),
     )
     pairs = list(zip(names, order, strict=True))
     known = np.isin(truth, names) & np.isin(found, names)

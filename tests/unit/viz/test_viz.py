@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from figureground.core.types import VOID
 from figureground.viz.animation import save_gif
 from figureground.viz.charts import bar_chart, curve_chart
 from figureground.viz.grids import (
@@ -21,6 +22,7 @@ from figureground.viz.grids import (
     to_uint8,
 )
 from figureground.viz.overlays import COLORS, label_colors, mask_to_gray, on_checkerboard, overlay
+from figureground.viz.truth import gray_truth
 
 
 def test_colors_are_rounded_and_cut_off() -> None:
@@ -59,6 +61,15 @@ def test_overlay_tints_regions_and_outlines_them() -> None:
     assert (image == 100).all()
 
 
+def test_overlay_shows_void_as_grey_without_outline() -> None:
+    image, mask = np.full((6, 9, 3), 100, np.uint8), np.zeros((6, 9), np.uint8)
+    mask[:, :3], mask[:, 6:] = VOID, 1
+    tinted = overlay(image, mask)
+    assert (tinted[:, :3] == 114).all()
+    assert (tinted[:, 6] == 255).all()
+    assert (tinted[:, 7:] == np.round(50 + 0.5 * COLORS[0])).all()
+
+
 def test_overlay_draws_no_outline_at_the_edge_of_the_picture() -> None:
     image, mask = np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), np.uint8)
     assert not (overlay(image, mask) == 255).all(axis=2).any()
@@ -78,6 +89,10 @@ def test_regions_spread_from_black_to_white() -> None:
     assert mask_to_gray(mask, 4).ravel().tolist() == [0, 85, 170, 255]
     assert mask_to_gray(mask[:1], 2).ravel().tolist() == [0, 255]
     assert mask_to_gray(mask * 0, 1).max() == 0
+    assert mask_to_gray(np.array([[0, 1, VOID]], np.uint8), 2).tolist() == [[0, 255, 128]]
+    truth = torch.tensor([[[0, 1, 2, 5, VOID]]])
+    assert gray_truth(truth).tolist() == [[[[0, 1, 1, 1, 0.5]]]]
+    assert gray_truth(truth, 3).tolist() == [[[[0, 0.5, 1, 1, 0.5]]]]
 
 
 def test_contact_sheet_has_a_caption_per_row_and_a_title_per_column() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from figureground.core.errors import DataError
 from figureground.data.crops import Box, cut_box, cut_centre
+from figureground.data.datasets import split_folders
 from figureground.data.listed import require_inside
 from figureground.data.reading import open_picture, read_image
 from figureground.data.samples import ImageDataset, Pixels, Sample
@@ -25,11 +26,15 @@ from figureground.data.splits import (
     require_classes,
 )
 
-_TREE = """  {root}/images/001.Black_footed_Albatross/*.jpg ...         (CUB_200_2011.tgz)
+_TREE = (
+    """  {root}/images/001.Black_footed_Albatross/*.jpg ...         (CUB_200_2011.tgz)
   {root}/images.txt
   {root}/segmentations/001.Black_footed_Albatross/*.png ...  (segmentations.tgz)
   {root}/train_val_test_split.txt                            (ReDO's list, which DRC has, too)
-  {root}/bounding_boxes.txt                                  (for crop=box alone)"""
+  {root}/bounding_boxes.txt                                  (for crop=box alone)
+"""
+    + split_folders.TREE
+)
 _PAGE = "www.vision.caltech.edu/datasets/cub_200_2011"
 _LIST = "redo/cub/train_val_test_split.txt"
 _COUNTS = {
@@ -53,6 +58,9 @@ class CUB(ImageDataset):
 
     Layered GANs train on the middle squares of whole photographs and are tested on squares around
     the boxes: `data=cub_drc`.
+
+    Folders `test_images/` and so on of the user's own (`split_folders`) are read where there is no
+    `images.txt`; there are no labels and boxes then, and `protocol` means nothing.
 
     Args:
         root: Folder with `images/`, `images.txt` and `segmentations/`.
@@ -81,7 +89,22 @@ class CUB(ImageDataset):
     ) -> None:
         self.root, self.split, self.protocol = Path(root), split, protocol
         self.crop, self.masks = crop, masks
-        tree = _TREE.format(root=root)
+        self.boxes: list[Box] = []
+        self._sorted = None
+        if not (self.root / "images.txt").is_file():
+            self._sorted = split_folders.find_split(self.root, split)
+        if self._sorted is None:
+            self._read_lists()
+            return
+        if crop == "box":
+            raise DataError(
+                f"{root} is sorted into folders without boxes; set data.train.crop=none or centre"
+            )
+        self.keys, self.why_empty = self._sorted.keys, self._sorted.why_empty
+
+    def _read_lists(self) -> None:
+        """Find the pictures of the split in the official archives."""
+        tree = _TREE.format(root=self.root)
         check_files("cub", [self.root / "images.txt"], tree, _PAGE)
         names = dict(read_pairs(self.root / "images.txt"))
         require_inside(self.root / "images.txt", self.root, ((name, ()) for name in names.values()))
@@ -90,7 +113,8 @@ class CUB(ImageDataset):
                 f"{self.root / 'images.txt'} names {odd[0][:_SHOWN]!r}; expected a picture in the "
                 "folder of its class, such as 001.Black_footed_Albatross: put the original there"
             )
-        chosen = self._choose_listed(names) if protocol == "lists" else self._choose(tree, names)
+        is_listed = self.protocol == "lists"
+        chosen = self._choose_listed(names) if is_listed else self._choose(tree, names)
         if unknown := [number for number in chosen if number not in names]:
             raise DataError(
                 f"{self.list} names {len(unknown)} pictures that images.txt does not have: "
@@ -101,8 +125,7 @@ class CUB(ImageDataset):
         entries = ((path, self.files(index)) for index, path in enumerate(self.paths))
         require_inside(self.root / "images.txt", self.root, entries)
         check_files("cub", [file for i in range(len(self)) for file in self.files(i)], tree, _PAGE)
-        self.boxes: list[Box] = []
-        if crop == "box":
+        if self.crop == "box":
             path = self.root / "bounding_boxes.txt"
             check_files("cub", [path], tree, _PAGE)
             self.boxes = _read_boxes(path, chosen)
@@ -133,15 +156,22 @@ class CUB(ImageDataset):
 
     def __getitem__(self, index: int) -> Sample:
         picture, segmentation = self.files(index)
-        image, mask = read_image(picture), _read_votes(segmentation, self.masks)
+        image, mask = read_image(picture), self._read_mask(segmentation)
         if mask.shape != image.shape[:2]:
             raise DataError(
                 f"{segmentation} is {mask.shape[1]}x{mask.shape[0]} but its picture is "
                 f"{image.shape[1]}x{image.shape[0]}; put the originals there"
             )
-        label = _class_of(self.paths[index])
+        label = _class_of(self.paths[index]) if self._sorted is None else None
         image, mask = (self._cut(pixels, index) for pixels in (image, mask))
         return Sample(image, self.keys[index], mask, label, is_soft=self.masks == "soft")
+
+    def _read_mask(self, path: Path) -> Pixels:
+        if self._sorted is None or self.masks == "dither":
+            return _read_votes(path, self.masks)
+        votes = read_image(path)  # Of any kind, as users save masks.
+        is_soft = self.masks == "soft"
+        return np.ascontiguousarray(votes[..., 0]) if is_soft else split_folders.cut_at_half(votes)
 
     def _cut(self, pixels: Pixels, index: int) -> Pixels:
         if self.crop == "box":
@@ -155,12 +185,14 @@ class CUB(ImageDataset):
 
     def files(self, index: int) -> tuple[Path, ...]:
         """The photograph and its segmentation."""
+        if self._sorted is not None:
+            return self._sorted.pairs[index]
         path = Path(self.paths[index])
         return self.root / "images" / path, self.root / "segmentations" / path.with_suffix(".png")
 
     def check_counts(self) -> list[str]:
         """Compare with the published numbers and list."""
-        if self.protocol == "official":
+        if self.protocol == "official" or self._sorted is not None:
             return []
         lists = {"redo": _LIST, "lists": _CLASSES[self.split]}
         published = lists.get(self.protocol)

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from figureground.core.errors import DataError
+from figureground.data.datasets import split_folders
 from figureground.data.listed import require_inside
 from figureground.data.matlab import read_numbers
 from figureground.data.reading import read_image
@@ -21,10 +22,14 @@ from figureground.data.splits import (
     require_classes,
 )
 
-_TREE = """  {root}/jpg/image_00001.jpg ...       (102flowers.tgz)
+_TREE = (
+    """  {root}/jpg/image_00001.jpg ...       (102flowers.tgz)
   {root}/segmim/segmim_00001.jpg ...   (102segmentations.tgz)
   {root}/setid.mat
-  {root}/imagelabels.mat               (optional: class labels)"""
+  {root}/imagelabels.mat               (optional: class labels)
+"""
+    + split_folders.TREE
+)
 _PAGE = "www.robots.ox.ac.uk/~vgg/data/flowers/102"
 #: Entries of setid.mat behind each split. In ReDO's the official training and test sets change
 #: places; those who sort pictures train on all, also on those that they test on.
@@ -45,6 +50,9 @@ _FILE = re.compile(r"image_\d{5}")
 
 class Flowers(ImageDataset):
     """Flowers-102; labels are the official classes from 0 on, if `imagelabels.mat` is there.
+
+    Folders `test_images/` and so on of the user's own (`split_folders`) are read where there is no
+    `setid.mat`; there are no labels then, and `protocol` means nothing.
 
     Args:
         root: Folder with `jpg/`, `segmim/` and `setid.mat`.
@@ -69,7 +77,18 @@ class Flowers(ImageDataset):
     ) -> None:
         self.root, self.split, self.protocol = Path(root), split, protocol
         self.masks = masks
-        tree = _TREE.format(root=root)
+        self._labels: list[int] | None = None
+        self._sorted = None
+        if not (self.root / "setid.mat").is_file():
+            self._sorted = split_folders.find_split(self.root, split)
+        if self._sorted is None:
+            self._read_lists()
+        else:
+            self.keys, self.why_empty = self._sorted.keys, self._sorted.why_empty
+
+    def _read_lists(self) -> None:
+        """Find the pictures of the split in the official archives."""
+        tree = _TREE.format(root=self.root)
         check_files("flowers", [self.root / "setid.mat"], tree, _PAGE)
         self.numbers = self._choose()
         self.keys = [f"image_{number:05d}" for number in self.numbers]
@@ -86,7 +105,7 @@ class Flowers(ImageDataset):
                 f"{labels} has {len(self._labels)} labels, but setid.mat names picture "
                 f"{max(self.numbers)}; put the original from {_PAGE} there, or remove it"
             )
-        if protocol == "lists":
+        if self.protocol == "lists":
             self._compare_labels()
 
     def _choose(self) -> list[int]:
@@ -117,7 +136,9 @@ class Flowers(ImageDataset):
         label = None
         if self._labels is not None:
             label = self._labels[self.numbers[index] - 1] - 1
-        mask = mask_of_segmentation(read_image(segmented))
+        pixels = read_image(segmented)
+        is_grey = self._sorted is not None and bool((pixels == pixels[..., :1]).all())
+        mask = split_folders.cut_at_half(pixels) if is_grey else mask_of_segmentation(pixels)
         is_soft = self.masks == "soft"
         mask = mask * np.uint8(255) if is_soft else mask
         return Sample(read_image(picture), self.keys[index], mask, label, is_soft=is_soft)
@@ -128,6 +149,8 @@ class Flowers(ImageDataset):
 
     def files(self, index: int) -> tuple[Path, ...]:
         """The picture and its segmentation."""
+        if self._sorted is not None:
+            return self._sorted.pairs[index]
         number = self.numbers[index]
         return (
             self.root / f"jpg/image_{number:05d}.jpg",
@@ -136,6 +159,8 @@ class Flowers(ImageDataset):
 
     def check_counts(self) -> list[str]:
         """Compare with the official numbers."""
+        if self._sorted is not None:
+            return []
         expected = _COUNTS[self.protocol][self.split]
         problems = []
         if self.protocol == "lists":

@@ -11,12 +11,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from figureground.core.bounds import PositiveInt
-from figureground.core.errors import DataError
-from figureground.data.reading import list_pictures, open_picture, read_image, to_rgb
+from figureground.data.pairing import pair_by_position, pair_by_stem, stem_of
+from figureground.data.reading import open_picture, read_image, to_rgb
 from figureground.data.samples import ImageDataset, Sample
 from figureground.data.splits import check_files
 
-_SHOWN = 10
+_ADVICE = ", or set data.test.pairing=position if both are in one order"
 _HALF = 127  # Of 255: what is above is object.
 
 Pairing = Literal["stem", "position"]
@@ -42,6 +42,7 @@ class SaliencySet(ImageDataset):
     name: ClassVar[str] = "saliency"
     page: ClassVar[str] = "where they are published"
     published: ClassVar[int | None] = None  # Pictures of the whole set.
+    is_optional: ClassVar[bool] = False  # Whether the set is empty where its folder is not there.
 
     def __init__(
         self,
@@ -53,12 +54,19 @@ class SaliencySet(ImageDataset):
     ) -> None:
         self.root, self.pairing = Path(root), pairing
         folders = self.root / images, self.root / masks
+        if self.is_optional and not any(folder.exists() for folder in folders):
+            self.pairs, self.keys, self.count = [], [], 0
+            self.why_empty = f"{folders[0]} is not there; get it from {self.page}"
+            return
         tree = f"  {folders[0]}/*.jpg ...\n  {folders[1]}/*.png ...   (of the same names)"
         check_files(self.name, list(folders), tree, self.page)
-        pairs = _pair_by_position(*folders) if pairing == "position" else _pair_by_stem(*folders)
+        if pairing == "position":
+            pairs = pair_by_position(*folders)
+        else:
+            pairs = pair_by_stem(*folders, _ADVICE)
         self.count = len(pairs)
         self.pairs = pairs[:first]
-        self.keys = [_stem(picture, folders[0]) for picture, _ in self.pairs]
+        self.keys = [stem_of(picture, folders[0]) for picture, _ in self.pairs]
 
     def __getitem__(self, index: int) -> Sample:
         picture, path = self.pairs[index]
@@ -71,16 +79,24 @@ class SaliencySet(ImageDataset):
 
     def check_counts(self) -> list[str]:
         """Compare with the published number."""
-        if self.published is None or self.count == self.published:
+        if self.count in {self.published or self.count, 0}:
             return []
         return [f"{self.name} has {self.count} pictures, expected {self.published}"]
 
 
 class DUTS(SaliencySet):
-    """Test set of DUTS, 5019 pictures (Wang et al. 2017); its training set is not read."""
+    """Test set of DUTS, 5019 pictures (Wang et al. 2017)."""
 
     name, published = "duts", 5019
     page = "saliencydetection.net/duts (DUTS-TE.zip)"
+
+
+class DUTSTrain(SaliencySet):
+    """Training set of DUTS, 10553 pictures; empty where it is not there, for tests alone."""
+
+    name, published = "duts", 10553
+    page = "saliencydetection.net/duts (DUTS-TR.zip)"
+    is_optional = True
 
 
 class ECSSD(SaliencySet):
@@ -95,47 +111,3 @@ class DUTOMRON(SaliencySet):
 
     name, published = "dut_omron", 5168
     page = "saliencydetection.net/dut-omron"
-
-
-def _stem(path: Path, base: Path) -> str:
-    return path.relative_to(base).with_suffix("").as_posix()
-
-
-def _pair_by_stem(images: Path, masks: Path) -> list[tuple[Path, Path]]:
-    pictures, truths = (_by_stem(folder) for folder in (images, masks))
-    if alone := sorted(pictures.keys() ^ truths.keys()):
-        raise DataError(
-            f"{images} has {len(pictures)} pictures and {masks} {len(truths)} masks, "
-            f"{len(alone)} of which have no partner of the same name: {', '.join(alone[:_SHOWN])}; "
-            "complete or rename them, or set data.test.pairing=position if both are in one order"
-        )
-    return [(pictures[stem], truths[stem]) for stem in pictures]
-
-
-def _pair_by_position(images: Path, masks: Path) -> list[tuple[Path, Path]]:
-    pictures, truths = (list(_by_stem(folder).values()) for folder in (images, masks))
-    if len(pictures) != len(truths):
-        alone = sorted(_by_stem(images).keys() ^ _by_stem(masks).keys())
-        raise DataError(
-            f"{images} has {len(pictures)} pictures but {masks} {len(truths)} masks; "
-            f"without partner of the same name are {', '.join(alone[:_SHOWN])}"
-        )
-    return list(zip(pictures, truths, strict=True))
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """Pictures of `folder` by relative path without ending, in order.
-
-    Raises:
-        DataError: There are none, or two of one name.
-    """
-    paths = list_pictures(folder)
-    found = {_stem(path, folder): path for path in paths}
-    if not paths or len(found) < len(paths):
-        twice = [str(path) for path in paths if path not in found.values()]
-        raise DataError(
-            f"{folder} holds several pictures of one name, such as {twice[0]}; keep one of each"
-            if twice
-            else f"{folder} holds no pictures (.jpg, .png, ...); unpack the originals there"
-        )
-    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 
@@ -36,19 +36,26 @@ NumClasses = Annotated[int, Bounds(1, VOID - 1)]
 class VOC(ImageDataset):
     """Pictures with a class for each pixel; as masks of objects, whatever has a class.
 
-    Borders that are not to be scored are background in `Sample.mask`; `read_classes` keeps them.
-
     Args:
         root: Folder with `JPEGImages/`, `SegmentationClass/` and `ImageSets/Segmentation/`.
         split: Name of the list, without ending: `train`, `val`, `trainval` or one of your own.
         num_classes: Classes of objects; 20 in VOC.
+        borders: What pixels that are not to be scored become in `Sample.mask`: `background`, or
+            `void`, which no score and no loss counts. `read_classes` keeps them as they are.
 
     Raises:
         DataError: Files are missing, or the list is empty or names a picture twice.
     """
 
-    def __init__(self, root: str, split: str = "val", num_classes: NumClasses = 20) -> None:
+    def __init__(
+        self,
+        root: str,
+        split: str = "val",
+        num_classes: NumClasses = 20,
+        borders: Literal["background", "void"] = "background",
+    ) -> None:
         self.root, self.split, self.num_classes = Path(root), split, num_classes
+        self.borders = borders
         tree = _TREE.format(root=root, list=split)
         names = self.root / "ImageSets/Segmentation" / f"{split}.txt"
         check_files("voc", [names], tree, _PAGE)
@@ -67,6 +74,8 @@ class VOC(ImageDataset):
     def __getitem__(self, index: int) -> Sample:
         classes = self.read_classes(index)
         mask = np.asarray((classes > 0) & (classes != VOID), np.uint8)
+        if self.borders == "void":
+            mask[classes == VOID] = VOID
         return Sample(read_image(self.files(index)[0]), self.keys[index], mask)
 
     def read_classes(self, index: int) -> Pixels:
@@ -98,6 +107,10 @@ class VOC(ImageDataset):
             self.root / f"JPEGImages/{name}.jpg",
             self.root / f"SegmentationClass/{name}.png",
         )
+
+    def fingerprint(self) -> str:
+        """Hash of the files and of what is made of borders."""
+        return f"{super().fingerprint()}-{self.borders}"
 
     def check_counts(self) -> list[str]:
         """Compare with the published numbers."""

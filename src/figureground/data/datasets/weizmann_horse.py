@@ -14,10 +14,12 @@ from figureground.data.samples import ImageDataset, Pixels, Sample
 from figureground.data.splits import check_files
 
 _OFFICIAL = ("rgb", "figure_ground")
-_TREE = """  {root}/rgb/*.jpg and {root}/figure_ground/*.jpg     (the official archive)
-or
-  {root}/images/*.jpg
-  {root}/masks/*.png      (0 background, 255 horse; same names, or the same order)"""
+_PLAIN = ("images", "masks")
+_TREE = """  {root}/images/*.jpg
+  {root}/masks/*.png      (0 background, 255 horse; same names, or the same order)
+or the official archive's folders, there or in {root}_db:
+  {root}/rgb/*.jpg
+  {root}/figure_ground/*.jpg"""
 _PAGE = (
     "the Weizmann Horse Database (Borenstein and Ullman), or by the authors' script "
     "(github.com/monniert/dti-sprites, download_data.sh),"
@@ -35,9 +37,10 @@ class WeizmannHorse(ImageDataset):
     """Horses with masks; the one class of objects is 1.
 
     Args:
-        root: Folder with `images/` and `masks/`, or with the official `rgb/` and `figure_ground/`.
-            The official masks are JPEG files of another size than their images: they are cut at
-            half of white and resized (nearest) to the image.
+        root: Folder with `images/` and `masks/`, or with the official `rgb/` and `figure_ground/`,
+            which may also be in a folder beside it whose name ends in `_db`. The official masks are
+            JPEG files of another size than their images: they are cut at half of white and resized
+            (nearest) to the image.
         split: `train`, `val` (the first 30 pictures) or `test`.
         transductive: All pictures are for training and for the test, as the authors have it;
             otherwise `val` and the 30 pictures that follow, which are `test`, are held out.
@@ -102,10 +105,9 @@ def _pair_files(root: Path) -> list[tuple[Path, Path]]:
     Raises:
         DataError: There are none, or some but not all names agree, or the numbers differ.
     """
-    is_official = (root / _OFFICIAL[0]).is_dir()
-    folders = [root / name for name in (_OFFICIAL if is_official else ("images", "masks"))]
-    mask_ending = "jpg" if is_official else "png"
-    check_files("weizmann_horse", folders, _TREE.format(root=root), _PAGE)
+    folders = _find_folders(root)
+    mask_ending = "jpg" if folders[1].name == _OFFICIAL[1] else "png"
+    check_files("weizmann_horse", list(folders), _TREE.format(root=root), _PAGE)
     pictures = {path.stem: path for path in sorted(folders[0].glob("*.jpg"))}
     masks = {path.stem: path for path in sorted(folders[1].glob(f"*.{mask_ending}"))}
     if pictures.keys() == masks.keys():
@@ -119,6 +121,14 @@ def _pair_files(root: Path) -> list[tuple[Path, Path]]:
             "the same name"
         )
     return list(zip(pictures.values(), masks.values(), strict=True))
+
+
+def _find_folders(root: Path) -> tuple[Path, Path]:
+    """Folders of pictures and masks: the first two of which the pictures' is there."""
+    beside = root.with_name(f"{root.name}_db")
+    places = [(root, _PLAIN), (root, _OFFICIAL), (beside, _OFFICIAL)]
+    found = ((place / names[0], place / names[1]) for place, names in places)
+    return next((pair for pair in found if pair[0].is_dir()), (root / "images", root / "masks"))
 
 
 def _outside(files: dict[str, Path], others: dict[str, Path]) -> list[Path]:
