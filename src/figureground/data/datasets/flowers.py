@@ -93,7 +93,7 @@ class Flowers(ImageDataset):
         self.numbers = self._choose()
         self.keys = [f"image_{number:05d}" for number in self.numbers]
         entries = ((key, self.files(index)) for index, key in enumerate(self.keys))
-        source = self._list if protocol == "lists" else self.root / "setid.mat"
+        source = self._list if self.protocol == "lists" else self.root / "setid.mat"
         require_inside(source, self.root, entries)
         check_files(
             "flowers", [file for i in range(len(self)) for file in self.files(i)], tree, _PAGE
