@@ -16,7 +16,7 @@ from torch import Tensor
 
 from figureground.core.errors import DataError
 from figureground.core.presence import is_file
-from figureground.core.types import check_image
+from figureground.core.types import Batch, check_image
 from figureground.data.batching import to_float
 from figureground.data.reading import read_image, to_rgb
 from figureground.data.samples import Pixels
@@ -76,6 +76,20 @@ def accepts_pictures(segment: Callable[[Any, Tensor], Tensor]) -> Callable[[Any,
         return enlarge(probabilities, (pixels.shape[0], pixels.shape[1]))
 
     return wrapper
+
+
+def segment_stretched(segment: Callable[[Tensor], Tensor], resolution: int, batch: Batch) -> Tensor:
+    """Probabilities (B, K, h, w) for scores, by a method that takes squares of one size alone.
+
+    Tests at full resolution hand out pictures of any size: they are stretched, as files are, and
+    what is found is stretched back to their masks.
+    """
+    side = (resolution, resolution)
+    if batch.image.shape[2:] == side:
+        return segment(batch.image)
+    square = F.interpolate(batch.image, side, mode="bilinear", antialias=True)
+    height, width = (batch.image[:, 0] if batch.mask is None else batch.mask).shape[1:]
+    return enlarge(segment(square), (height, width))
 
 
 def stretches_pictures(look: Callable[[Any, Tensor], T]) -> Callable[[Any, Any], T]:

@@ -8,8 +8,8 @@ from torch import Tensor
 from figureground.core.errors import UserError
 from figureground.core.method import Method
 from figureground.core.protocols import ObjectFacts, ObjectMaps
-from figureground.core.types import Layers, check_image
-from figureground.data.pictures import accepts_pictures, stretches_pictures
+from figureground.core.types import Batch, Layers, check_image
+from figureground.data.pictures import accepts_pictures, segment_stretched, stretches_pictures
 from figureground.methods.dti_sprites.networks import SceneModel
 from figureground.methods.dti_sprites.pictures import (
     describe_scene,
@@ -53,6 +53,9 @@ class SceneExplainer(Method):
         """
         check_image(image, self.resolution)
         return self.analyze(image).shares()
+
+    def _segment_to_score(self, batch: Batch) -> Tensor:
+        return segment_stretched(self.segment, self.resolution, batch)
 
     @stretches_pictures
     def decompose(self, image: Tensor) -> Layers:

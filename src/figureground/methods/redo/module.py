@@ -33,7 +33,7 @@ from figureground.core.bounds import (
 )
 from figureground.core.method import Method
 from figureground.core.types import Batch, Layers, check_image
-from figureground.data.pictures import accepts_pictures, stretches_pictures
+from figureground.data.pictures import accepts_pictures, segment_stretched, stretches_pictures
 from figureground.losses.adversarial import hinge_fake, hinge_generator, hinge_real
 from figureground.methods.redo.building import check_options, network_builders
 from figureground.methods.redo.networks import (
@@ -177,6 +177,9 @@ class ReDO(Method):
         """
         check_image(image, self.resolution)
         return self.masks(image)[:, self.statistics.order]
+
+    def _segment_to_score(self, batch: Batch) -> Tensor:
+        return segment_stretched(self.segment, self.resolution, batch)
 
     @stretches_pictures
     def decompose(self, image: Tensor) -> Layers:

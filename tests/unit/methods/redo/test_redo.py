@@ -126,6 +126,20 @@ def test_segment_takes_pictures_of_any_kind(tmp_path: Path) -> None:
         method.segment(pixels.astype(np.float32))
 
 
+def test_pictures_at_full_resolution_are_stretched_to_be_scored() -> None:
+    method = tiny().eval()
+    image = torch.rand(1, 3, 32, 48) * 2 - 1
+    mask = torch.zeros(1, 60, 90, dtype=torch.long)
+    found = method._segment_to_score(Batch(image, ("a",), mask))
+    square = torch.nn.functional.interpolate(image, (32, 32), mode="bilinear", antialias=True)
+    own = method.segment(square)
+    wanted = torch.nn.functional.interpolate(own, (60, 90), mode="bilinear")
+    torch.testing.assert_close(found, wanted)
+    assert method._segment_to_score(Batch(image, ("a",))).shape == (1, 2, 32, 48)
+    # Squares of its own size are left as they are, whatever the size of their masks.
+    assert torch.equal(method._segment_to_score(Batch(square, ("a",), mask)), own)
+
+
 def test_grids_show_an_empty_truth_as_black() -> None:
     method = tiny(num_regions=3).eval()
     batch = Batch(torch.rand(2, 3, 32, 32), ("a", "b"), torch.zeros(2, 32, 32, dtype=torch.long))
