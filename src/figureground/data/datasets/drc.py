@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from figureground.core.errors import DataError
 from figureground.data.crops import cut_centre
@@ -23,6 +24,7 @@ _PAGE = (
     "the authors of DRC (Deep Region Competition, project `deep-region-competition`), whose public "
     "link is gone: ask them or those of ILSGAN,"
 )
+_LAST = 0x10FFFF  # Of all characters.
 
 
 class _Processed(ImageDataset):
@@ -142,18 +144,30 @@ def _read_tokens(path: Path) -> list[str]:
     """
     try:
         array = np.load(path, allow_pickle=False)
+        if array.ndim != 1 or array.dtype.kind not in "iuUS":
+            raise TypeError("expected whole numbers or text in one row")
+        tokens = _to_text(array)
     except Exception as error:  # On damaged files numpy raises nearly anything.
         raise DataError(
-            f"{path} is not an array of numbers or text ({type(error).__name__}); put the original "
-            "there, saved without pickled objects"
+            f"{path} is not an array of numbers or text in one row ({type(error).__name__}); put "
+            "the original there, saved without pickled objects"
         ) from error
-    if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in "iuUS":
-        raise DataError(
-            f"{path}: expected whole numbers or text in one row; put the original there"
-        )
-    tokens = [str(token) for token in (array.astype(str) if array.dtype.kind == "S" else array)]
     if not tokens:
         raise DataError(f"{path} is empty; put the original there")
     if twice := [token for token, uses in Counter(tokens).items() if uses > 1]:
         raise DataError(f"{path} names {len(twice)} pictures twice, such as {twice[0]}")
+    return tokens
+
+
+def _to_text(array: npt.NDArray[Any]) -> list[str]:
+    """Entries of an array of text or whole numbers as text.
+
+    Raises:
+        ValueError: There are characters that do not exist, which Python cannot bear.
+    """
+    kind = array.dtype.kind
+    if kind == "U" and array.size and array.view(f"{array.dtype.byteorder}u4").max() > _LAST:
+        raise ValueError("it has characters that do not exist")
+    tokens = [str(token) for token in (array.astype(str) if kind == "S" else array)]
+    "".join(tokens).encode()  # Halves of characters are no names either.
     return tokens
