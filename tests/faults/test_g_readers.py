@@ -172,7 +172,14 @@ FILES: dict[str, Callable[[Path, Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("name", READERS)
+#: Tried with every change; the others take some seconds each.
+_QUICK = ("load_method", "load_generator", "record", "edits", "convert dti_sprites")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in _QUICK else [pytest.mark.slow]) for name in READERS],
+)
 def test_f51_f65_no_reader_runs_what_is_in_a_file(name: str, tmp_path: Path) -> None:
     read, path, made = READERS[name], tmp_path / "crafted", tmp_path / "made"
     path.write_bytes(b"x")

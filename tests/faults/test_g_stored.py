@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from audit import SECRET, audited
-from hostile import TEXTS, configurations
+from hostile import TEXTS, configurations, hide, wind
 from hypothesis import HealthCheck, given, settings
 
 from faults import METHODS, build_tiny
@@ -56,7 +56,7 @@ def attempt(load: _Load, node: Any) -> None:
     assert SECRET not in str(caught.value)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def warm(load: _Load, stored: list[dict[str, Any]]) -> None:
     """Let every module be imported that honest configurations need."""
     for node in stored:
@@ -80,7 +80,7 @@ def run_examples(count: int, load: _Load, stored: list[dict[str, Any]]) -> None:
 def test_f52_f65_nothing_in_a_stored_configuration_is_resolved(
     load: _Load, stored: list[dict[str, Any]]
 ) -> None:
-    run_examples(150, load, stored)
+    run_examples(40, load, stored)
 
 
 @pytest.mark.slow
@@ -99,6 +99,18 @@ def test_f65_texts_that_a_library_would_resolve_stay_texts(
     (redo,) = (node for node in stored if node["_target_"].endswith("ReDO"))
     for name in ("redraw", "metrics", "mask_optimizer", "latent_dim"):
         attempt(load, {**redo, name: text})
+
+
+@pytest.mark.usefixtures("warm")
+def test_f65_containers_cannot_hide_what_is_in_them(
+    load: _Load, stored: list[dict[str, Any]]
+) -> None:
+    for node in stored:
+        evil = {"_target_": "canary.touch", "x": 1}
+        for group in ({"x": evil}, hide({"x": evil}), [evil], (evil,), wind(evil, 1)):
+            attempt(load, {**node, "metrics": group})
+            attempt(load, hide({**node, "metrics": group}))
+        attempt(load, {**node, "metrics": wind("a", 40)})
 
 
 @pytest.mark.parametrize("text", [text for text in TEXTS if "${" in text], ids=ascii)

@@ -22,6 +22,7 @@ NUMBERS = [
     60,
     63,
     64,
+    65,
 ]
 
 
@@ -44,6 +45,14 @@ def test_every_fault_of_the_table_is_tested_over_all_methods() -> None:
     assert {name for _, name in table} <= over_methods()
     for fault, name in table:
         assert f"_{fault.lower()}_" in name
+
+
+def test_every_reader_and_every_part_of_a_checkpoint_is_in_the_table() -> None:
+    text = (TESTS / "faults/README.md").read_text("utf-8")
+    row = r"^\| (F6[56]) \| ([\w, ']+) \| `(\w+)` \| `faults/test_g_(\w+)\.py` \|$"
+    table = re.findall(row, text, re.MULTILINE)
+    assert {fault for fault, *_ in table} == {"F65", "F66"}
+    assert {file for *_, file in table} == {"stored", "readers", "odd"}
 
 
 def test_every_fault_of_files_is_tested_on_released_generators() -> None:

@@ -62,7 +62,8 @@ class Checkpoints(Checkpoint):
         self._failed_last = False
         self._saved_at: int | None = None  # Batches complete in this run's `last.ckpt`.
         self._validated_at: int | None = None
-        self._started_at = 0
+        # Before training starts there is nothing new: a state may be restored in part only.
+        self._started_at = math.inf
         self._has_validated = False
         self._lock = RunLock(self.directory)
 
