@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 import figureground.cli as cli
 from figureground.callbacks.progress import Progress
 from figureground.cli.projecting import choose_way
+from figureground.cli.references import find_references
 from figureground.cli.summaries import write_summary
 from figureground.cli.sweep_table import finish, read_columns, write_table
 from figureground.cli.tables import print_table
@@ -195,3 +196,12 @@ def test_dashboards_get_no_places_and_no_secrets() -> None:
         "callbacks.images.directory": "images",
     }  # fmt: skip
     assert {key: told[key] for key in expected} == expected
+
+
+def test_checkpoints_are_chosen_by_their_paths_though_scores_only_name_them(tmp_path: Path) -> None:
+    scores = {"ckpt": ["a.ckpt", "b.ckpt"], "runs": [{"fid": 2.0}, {"fid": 1.0}]}
+    (tmp_path / "metrics.json").write_text(json.dumps(scores))
+    (reference,) = find_references("{choose:least fid*}")
+    assert reference.find({"choose": tmp_path}) == [Path("b.ckpt")]  # As earlier versions wrote.
+    (tmp_path / "scored.json").write_text('["/x/a.ckpt", "/y/b.ckpt"]')
+    assert reference.find({"choose": tmp_path}) == [Path("/y/b.ckpt")]
