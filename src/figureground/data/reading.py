@@ -151,13 +151,14 @@ def _read_values(image: Image.Image, path: Path) -> tuple[npt.NDArray[Any], bool
     if image.mode == "P":
         return _read_palette(image, path)
     if image.mode in {"RGB", "RGBA", "CMYK"}:
-        channels = np.asarray(image.convert("RGB"))
-        if not (channels == channels[:, :, :1]).all():
+        image = image.convert("RGB") if image.mode == "CMYK" else image
+        red = np.asarray(image.getchannel(0))
+        if not all(np.array_equal(red, np.asarray(image.getchannel(n))) for n in (1, 2)):
             raise DataError(
                 f"mask {path} is coloured; expected a grey or palette picture (0 = background). "
                 "Map its colours to indices first"
             )
-        return channels[:, :, 0], False
+        return red, False
     return np.asarray(image.convert("L") if image.mode in {"1", "LA"} else image), False
 
 
