@@ -264,10 +264,10 @@ def test_f38_caches_go_to_the_run_where_the_data_cannot_be_written(
     # Who runs as root may read anything, so the refusal is injected.
     forbidden, read = sorted((root / "images").rglob("*.jpg"))[3], Image.open
 
-    def refusing(path: Any, *rest: Any) -> Any:
+    def refusing(path: Any, *rest: Any, **options: Any) -> Any:
         if path == forbidden:
             raise PermissionError(13, "Permission denied", str(forbidden))
-        return read(path, *rest)
+        return read(path, *rest, **options)
 
     monkeypatch.setattr(Image, "open", refusing)
     refuse(fed(tmp_path / "other", method, folder_data(root, cache="memory")), forbidden.name)

@@ -188,8 +188,10 @@ def load_method(
             method: Method = build_trusted(node, Method)
     except UserError as error:
         raise CheckpointError(f"{path} cannot be rebuilt: {error}") from error
-    load_state(method, checkpoint["state_dict"], path)
+    check_fits(method, checkpoint["state_dict"], path)
+    # Before the weights: what the method was built with is compared with what was stored.
     method.on_load_checkpoint(checkpoint)
+    load_state(method, checkpoint["state_dict"], path)
     method.origin = {key: value for key, value in section.items() if key not in _OWN_KEYS}
     return method.to(map_location).eval()
 

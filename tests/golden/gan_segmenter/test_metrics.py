@@ -56,7 +56,7 @@ def test_precision_recall_and_f_at_every_threshold(golden: Golden) -> None:
     soft = stored["logits"].softmax(dim=1)[:, 1].flatten(1)
     truth = stored["target"].flatten(1) > 0
     metric = SaliencyScores(empty="zero")
-    hits, claimed = metric._count_levels(soft, truth)
+    hits, claimed = metric._count_above(soft, truth)
     middle = 127  # Ours has one threshold more, of 0.5.
     hits, claimed = (torch.cat([x[:, :middle], x[:, middle + 1 :]], 1) for x in (hits, claimed))
     size = truth.sum(dim=1, keepdim=True).double()

@@ -10,7 +10,7 @@ import torch
 from hostile import hide, wind
 
 from figureground.core.errors import CheckpointError
-from figureground.core.plain import copy_containers, copy_options, one_line, strip_attributes
+from figureground.core.plain import copy_containers, copy_options, strip_attributes, summarize
 
 
 def test_options_become_exact_dicts_lists_and_scalars() -> None:
@@ -72,11 +72,11 @@ def test_containers_of_tensors_keep_their_values_and_lose_attributes() -> None:
     assert copied["a"][1] == [1]
     assert copied["b"] == Counter(a=2, b=1)
     with pytest.raises(CheckpointError, match=r"checkpoint\.x is of type function"):
-        copy_containers({"x": one_line}, "the checkpoint")
+        copy_containers({"x": summarize}, "the checkpoint")
     with pytest.raises(CheckpointError, match="holds itself"):
         copy_containers({"x": wind(1, 1)}, "the checkpoint")
 
 
 def test_messages_are_one_short_line() -> None:
-    assert one_line("a\n  b\x1b[2J") == "a b[2J"
-    assert len(one_line("x" * 10_000)) == 500
+    assert summarize("a\n  b\x1b[2J") == "a b\\x1b[2J"
+    assert len(summarize("x" * 10_000)) == 500

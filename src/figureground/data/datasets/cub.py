@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from figureground.core.errors import DataError
+from figureground.core.presence import is_file
 from figureground.data.crops import Box, cut_box, cut_centre
 from figureground.data.datasets import split_folders
 from figureground.data.listed import require_inside
@@ -91,7 +92,7 @@ class CUB(ImageDataset):
         self.crop, self.masks = crop, masks
         self.boxes: list[Box] = []
         self._sorted = None
-        if not (self.root / "images.txt").is_file():
+        if not is_file(self.root / "images.txt"):
             self._sorted = split_folders.find_split(self.root, split)
         if self._sorted is None:
             self._read_lists()

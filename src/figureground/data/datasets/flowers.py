@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from figureground.core.errors import DataError
+from figureground.core.presence import is_file
 from figureground.data.datasets import split_folders
 from figureground.data.listed import require_inside
 from figureground.data.matlab import read_numbers
@@ -79,7 +80,7 @@ class Flowers(ImageDataset):
         self.masks = masks
         self._labels: list[int] | None = None
         self._sorted = None
-        if not (self.root / "setid.mat").is_file():
+        if not is_file(self.root / "setid.mat"):
             self._sorted = split_folders.find_split(self.root, split)
         if self._sorted is None:
             self._read_lists()
