@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from figureground.core.errors import DataError
+from figureground.core.presence import is_dir
 from figureground.data.pairing import pair_files, stem_of
 from figureground.data.samples import Pixels
 
@@ -41,14 +42,14 @@ def find_split(root: Path, split: Literal["train", "val", "test"]) -> SplitFolde
     Raises:
         DataError: There are no test pictures, or no masks; or it is unclear which mask is whose.
     """
-    known = [part for part in ("train", "test") if (root / f"{part}_images").is_dir()]
+    known = [part for part in ("train", "test") if is_dir(root / f"{part}_images")]
     if not known:
         return None
     part = "train" if split == "train" else "test"
     images, masks = root / f"{part}_images", root / f"{part}_segmentations"
     if part not in known and part == "train":
         return SplitFolder([], [], f"{images} is not there")
-    if absent := [folder for folder in (images, masks) if not folder.is_dir()]:
+    if absent := [folder for folder in (images, masks) if not is_dir(folder)]:
         raise DataError(
             f"{root} has {known[0]}_images, but no {absent[0].name}; expected it with the "
             f"{'masks' if absent[0] == masks else 'pictures'} of that split"
