@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from figureground.core.errors import DataError
+from figureground.core.presence import is_dir
 from figureground.core.types import VOID
 from figureground.data.reading import open_picture, read_image
 from figureground.data.samples import ImageDataset, Pixels, Sample
@@ -123,7 +124,7 @@ def _find_layout(root: Path) -> tuple[Path, Path]:
     places = [(root, pair) for pair in _LAYOUTS] + [(_small(root), _LAYOUTS[1])]
     for place, pair in places:
         folder, maps = (place / name for name in pair)
-        if folder.is_dir():
+        if is_dir(folder):
             check_files("flowers17", [maps], _describe(root), _PAGE)
             return folder, maps
     return root / _LAYOUTS[0][0], root / _LAYOUTS[0][1]

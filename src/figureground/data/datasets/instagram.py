@@ -42,9 +42,9 @@ class Instagram(ImageDataset):
             base = self.root
         check_files("instagram", [base], _TREE.format(base=self.root / tag), _PAGE)
         self.base = base / split
-        if split == "train" and not self.base.is_dir():
+        if split == "train" and not is_dir(self.base):
             self.base = base
-        self.paths = list_pictures(self.base) if self.base.is_dir() else []
+        self.paths = list_pictures(self.base) if is_dir(self.base) else []
         if not self.paths and split == "train":
             raise DataError(
                 f"{self.base} has no pictures (.jpg, .png, ...); expected them at {root}/{tag}/"

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from figureground.core.bounds import PositiveInt
+from figureground.core.presence import exists
 from figureground.data.pairing import pair_by_position, pair_by_stem, stem_of
 from figureground.data.reading import open_picture, read_image, to_rgb
 from figureground.data.samples import ImageDataset, Sample
@@ -54,7 +55,7 @@ class SaliencySet(ImageDataset):
     ) -> None:
         self.root, self.pairing = Path(root), pairing
         folders = self.root / images, self.root / masks
-        if self.is_optional and not any(folder.exists() for folder in folders):
+        if self.is_optional and not any(exists(folder) for folder in folders):
             self.pairs, self.keys, self.count = [], [], 0
             self.why_empty = f"{folders[0]} is not there; get it from {self.page}"
             return

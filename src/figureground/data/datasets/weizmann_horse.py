@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from figureground.core.errors import DataError
+from figureground.core.presence import is_dir
 from figureground.data.reading import open_picture, read_image
 from figureground.data.samples import ImageDataset, Pixels, Sample
 from figureground.data.splits import check_files
@@ -128,7 +129,7 @@ def _find_folders(root: Path) -> tuple[Path, Path]:
     beside = root.with_name(f"{root.name}_db")
     places = [(root, _PLAIN), (root, _OFFICIAL), (beside, _OFFICIAL)]
     found = ((place / names[0], place / names[1]) for place, names in places)
-    return next((pair for pair in found if pair[0].is_dir()), (root / "images", root / "masks"))
+    return next((pair for pair in found if is_dir(pair[0])), (root / "images", root / "masks"))
 
 
 def _outside(files: dict[str, Path], others: dict[str, Path]) -> list[Path]:
