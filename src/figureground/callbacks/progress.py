@@ -84,14 +84,15 @@ class Progress(Callback):
         if not trainer.is_global_zero or not isinstance(pl_module, Method):
             return
         iteration = pl_module.iteration
-        if self._first is None:
+        if self._first is None or iteration < self._first - _WARM_UP:  # Also after a restart.
             self._first, self._began = iteration + _WARM_UP, time.monotonic()
         elif iteration == self._first:
             self._began = time.monotonic()
         elif iteration == self._first + self.every:
             self._say_duration(pl_module.device, iteration)
         if self._bar is None or self._task is None:
-            if iteration % self.line_every == 0:
+            # Before the warm-up is over nothing is known about the time left.
+            if iteration % self.line_every == 0 and iteration > self._first:
                 numbers = self._numbers(pl_module, trainer.callback_metrics)
                 left = self._estimate(iteration)
                 logger.info(

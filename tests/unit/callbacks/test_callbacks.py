@@ -168,6 +168,26 @@ def test_tensorboard_has_the_logged_keys_only(tmp_path: Path) -> None:
     assert events.Tags()["scalars"] == ["train/loss/x"]
 
 
+def test_progress_measures_anew_after_a_restart(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("figureground.callbacks.progress.time", clock)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr("figureground.callbacks.progress._has_terminal", lambda: False)
+    redo = method()
+    trainer = fake_trainer(redo, 0)
+    bar = Progress(40, every=5, line_every=10)
+    bar.on_train_start(trainer, redo)
+    with caplog.at_level("INFO"):
+        for batch in (*range(19), -1, *range(10)):  # -1: the guard has set the count to 0.
+            clock.now += 3
+            trainer.fit_loop.total_batch_idx = batch
+            bar.on_train_batch_end(trainer, redo, None, None, batch)
+    lines = [text for text in caplog.messages if " left" in text]
+    assert [line.split("  ")[0] for line in lines] == ["10 of 40, about 90 s left"] * 2
+
+
 def test_progress_says_how_long_a_run_takes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
