@@ -133,7 +133,7 @@ class Progress(Callback):
         is_long = device.type == "cpu" and left > _LONG
         logger.log(
             logging.WARNING if is_long else logging.INFO,
-            "%d iterations of %.2g s on %s: about %s%s",
+            "%d iterations of %.2g s on %s: about %s left%s",
             self.iterations, each, device.type, format_duration(left),
             "; for less, set iterations=..., a smaller data.resolution=..., or use a GPU "
             "(trainer=gpu)" if is_long else "",

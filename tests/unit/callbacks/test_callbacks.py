@@ -206,10 +206,10 @@ def test_progress_says_how_long_a_run_takes(
                 trainer.fit_loop.total_batch_idx = batch
                 bar.on_train_batch_end(trainer, redo, None, None, batch)
     texts = [(record.levelname, record.getMessage()) for record in caplog.records]
-    assert texts[0] == ("INFO", "100 iterations of 3 s on cpu: about 5 min")
+    assert texts[0] == ("INFO", "100 iterations of 3 s on cpu: about 5 min left")
     assert texts[1][1].startswith("10 of 100, about 4 min left")
     assert texts[2] == (
         "WARNING",
-        "50000 iterations of 3 s on cpu: about 41 h 40 min; for less, set iterations=..., a "
+        "50000 iterations of 3 s on cpu: about 41 h 40 min left; for less, set iterations=..., a "
         "smaller data.resolution=..., or use a GPU (trainer=gpu)",
     )
