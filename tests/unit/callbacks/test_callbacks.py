@@ -184,7 +184,7 @@ def test_progress_measures_anew_after_a_restart(
             clock.now += 3
             trainer.fit_loop.total_batch_idx = batch
             bar.on_train_batch_end(trainer, redo, None, None, batch)
-    lines = [text for text in caplog.messages if " left" in text]
+    lines = [text for text in caplog.messages if " left  " in text]
     assert [line.split("  ")[0] for line in lines] == ["10 of 40, about 90 s left"] * 2
 
 
