@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import platform
 import re
 import subprocess
@@ -25,7 +26,7 @@ from figureground import __version__
 from figureground.core.bounds import Count
 from figureground.core.command_line import join
 from figureground.core.content import require_state
-from figureground.core.errors import WriteError
+from figureground.core.errors import CheckpointError, WriteError
 from figureground.core.escaping import code, markdown
 from figureground.core.io import atomic_write
 from figureground.core.method import Method
@@ -118,6 +119,17 @@ class RunCard(Callback):
         require_state(self, state_dict, {"seconds": float, "metrics": dict[str, Any]})
         kept = {"losses": {}, "num_summed": 0, **state_dict}
         require_state(self, kept, {"losses": dict[str, Any], "num_summed": Count})
+        odd = [name for name, value in kept["metrics"].items() if not isinstance(value, float)]
+        odd += [
+            name
+            for name, value in kept["losses"].items()
+            if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex()
+        ]
+        if odd:
+            raise CheckpointError(
+                f"the checkpoint is damaged: {odd[0]!r} of {type(self).__name__} is no number; "
+                "resume from another one"
+            )
         self._seconds, self._metrics = state_dict["seconds"], dict(state_dict["metrics"])
         self._losses = dict(state_dict.get("losses", {}))
         self._num_summed = state_dict.get("num_summed", 0)
@@ -193,7 +205,9 @@ class RunCard(Callback):
         pictures = sorted((self.directory / "images").glob("*.png"))
         latest = [path for path in pictures if not path.stem[-6:].isdigit()]
         latest += sorted((self.directory / "images").glob("*.gif"))
-        shown = (f"![{markdown(path.stem)}](images/{quote(path.name)})\n" for path in latest)
+        shown = (
+            f"![{markdown(path.stem)}](images/{quote(os.fsencode(path.name))})\n" for path in latest
+        )
         lines += ["", *shown]
         lines += self._command()
         lines += ["", "All options: `config.json`. Scores for programs: `metrics.json`.", ""]
@@ -201,7 +215,7 @@ class RunCard(Callback):
 
     def _tell_restart(self, record: Mapping[str, Any]) -> str:
         """A line on a restart, whose record may come from somebody else's checkpoint."""
-        told = {
+        told = dict.fromkeys(("attempt", "iteration", "seed", "reason"), "?") | {
             key: markdown(publish_text(str(value), self.directory)) for key, value in record.items()
         }
         return (

@@ -40,7 +40,9 @@ def convert(config: DictConfig) -> Path:
     from omegaconf import OmegaConf
 
     from figureground.cli.train import build_method
+    from figureground.core.budget import allocation_budget
     from figureground.core.checkpoint import VerifiedCheckpointIO
+    from figureground.core.config import to_plain
 
     output = Path(config.output or Path(config.weights).with_suffix(".ckpt").name)
     _require_free(output, config.overwrite)
@@ -57,7 +59,8 @@ def convert(config: DictConfig) -> Path:
     for name, value in _read_options(found, config.weights).items():
         OmegaConf.update(config.method, name, value, force_add=True)
     check_job(config)  # Anything may stand in a file.
-    method = build_method(config)
+    with allocation_budget(weights, to_plain(config)["method"]):
+        method = build_method(config)
     missing = _fill(method, found, config.weights)
     checkpoint: dict[str, Any] = {
         "state_dict": method.state_dict(),

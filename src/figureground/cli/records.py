@@ -7,6 +7,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -155,7 +156,8 @@ def read_scores(path: Path) -> dict[str, float]:
     for name, value in content.items() if isinstance(content, dict) else ():
         number = value.get("mean") if isinstance(value, dict) else value
         if isinstance(number, int | float) and not isinstance(number, bool):
-            found[name] = float(number)
+            with suppress(OverflowError):
+                found[name] = float(number)
     return found
 
 

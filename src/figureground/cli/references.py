@@ -143,7 +143,7 @@ def _read_scored(path: Path) -> list[tuple[str, dict[str, float]]]:
 def are_numbers(scores: object) -> bool:
     """Whether what stands in a file is a mapping to numbers."""
     return isinstance(scores, dict) and all(
-        isinstance(value, int | float) and not isinstance(value, bool) for value in scores.values()
+        isinstance(value, float) or find_mismatch(value, float) is None for value in scores.values()
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -119,9 +120,10 @@ def read_columns(folder: Path) -> list[Column]:
     """Group the jobs below `folder` by their overrides without the seed, in order of jobs."""
     jobs = []
     for path in folder.glob("*/.hydra/overrides.yaml"):
-        overrides = dict(
-            str(each).lstrip("+").partition("=")[::2] for each in yaml.safe_load(path.read_text())
-        )
+        overrides = _read_overrides(path)
+        if overrides is None:
+            logger.warning("%s is not a list of options; its job is left out of the table", path)
+            continue
         for name in ("seed", "sweep"):  # A job given by itself belongs to those of the sweep.
             overrides.pop(name, None)
         jobs.append((_order(path.parents[1]), path.parents[1], overrides))
@@ -133,14 +135,40 @@ def read_columns(folder: Path) -> list[Column]:
         shown = ", ".join(publish_override(each, job) for each in own)
         column = columns.setdefault(", ".join(own), Column(shown or "all runs"))
         scores = job / "metrics.json"
-        if scores.is_file() and not (job / "failed.txt").exists():
-            column.runs.append(json.loads(scores.read_text("utf-8")))
+        run = None if (job / "failed.txt").exists() else _read_run(scores)
+        if run is not None:
+            column.runs.append(run)
         else:
             column.num_failed += 1
     if len(columns) == 1:
         for column in columns.values():
             column.name = str(column.runs[0].get("name")) if column.runs else column.name
     return list(columns.values())
+
+
+def _read_overrides(path: Path) -> dict[str, str] | None:
+    """Options of a job by name; None if the file, which may come from anybody, holds no list."""
+    try:
+        found = yaml.safe_load(path.read_text("utf-8")) if path.is_file() else None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return None
+    # A short file may hold lists of lists that are endless when written out.
+    if not isinstance(found, list) or any(isinstance(each, list | dict | set) for each in found):
+        return None
+    return dict(str(each).lstrip("+").partition("=")[::2] for each in found)
+
+
+def _read_run(path: Path) -> dict[str, Any] | None:
+    """Scores of a job; None if there are none, or what is there is something else."""
+    try:
+        found = json.loads(path.read_text("utf-8")) if path.is_file() else None
+        if not isinstance(found, dict):
+            return None
+        numbers = [v for k, v in found.items() if k.startswith((*_STAGES, "seconds", "restarts"))]
+        is_sound = all(v is None or math.isfinite(float(v)) or v != v for v in numbers)
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError):
+        return None
+    return found if is_sound and all(not isinstance(v, str) for v in numbers) else None
 
 
 def lay_out(

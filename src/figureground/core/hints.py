@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
+import sys
 import types
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -63,7 +63,7 @@ def _plain_mismatch(value: Any, hint: Any, origin: Any) -> str | None:
         return None if isinstance(value, int) and not isinstance(value, bool) else expected
     if hint is float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return None if is_number and math.isfinite(value) else expected
+        return None if is_number and abs(value) <= sys.float_info.max else expected
     if hint in {str, Path}:
         return None if isinstance(value, str) else expected
     kind = origin or hint

@@ -31,7 +31,7 @@ def refuse_links(folder: str | Path, option: str = "paths.output_dir") -> None:
         UserError: It holds some.
     """
     folder = Path(folder)
-    for entry in _walk(str(folder)):
+    for entry in _walk(str(folder), option):
         if (problem := _find_problem(entry)) and not _is_ours(Path(entry.path)):
             _refuse(entry.path, problem, option)
 
@@ -58,15 +58,22 @@ def refuse_linked_folders(folder: str | Path, inner: Iterable[str | Path], optio
         refuse_links(folder / part, option)
 
 
-def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
-    """Everything below `folder`; links are not followed."""
+def _walk(folder: str, option: str) -> Iterator[os.DirEntry[str]]:
+    """Everything below `folder`; links are not followed.
+
+    Raises:
+        UserError: A folder cannot be looked into.
+    """
     waiting = [folder]
     while waiting:
         try:
-            with os.scandir(waiting.pop()) as inside:
+            place = waiting.pop()
+            with os.scandir(place) as inside:
                 entries = list(inside)
-        except OSError:  # Missing yet, or gone meanwhile; whoever writes there says so.
+        except (FileNotFoundError, NotADirectoryError):  # Missing yet, or gone meanwhile.
             continue
+        except OSError as error:  # It may be written to and entered, with links that are not seen.
+            _refuse(place, f"cannot be looked into ({error.strerror or error})", option)
         for entry in entries:
             yield entry
             if entry.is_dir(follow_symlinks=False):

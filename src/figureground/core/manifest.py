@@ -71,6 +71,8 @@ def manifest_of(path: Path) -> Path:
 
 def _read_manifest(path: Path) -> list[dict[str, Any]]:
     """Read the records kept for `path`, newest first; none if the manifest is missing or broken."""
+    if not manifest_of(path).is_file():  # A pipe would be waited for.
+        return []
     try:
         content = json.loads(manifest_of(path).read_text("utf-8"))
         records = [

@@ -6,6 +6,8 @@ brings rarely used code. A file called x.png may be of any of them.
 
 from __future__ import annotations
 
+import os
+import stat
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -25,6 +27,8 @@ def open_image(source: str | Path | IO[bytes]) -> Image.Image:
     Raises:
         Exception: Whatever Pillow raises; `PIL.UnidentifiedImageError` for other formats.
     """
+    if isinstance(source, str | Path) and not stat.S_ISREG(os.stat(source).st_mode):  # noqa: PTH116
+        raise OSError("no regular file")  # A pipe would be waited for.
     return Image.open(source, formats=_known())
 
 

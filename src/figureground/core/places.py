@@ -64,6 +64,6 @@ def _read_options(checkpoint: Path) -> Any:
     for folder in checkpoint.absolute().parents[:_LEVELS]:
         path = folder / _RESOLVED
         with suppress(OSError, ValueError, RecursionError, AttributeError):
-            if path.stat().st_size <= _LARGEST:
+            if path.is_file() and path.stat().st_size <= _LARGEST:
                 return json.loads(path.read_text("utf-8")).get("method")
     return None

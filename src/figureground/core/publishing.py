@@ -18,8 +18,8 @@ from figureground.core.command_line import as_value
 HIDDEN = "***"
 
 #: Anywhere in a name, and as a word or the end of one.
-_PARTS = r"passw|passphrase|secret|token|credential|api_?key|access_?key|private_?key"
-_WORDS = r"[a-z0-9]{0,20}key|pass|pw|pwd|auth|authorization|bearer|cookie|jwt|sig|signature|otp"
+_PARTS = r"passw|passphrase|passcode|secret|token|credential|api_?key|access_?key|private_?key"
+_WORDS = r"[a-z0-9]{0,20}key|pass|psk|creds?|pw|pwd|auth|authorization|bearer|cookie|jwt|sig|signature|otp"
 _SECRET = rf"{_PARTS}|(?<![a-z0-9])(?:{_WORDS})s?(?![a-z0-9])"
 _IS_SECRET = re.compile(_SECRET, re.IGNORECASE)
 _LOGIN = re.compile(r"(?<=://)[^\s/?#]*@")
@@ -30,7 +30,7 @@ _PAIR = re.compile(
     re.IGNORECASE,
 )
 _DRIVE = r"[A-Za-z]:[\\/]|\\\\"
-_OUTSIDE = re.compile(rf"/(?!/)|~|\.\.(?:/|$)|file:/|{_DRIVE}")
+_OUTSIDE = re.compile(rf"/|~|\.\.(?:/|$)|file:/|{_DRIVE}")
 _HOME = re.compile(r"(?:/home|/Users|[A-Za-z]:\\Users)[\\/][^\\/]+")
 _END = r"""[^\s,;'"\[\]{}()<>|]+"""
 _WITHIN = re.compile(
@@ -73,7 +73,8 @@ def publish_text(text: str, base: Path | None = None) -> str:
 
 def is_place(text: str) -> bool:
     """Whether a text is, as a whole, a path that tells where its owner keeps things."""
-    return bool(_OUTSIDE.match(text)) and "\n" not in text
+    leads_out = "/../" in text and os.path.normpath(text).startswith("../")
+    return (bool(_OUTSIDE.match(text)) or leads_out) and "\n" not in text
 
 
 def publish_override(text: str, base: Path | None = None) -> str:

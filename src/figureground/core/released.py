@@ -79,7 +79,7 @@ def read_released(path: str | Path, ignored: Collection[str] = ()) -> Any:
                 "it is neither safetensors nor saved by PyTorch nor a pickle of protocol 2 on"
             )
         strip_attributes(content)
-        _require_stored(content)
+        require_stored(content)
     except Exception as error:  # Whatever a crafted file provokes means the same.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if named := _global_in(str(error)):
@@ -314,7 +314,7 @@ def _global_in(message: str) -> str | None:
     return rest.split()[0] if found else None
 
 
-def _require_stored(content: Any) -> None:
+def require_stored(content: Any) -> None:
     """Refuse tensors with more elements than the file holds: copies would take any memory."""
     for tensor in _tensors(content):
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():

@@ -63,7 +63,10 @@ def _parse(path: Path, name: str) -> dict[str, Any]:
             str(file): {key: int(facts[key]) for key in ("size", "mtime_ns")}
             for file, facts in content["files"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        *(OSError, OverflowError, ValueError, KeyError, TypeError),
+        *(AttributeError, RecursionError),
+    ) as error:
         raise DataError(
             f"{path} is not an index that prepare wrote ({type(error).__name__}); remove it and "
             f"run prepare data={name} again"

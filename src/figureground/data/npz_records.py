@@ -53,7 +53,7 @@ class NpzRecord(Example):
                     raise ValueError(f"has an array {name} of another format")
                 shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
                 size = math.prod(shape)
-                if dtype != expected or fortran or size > _MOST:
+                if dtype != expected or fortran or size > _MOST or min(shape, default=0) < 0:
                     raise ValueError(f"has an array {name} of {dtype} {shape}")
                 data: bytes = file.read(size * dtype.itemsize)
         except KeyError as error:
@@ -62,6 +62,8 @@ class NpzRecord(Example):
             raise ValueError(f"cannot be read ({type(error).__name__})") from error
         except (NotImplementedError, RuntimeError) as error:  # Packed or encrypted by others.
             raise ValueError(f"cannot be unpacked ({error})") from error
+        except (MemoryError, IndexError, TypeError) as error:  # NumPy evaluates the header.
+            raise ValueError(f"has an array {name} with an odd header") from error
         if len(data) < size * dtype.itemsize:
             raise ValueError(f"has an array {name} that is cut off")
         return data

@@ -37,6 +37,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
+        if path.exists() and not path.is_file():  # A pipe would be waited for.
+            raise ValueError("no regular file")
         manifest = json.loads(path.read_text("utf-8"))
         if manifest["format"] not in _READ:
             raise ValueError(f"format {manifest['format']}")

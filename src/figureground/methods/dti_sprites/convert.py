@@ -14,7 +14,7 @@ from figureground.core.checkpoint import ConvertedWeights
 from figureground.core.content import explained
 from figureground.core.errors import CheckpointError, RefusedFileError
 from figureground.core.plain import strip_attributes
-from figureground.core.released import require_no_bomb
+from figureground.core.released import require_no_bomb, require_stored
 
 _ENCODER = "encoder.encoder."
 _RENAMED = {
@@ -80,6 +80,7 @@ def convert_checkpoint(path: Path) -> ConvertedWeights:
         require_no_bomb(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
         strip_attributes(content)
+        require_stored(content)
     except Exception as error:  # Of damaged or foreign files torch raises nearly anything.
         raise RefusedFileError(
             f"{path} is not one of the authors' DTI-Sprites files, or it holds more than weights "

@@ -22,7 +22,7 @@ from figureground.core.checkpoint import ConvertedWeights
 from figureground.core.content import explained
 from figureground.core.errors import CheckpointError, RefusedFileError
 from figureground.core.plain import strip_attributes
-from figureground.core.released import require_no_bomb
+from figureground.core.released import require_no_bomb, require_stored
 
 #: Their network -> ours.
 NETWORKS = {
@@ -106,6 +106,7 @@ def convert_checkpoint(path: Path) -> ConvertedWeights:
             require_no_bomb(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
             strip_attributes(content)
+            require_stored(content)
     except Exception as error:  # Whatever a crafted file provokes means the same.
         raise RefusedFileError(
             f"{path} is not one of the authors' ReDO files, or it holds more than weights and "
