@@ -19,7 +19,10 @@ HIDDEN = "***"
 
 #: Anywhere in a name, and as a word or the end of one.
 _PARTS = r"passw|passphrase|passcode|secret|token|credential|api_?key|access_?key|private_?key"
-_WORDS = r"[a-z0-9]{0,20}key|pass|psk|creds?|pw|pwd|auth|authorization|bearer|cookie|jwt|sig|signature|otp"
+_WORDS = (
+    r"[a-z0-9]{0,20}key|pass|psk|creds?|pw|pwd|auth|authorization|bearer|cookie|jwt|sig|signature"
+    r"|otp"
+)
 _SECRET = rf"{_PARTS}|(?<![a-z0-9])(?:{_WORDS})s?(?![a-z0-9])"
 _IS_SECRET = re.compile(_SECRET, re.IGNORECASE)
 _LOGIN = re.compile(r"(?<=://)[^\s/?#]*@")

@@ -15,6 +15,7 @@ MANIFEST = "pairs.json"
 #: 2: masks may be bits, and classes and counts of filters may be there; 1 is still read.
 FORMAT = 2
 _READ = (1, FORMAT)
+_MOST = 2**63  # Candidates.
 _SHOWN = 200  # Characters of what is wrong: anything may stand in a list.
 _PATTERN = "pairs-{:06d}.safetensors"
 
@@ -52,6 +53,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             if "accepted" in record:
                 counts = dict(record["accepted"]).items()
                 record["accepted"] = {str(name): Passage(*map(int, pair)) for name, pair in counts}
+                if any(n > _MOST for passage in record["accepted"].values() for n in passage):
+                    raise ValueError(f"shard {number} counts more than anybody has drawn")
     except OSError as error:
         raise DataError(
             f"{folder} has no {MANIFEST}; expected a folder written by: python src/generate.py "

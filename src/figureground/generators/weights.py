@@ -38,7 +38,7 @@ def families() -> Iterator[type[ImageGenerator]]:
     """All families of this package, by module name."""
     for info in pkgutil.iter_modules(figureground.generators.__path__):
         module = importlib.import_module(f"{figureground.generators.__name__}.{info.name}")
-        for value in vars(module).values():
+        for value in list(vars(module).values()):  # A warning adds a name to it.
             is_family = isinstance(value, type) and issubclass(value, ImageGenerator)
             if is_family and value.__module__ == module.__name__ and hasattr(value, "card"):
                 yield value
@@ -171,7 +171,7 @@ def read_header(path: str | Path) -> dict[str, Any] | None:
         return None
     try:
         facts = json.loads(text)
-        version, _, _ = facts["format"], facts["family"], dict(facts["options"])
+        version, _, facts["options"] = facts["format"], facts["family"], dict(facts["options"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{path} has an unreadable header; convert the file again") from error
     try:
