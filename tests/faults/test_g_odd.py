@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning import Callback
 from tiny import Run
 
 from faults import build_tiny
@@ -178,3 +179,13 @@ def test_f66_sound_states_are_resumed_from(begun: dict[str, Any], tmp_path: Path
     with explained_restoring("sound.ckpt"):
         run.start(tmp_path / "sound.ckpt")
     assert run.last.is_file()
+
+
+def test_f66_what_fails_while_saving_is_not_laid_to_a_checkpoint(tmp_path: Path) -> None:
+    class Unsaved(Callback):
+        def state_dict(self) -> dict[str, Any]:
+            raise KeyError("a mistake of this callback")
+
+    run = Run(tmp_path / "run", Unsaved(), iterations=4, every=2, validate_every=2)
+    with pytest.raises(KeyError, match="a mistake of this callback"), explained_restoring(None):
+        run.start()

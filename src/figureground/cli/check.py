@@ -45,6 +45,11 @@ _MAY_DIFFER = (
 )  # fmt: skip
 #: Among these, the ones that change what a run learns or selects.
 _MUST_AGREE = ("callbacks.checkpoints.monitor", "callbacks.checkpoints.mode", "callbacks.collapse")
+#: Options that earlier versions did not have, with the values that mean what these did.
+_LATER = {
+    f"data.{part}masks._target_": "figureground.data.mask_rule.MaskRule"
+    for part in ("", "train.", "val.", "test.")
+} | {f"data.{split}.borders": "background" for split in ("train", "val", "test")}
 _SHOWN = 8
 
 
@@ -199,6 +204,7 @@ def check_run_directory(folder: Path, plain: dict[str, Any]) -> None:
     if plain["resume"].get("force") or not list(folder.glob("checkpoints/*.ckpt")):
         return  # What ended before it had saved anything keeps nobody out.
     before, now = flatten(_read_options(stored)), flatten(plain)
+    before = {key: value for key, value in _LATER.items() if key in now} | before
     differing = [
         f"{key} ({before.get(key)} -> {now.get(key)})"
         for key in sorted(before.keys() | now.keys())

@@ -106,8 +106,9 @@ def _explained_restoring(ckpt: str | None) -> Iterator[None]:
     except FiguregroundError:
         raise
     except Exception as error:
-        files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-        if not any(file.endswith("checkpoint_connector.py") for file in files):
+        frames = traceback.extract_tb(error.__traceback__)
+        parts = [x.name for x in frames if x.filename.endswith("checkpoint_connector.py")]
+        if not parts or "dump_checkpoint" in parts:  # Lightning saves there, too.
             raise
         raise CheckpointError(
             f"{ckpt} cannot be resumed from ({type(error).__name__}: {summarize(error)}); it is "

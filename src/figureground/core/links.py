@@ -17,6 +17,8 @@ from figureground.core.errors import UserError
 _IN_PLACE = frozenset({".yaml", ".log", ".lock", ".txt"})
 #: Links that W&B makes in its folder `wandb`, to what is in there.
 _WANDB = re.compile(r"(latest-run|debug\.log|debug-internal\.log)(\.\d+)?")
+#: The one that it makes in `wandb/<run>/logs`, to the log of its own process in its cache.
+_CORE, _CORE_LOG = "debug-core.log", re.compile(r".*/wandb/logs/core-debug-[\w-]+\.log")
 LATEST = Path("outputs") / "latest"  # The link that `train` makes to its run directory.
 
 
@@ -105,6 +107,8 @@ def _is_ours(link: Path) -> bool:
     inside = os.path.realpath(link.parent)
     if link.name == LATEST.name and inside == os.path.realpath(LATEST.parent):
         return True  # In a run directory that holds `outputs`.
+    if link.name == _CORE and link.parent.name == "logs" and link.parents[2].name == "wandb":
+        return bool(_CORE_LOG.fullmatch(os.path.realpath(link)))
     if link.parent.name != "wandb" or not _WANDB.fullmatch(link.name):
         return False
     return os.path.commonpath([inside, os.path.realpath(link)]) == inside

@@ -1,8 +1,8 @@
 """Files that the options of a method name: told apart in checkpoints without where they lie.
 
 A checkpoint is passed on, so it keeps a path relative to the working directory or a mere name.
-Whoever builds the method from it finds the file there, beside the checkpoint, or where the run
-directory of the checkpoint, which stays, says that it was.
+Whoever builds the method from it finds the file where the run directory of the checkpoint, which
+stays, says that it was, else in the working directory, else beside the checkpoint.
 """
 
 from __future__ import annotations
@@ -50,10 +50,12 @@ def _find(node: Any, known: Any, folder: Path) -> Any:
     if not isinstance(node, str) or not node or Path(node).is_absolute():
         return node
     with suppress(OSError, ValueError):  # Of names that no file can have.
+        is_of_run = isinstance(known, str) and "${" not in known and Path(known).is_absolute()
+        # A working directory may have another file of this name, and a run may have moved.
+        if is_of_run and Path(known).name == Path(node).name and Path(known).exists():
+            return known
         if Path(node).exists():
             return node
-        if isinstance(known, str) and "${" not in known and Path(known).name == Path(node).name:
-            return known
         if Path(node).suffix and (folder / Path(node).name).is_file():
             return str(folder / Path(node).name)
     return node

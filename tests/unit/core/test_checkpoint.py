@@ -125,9 +125,10 @@ def test_file_verifies_whichever_of_the_two_renames_was_the_last(
     assert find_resumable(tmp_path) == path
 
 
-def test_objects_in_the_state_are_refused_when_saving(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [Path("/"), {1, 2}])
+def test_what_could_not_be_read_again_is_refused_when_saving(tmp_path: Path, value: object) -> None:
     with pytest.raises(TypeError, match="more than tensors and plain containers"):
-        save(tmp_path / "last.ckpt", callbacks={"x": Path("/")})
+        save(tmp_path / "last.ckpt", callbacks={"x": value})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -43,6 +43,7 @@ def run(tmp_path: Path) -> Path:
     [
         *("checkpoints/run.lock", ".hydra/overrides.yaml", "cli.log", "card.md", "a/b/c/d.png"),
         *("wandb/other", "wandb/latest-run", "tensorboard", "images", "cache/toy-1/images.npy"),
+        "wandb/run-1/logs/debug-core.log",
     ],
 )
 @pytest.mark.parametrize("target", ["victim", "folder", "nothing", "inside"])
@@ -84,6 +85,7 @@ def test_links_to_the_run_and_those_that_are_ours_are_fine(
         folder = job / "wandb/run-1/logs"
         folder.mkdir(parents=True)
         (folder / "debug.log").write_text("x")
+        (folder / "debug-core.log").symlink_to(tmp_path / "wandb/logs/core-debug-2026_07.log")
         (job / "wandb/latest-run").symlink_to("run-1")
         (job / "wandb/debug.log").symlink_to("run-1/logs/debug.log")
         (job / "wandb/debug-internal.log.123").symlink_to("run-1/logs/later.log")

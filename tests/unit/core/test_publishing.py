@@ -111,10 +111,12 @@ def test_files_are_found_where_they_may_be(tmp_path: Path, monkeypatch: pytest.M
     assert found["kind"] == "learned"  # A word is no file, whatever lies there.
     options = {"method": {"generator": {"weights": str(far)}, "kind": "other"}}
     (tmp_path / "run/config.json").write_text(json.dumps(options))
-    assert find_places(node, checkpoint)["generator"] == {"weights": str(far)}
-    assert find_places(node, checkpoint)["kind"] == "learned"
+    assert find_places(node, checkpoint)["generator"] == {"weights": str(beside)}  # It has moved.
     (tmp_path / "here/net.pkl").touch()
     assert find_places(node, checkpoint)["generator"] == {"weights": "net.pkl"}
+    far.touch()
+    assert find_places(node, checkpoint)["generator"] == {"weights": str(far)}
+    assert find_places(node, checkpoint)["kind"] == "learned"
 
 
 @pytest.mark.parametrize(
