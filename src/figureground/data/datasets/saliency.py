@@ -55,7 +55,7 @@ class SaliencySet(ImageDataset):
     ) -> None:
         self.root, self.pairing = Path(root), pairing
         folders = self.root / images, self.root / masks
-        if self.is_optional and not any(exists(folder) for folder in folders):
+        if self.is_optional and not any(map(exists, folders)):
             self.pairs, self.keys, self.count = [], [], 0
             self.why_empty = f"{folders[0]} is not there; get it from {self.page}"
             return
