@@ -1,20 +1,23 @@
 """Folders that are written to hold no links: whoever sent one could have others overwrite a file.
 
-The folder itself may be reached through links, such as `outputs` on a larger disk.
+The folder itself may be reached through links, such as `outputs` on a larger disk. Hard links, as
+backups make them, are parted: what is written in place becomes a file of its own first.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from figureground.core.errors import UserError
+from figureground.core.io import atomic_write
 
 #: What is written in place (by Hydra, Lightning and locks), so that a second name would change too.
-_IN_PLACE = frozenset({".yaml", ".log", ".lock", ".txt"})
+_IN_PLACE = frozenset({".yaml", ".log", ".lock"})
 #: Links that W&B makes in its folder `wandb`, to what is in there.
 _WANDB = re.compile(r"(latest-run|debug\.log|debug-internal\.log)(\.\d+)?")
 #: The one that it makes in `wandb/<run>/logs`, to the log of its own process in its cache.
@@ -25,6 +28,8 @@ LATEST = Path("outputs") / "latest"  # The link that `train` makes to its run di
 def refuse_links(folder: str | Path, option: str = "paths.output_dir") -> None:
     """Refuse to write into a folder that holds links at any depth, pipes or devices.
 
+    If it holds none, what is written in place and has a second name gets a file of its own.
+
     Args:
         folder: What shall be written to; it may be missing yet, and may be a link itself.
         option: By which another one is chosen, for the message.
@@ -32,10 +37,15 @@ def refuse_links(folder: str | Path, option: str = "paths.output_dir") -> None:
     Raises:
         UserError: It holds some.
     """
-    folder = Path(folder)
+    shared = []
     for entry in _walk(str(folder), option):
         if (problem := _find_problem(entry)) and not _is_ours(Path(entry.path)):
             _refuse(entry.path, problem, option)
+        if _has_second_name(entry):
+            shared.append(Path(entry.path))
+    for path in shared:
+        with path.open("rb") as source, atomic_write(path) as own:
+            shutil.copyfileobj(source, own)
 
 
 def refuse_linked_folders(folder: str | Path, inner: Iterable[str | Path], option: str) -> None:
@@ -88,18 +98,23 @@ def _find_problem(entry: os.DirEntry[str]) -> str | None:
         return "is a link"
     if entry.is_dir(follow_symlinks=False):
         return None
-    if not entry.is_file(follow_symlinks=False):
-        try:
-            mode = entry.stat(follow_symlinks=False).st_mode
-        except OSError:  # Gone meanwhile.
-            return None
-        return None if stat.S_ISREG(mode) else "is no regular file"
-    if Path(entry.name).suffix not in _IN_PLACE:
+    if entry.is_file(follow_symlinks=False):
         return None
     try:
-        return "is a hard link" if entry.stat(follow_symlinks=False).st_nlink > 1 else None
-    except OSError:
+        mode = entry.stat(follow_symlinks=False).st_mode
+    except OSError:  # Gone meanwhile.
         return None
+    return None if stat.S_ISREG(mode) else "is no regular file"
+
+
+def _has_second_name(entry: os.DirEntry[str]) -> bool:
+    """Whether it is written in place, and by another name something elsewhere would change, too."""
+    if Path(entry.name).suffix not in _IN_PLACE or not entry.is_file(follow_symlinks=False):
+        return False
+    try:
+        return entry.stat(follow_symlinks=False).st_nlink > 1
+    except OSError:  # Gone meanwhile.
+        return False
 
 
 def _is_ours(link: Path) -> bool:

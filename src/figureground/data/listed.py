@@ -17,7 +17,8 @@ _ABSOLUTE = re.compile(r"([A-Za-z]:)?[/\\]")
 def require_inside(source: Path, root: Path, entries: Iterable[tuple[str, Iterable[Path]]]) -> None:
     """Refuse a list that leads out of a folder, by names or by links.
 
-    The folder itself may be reached through links.
+    The folder itself may be reached through links, and so may the folders directly in it, which
+    archives that are unpacked to different disks need.
 
     Args:
         source: The list, text or not.
@@ -26,9 +27,9 @@ def require_inside(source: Path, root: Path, entries: Iterable[tuple[str, Iterab
 
     Raises:
         DataError: An entry is absolute, has `..`, has a name that no file can have, or one of its
-            files is, or lies behind, a link to outside of `root`.
+            files is a link to elsewhere, or lies behind one deeper in `root`.
     """
-    inside = os.path.realpath(root)
+    inside = [os.path.realpath(root), *_linked_folders(root)]
     known: dict[str, str] = {}  # Real paths of folders, of which many files share one.
     for number, (entry, files) in enumerate(entries, start=1):
         if problem := _find_problem(entry):
@@ -38,8 +39,19 @@ def require_inside(source: Path, root: Path, entries: Iterable[tuple[str, Iterab
             if parent not in known:
                 known[parent] = os.path.realpath(parent)
             real = os.path.realpath(file) if os.path.islink(file) else known[parent]  # noqa: PTH114
-            if os.path.commonpath([inside, real]) != inside:
+            if all(os.path.commonpath([each, real]) != each for each in inside):
                 _refuse(source, number, entry, f"is behind a link that leads out of {root}")
+
+
+def _linked_folders(root: Path) -> list[str]:
+    """Where those folders directly below `root` really are that are links."""
+    try:
+        with os.scandir(root) as found:
+            return [
+                os.path.realpath(each.path) for each in found if each.is_symlink() and each.is_dir()
+            ]
+    except OSError:  # Missing, which others say.
+        return []
 
 
 def _find_problem(entry: str) -> str | None:

@@ -61,16 +61,26 @@ def test_a_link_at_any_depth_of_a_run_is_refused_by_name(
     assert caught.value.exit_code == 2
 
 
-def test_pipes_and_second_names_of_what_is_written_in_place_are_refused(
+def test_second_names_of_what_is_written_in_place_are_parted_and_pipes_refused(
     run: Path, victim: Path
 ) -> None:
     os.link(run / "checkpoints/last.ckpt", run / "checkpoints/previous.ckpt")  # As we make them.
     refuse_links(run)
     for place in ("cli.log", ".hydra/hydra.yaml", "checkpoints/run.lock"):
         os.link(victim, run / place)
-        with pytest.raises(UserError, match=f"{place} is a hard link"):
-            refuse_links(run)
+        refuse_links(run)
+        assert (run / place).read_bytes() == victim.read_bytes()
+        assert not (run / place).samefile(victim)
+        assert victim.stat().st_nlink == 1
         (run / place).unlink()
+    assert (run / "checkpoints/last.ckpt").stat().st_nlink == 2
+    os.link(victim, run / "cli.log")
+    (run / "z").symlink_to(victim)
+    with pytest.raises(UserError, match="z is a link"):
+        refuse_links(run)
+    assert (run / "cli.log").samefile(victim)  # Nothing is written where there is a link.
+    (run / "z").unlink()
+    (run / "cli.log").unlink()
     os.mkfifo(run / "cli.log")
     with pytest.raises(UserError, match=r"cli\.log is no regular file"):
         refuse_links(run)
