@@ -118,13 +118,14 @@ def _explained_restoring(ckpt: str | None) -> Iterator[None]:
 
 def build_method(config: DictConfig) -> Method:
     """Build the method and note in it what it was built from."""
-    from figureground.core.config import build, to_plain
+    from figureground.core.config import build, drop_hydra_keys, to_plain
     from figureground.core.places import shorten_places
 
     method: Method = build(config.method)
     plain = to_plain(config)
     data = {key: plain["data"].get(key) for key in ("name", "resolution")}
-    method.origin = {"method": shorten_places(plain["method"]), "data": data}
+    node = drop_hydra_keys(plain["method"])
+    method.origin = {"method": shorten_places(node), "data": data}
     return method
 
 

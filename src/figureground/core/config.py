@@ -27,6 +27,8 @@ from figureground.core.signatures import find_problems
 
 register_resolvers()
 
+_HYDRA_KEYS = frozenset({"_convert_", "_recursive_"})
+
 
 def config_dir() -> str:
     """Folder of the configuration files: of the installed package, else of the checkout."""
@@ -118,6 +120,14 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise TypeError(f"expected a mapping, got {type(plain).__name__}")
     return {str(key): value for key, value in plain.items()}
+
+
+def drop_hydra_keys(node: Any) -> Any:
+    """Copy plain options without what only tells Hydra how to build them, which no file may."""
+    if isinstance(node, dict):
+        kept = {key: each for key, each in node.items() if key not in _HYDRA_KEYS}
+        return {key: drop_hydra_keys(each) for key, each in kept.items()}
+    return [drop_hydra_keys(each) for each in node] if isinstance(node, list) else node
 
 
 def flatten(plain: Any, prefix: str = "") -> dict[str, Any]:

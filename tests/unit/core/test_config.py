@@ -16,6 +16,7 @@ from figureground.core.config import (
     build_trusted,
     check,
     config_dir,
+    drop_hydra_keys,
     require_valid,
     to_plain,
 )
@@ -206,3 +207,8 @@ def test_plain_form_has_no_hydra(compose: Compose) -> None:
     plain = to_plain(compose())
     assert "hydra" not in plain
     assert plain["method"]["resolution"] == 32
+
+
+def test_keys_for_hydra_alone_are_not_stored() -> None:
+    node = {"_target_": "a.B", "_convert_": "all", "x": [{"_recursive_": False, "y": 1}], "z": 2}
+    assert drop_hydra_keys(node) == {"_target_": "a.B", "x": [{"y": 1}], "z": 2}
