@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import zipfile
 import zlib
 from pathlib import Path
@@ -28,8 +29,10 @@ def find_damage(path: Path) -> str | None:
 
     Files with a manifest must match it; others must at least be intact archives.
     """
-    size = path.stat().st_size
-    if size == 0:
+    facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        return "is no file"
+    if (size := facts.st_size) == 0:
         return "is empty"
     if records := _read_manifest(path):
         with path.open("rb") as file:

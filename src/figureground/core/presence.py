@@ -1,7 +1,7 @@
 """What is at a path, whatever its name: unlike `Path`'s methods these take names of any length.
 
 A path that somebody sent may lead to a pipe, for which a reader would wait without end, or to a
-device that never ends. Whoever reads such a file does so with `open_file`, `read_file` or
+device that never ends. Whoever reads such a file does so with `open_file`, `read_binary` or
 `read_text`, or calls `require_file` before a library opens it by its name.
 """
 
@@ -66,7 +66,7 @@ def open_file(path: str | Path) -> BinaryIO:
         raise
 
 
-def read_file(path: str | Path, most: int = _MOST) -> bytes:
+def read_binary(path: str | Path, most: int = _MOST) -> bytes:
     """Content of a regular file.
 
     Args:
@@ -88,12 +88,12 @@ def read_file(path: str | Path, most: int = _MOST) -> bytes:
 
 
 def read_text(path: str | Path, most: int = _MOST, errors: str = "strict") -> str:
-    """Content of a text file in UTF-8, ends of lines as they are; see `read_file`.
+    """Content of a text file in UTF-8, ends of lines as they are; see `read_binary`.
 
     Raises:
         UnicodeDecodeError: It is no text, unless `errors` says what to do then.
     """
-    return read_file(path, most).decode("utf-8", errors)
+    return read_binary(path, most).decode("utf-8", errors)
 
 
 def _require_regular(facts: os.stat_result, path: str | Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from figureground.core.errors import DataError, UnfitFileError
-from figureground.core.presence import read_file
+from figureground.core.presence import read_binary
 
 _HEAD = 128  # Bytes before the first element.
 _MATRIX, _COMPRESSED = 14, 15
@@ -81,7 +81,7 @@ def _find(path: Path, entry: str) -> Any:
         KeyError: There is none.
         ValueError: The file is damaged, or unpacks to far more than its size.
     """
-    data = memoryview(read_file(path))
+    data = memoryview(read_binary(path))
     order = {b"IM": "<", b"MI": ">"}.get(bytes(data[_HEAD - 2 : _HEAD]))
     if order is None:
         raise ValueError("it is of another version, or no such file")

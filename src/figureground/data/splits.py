@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from figureground.core.errors import DataError, UnfitFileError
-from figureground.core.presence import exists, is_dir, is_file, read_file, read_text, require_file
+from figureground.core.presence import exists, is_dir, is_file, read_binary, read_text, require_file
 
 logger = logging.getLogger(__name__)
 
@@ -178,7 +178,7 @@ def refuse_overlap(where: str, shared: Iterable[str]) -> None:
 
 def check_published(path: Path, published: str) -> list[str]:
     """Say if the list at `path` is not the published one, as a list of problems."""
-    digest = hashlib.sha256(read_file(path)).hexdigest()
+    digest = hashlib.sha256(read_binary(path)).hexdigest()
     if digest == PUBLISHED[published]:
         return []
     return [f"{path} is not the published list (SHA-256 {digest}); scores will not compare"]
