@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from figureground.core.errors import UnfitFileError
 
@@ -49,7 +49,7 @@ def require_file(path: str | Path) -> Path:
     return Path(path)
 
 
-def open_file(path: str | Path) -> BinaryIO:
+def open_file(path: str | Path) -> BufferedReader:
     """Open a regular file for reading, never anything that could be waited for.
 
     Raises:
