@@ -144,6 +144,7 @@ def test_edit_writes_pictures_and_what_was_done(
     one = change("a", f"[{both}]")
     done = json.loads((tmp_path / "a/photo_edit.json").read_text())
     assert [each["do"] for each in done["edits"]] == ["move", "swap", "recolor"]
+    assert done["picture"] == photo.name  # Not where it lies.
     assert (sorted(done["before"]), done["hidden_parts"]) == ([1, 2], "known")
     assert change("b", str(tmp_path / "a/photo_edit.json")) == one
     assert change("c", "[{do:remove,layer:1},{do:remove,layer:2}]") != one

@@ -19,6 +19,7 @@ from pytorch_lightning.loggers.logger import DummyLogger
 
 from figureground.core.errors import UserError, require
 from figureground.core.io import atomic_write
+from figureground.core.presence import open_file, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -102,11 +103,10 @@ class CsvLogger(Logger):
         if not self.path.is_file():
             return
         try:
-            with self.path.open(newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    step = int(row.pop("step"))
-                    if step <= first_step:  # Its validation may be all that is logged anew.
-                        self._rows[step] = {k: float(v) for k, v in row.items() if v}
+            for row in csv.DictReader(io.StringIO(read_text(self.path), newline="")):
+                step = int(row.pop("step"))
+                if step <= first_step:  # Its validation may be all that is logged anew.
+                    self._rows[step] = {k: float(v) for k, v in row.items() if v}
         except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
             raise UserError(
                 f"{self.path} is not a log of this suite ({type(error).__name__}); put the run's "
@@ -152,7 +152,8 @@ class SafeWandbLogger(WandbLogger):
         self._is_broken = False
         marker = Path(directory) / "wandb_id"
         if run_id is None and marker.is_file():
-            found = marker.read_bytes()[:_MOST_ID].decode("ascii", "replace").strip()
+            with open_file(marker) as file:
+                found = file.read(_MOST_ID).decode("ascii", "replace").strip()
             run_id = found if _ID.fullmatch(found) else None
         self._marker = marker
         super().__init__(

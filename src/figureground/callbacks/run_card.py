@@ -30,6 +30,7 @@ from figureground.core.errors import CheckpointError, WriteError
 from figureground.core.escaping import code, markdown
 from figureground.core.io import atomic_write
 from figureground.core.method import Method
+from figureground.core.presence import SMALL, read_text
 from figureground.core.publishing import publish_override, publish_text
 
 logger = logging.getLogger(__name__)
@@ -226,10 +227,13 @@ class RunCard(Callback):
     def _command(self) -> list[str]:
         """What was typed, where Hydra has kept it."""
         path = self.directory / ".hydra" / "overrides.yaml"
-        if not path.is_file():
+        try:
+            overrides = yaml.safe_load(read_text(path, SMALL))
+        except (OSError, ValueError, RecursionError, yaml.YAMLError):
             return []
-        overrides = yaml.safe_load(path.read_text("utf-8")) or []
-        typed = [publish_override(str(each), self.directory) for each in overrides]
+        if not isinstance(overrides, list) or not all(isinstance(x, str) for x in overrides):
+            return []
+        typed = [publish_override(each, self.directory) for each in overrides]
         # Some viewers look for tags even in code.
         command = join(["python", "src/train.py", *typed], hidden="<>")
         return ["Started with:", "", f"    {command}"]

@@ -29,6 +29,7 @@ from figureground.core.errors import (
 from figureground.core.hints import nearest
 from figureground.core.links import refuse_links
 from figureground.core.peers import is_first_process
+from figureground.core.presence import SMALL, read_text
 
 RESOLVED = "config.json"  # The resolved options of a run, in its directory.
 
@@ -226,7 +227,7 @@ def _read_options(stored: Path) -> dict[str, Any]:
         ConfigError: The file holds anything else.
     """
     try:
-        options = json.loads(stored.read_text("utf-8"))
+        options = json.loads(read_text(stored, SMALL))
         if not isinstance(options, dict):
             raise TypeError("expected an object")
     except (OSError, ValueError, TypeError, RecursionError) as error:

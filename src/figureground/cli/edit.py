@@ -15,6 +15,8 @@ from figureground.cli.inference import find_pictures, load, require_readable, wr
 from figureground.core.edits import Edit, find_problems, read_edits, write_edits
 from figureground.core.errors import ConfigError
 from figureground.core.links import refuse_linked_folders
+from figureground.core.presence import SMALL, read_text
+from figureground.core.publishing import publish_text
 
 if TYPE_CHECKING:
     from figureground.data.editing import Stack
@@ -56,7 +58,7 @@ def _read(config: DictConfig) -> list[Edit]:
     if isinstance(written, str):
         path = Path(written)
         try:
-            content = json.loads(path.read_text("utf-8"))
+            content = json.loads(read_text(path, SMALL))
         except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"edits={path} cannot be read as JSON: {error}") from error
         written = content.get("edits") if isinstance(content, dict) else content
@@ -94,7 +96,7 @@ def _write(before: Stack, after: Stack, edits: list[Edit], file: Path, stem: Pat
         titles.append(f"layer {layer.number}")
     write_png(stem.with_name(f"{stem.name}_edit.png"), contact_sheet([row], [stem.name], titles))
     done = {
-        "picture": str(file),
+        "picture": publish_text(str(file)),
         "edits": write_edits(edits),
         "before": [layer.number for layer in before.layers],
         "after": [layer.number for layer in after.layers],

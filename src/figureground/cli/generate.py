@@ -21,6 +21,7 @@ from figureground.cli.writing_pairs import find_counter, tell_rates, write_shard
 from figureground.core.command_line import option
 from figureground.core.errors import UserError
 from figureground.core.links import refuse_linked_folders
+from figureground.core.presence import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -235,7 +236,7 @@ def _write_sample(output: Path, row: dict[str, str], layers: Layers, place: int)
 
 def _digest(ckpt: str) -> str:
     """Tell checkpoints apart by content: the last.ckpt of a run is another one tomorrow."""
-    with Path(ckpt).open("rb") as file:
+    with open_file(ckpt) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from figureground.core.errors import UserError
+from figureground.core.presence import exists, read_text
 
 LIST = "manifest.csv"
 _NUMBER = "[0-9]" * 6
@@ -49,11 +50,10 @@ def read_rows(output: Path) -> list[dict[str, str]]:
         UserError: It holds anything else.
     """
     path = output / LIST
-    if not path.is_file():
+    if not exists(path):
         return []
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+        return list(csv.DictReader(io.StringIO(read_text(path), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
             f"{path} is not a list that generate wrote ({type(error).__name__}); add "

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from figureground import __version__
+from figureground.cli.references import are_numbers
 from figureground.core.io import atomic_write
 from figureground.core.peers import is_first_process
+from figureground.core.presence import read_text
 
 _NAME = "metrics.partial.json"
 #: Options that change no score.
@@ -50,9 +52,10 @@ class PartialScores:
 
     def _read(self) -> dict[str, dict[str, float]]:
         try:
-            content = json.loads(self.path.read_text("utf-8"))
+            content = json.loads(read_text(self.path))
             if content["options"] == self.options:
-                return {str(key): dict(scores) for key, scores in content["scores"].items()}
+                found = content["scores"].items()
+                return {key: dict(scores) for key, scores in found if are_numbers(scores)}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass  # Scored anew.
         return {}

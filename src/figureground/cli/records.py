@@ -17,6 +17,7 @@ from figureground.cli.references import are_numbers
 from figureground.cli.steps import SNAPSHOT, Step
 from figureground.core.errors import UserError
 from figureground.core.io import atomic_write
+from figureground.core.presence import SMALL, open_file, read_text
 from figureground.core.signatures import find_wrong_arguments
 
 RECORD = "step.json"
@@ -57,7 +58,7 @@ class Record:
         """Read the record in `folder`; None if there is none."""
         path = folder / RECORD
         try:
-            content = json.loads(path.read_text("utf-8"))
+            content = json.loads(read_text(path, SMALL))
             if problems := find_wrong_arguments("record", cls, dict(content)):
                 raise ValueError(problems[0])
             if not are_numbers(content.get("scores", {})):
@@ -149,7 +150,7 @@ def forget(step: Step, *, stopped: bool) -> bool:
 def read_scores(path: Path) -> dict[str, float]:
     """Numbers in a `metrics.json` of `train` or `evaluate`; none if there is no such file."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        content: dict[str, Any] = json.loads(read_text(path, SMALL))
     except (OSError, ValueError, RecursionError):
         return {}
     found: dict[str, float] = {}
@@ -173,7 +174,7 @@ def _identify(step: Step, finished: Mapping[str, Record]) -> dict[str, str]:
 
 @cache  # Several steps are made from one snapshot.
 def _digest(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 

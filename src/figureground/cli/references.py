@@ -22,6 +22,7 @@ from figureground.core.command_line import quote
 from figureground.core.errors import CheckpointError, UserError
 from figureground.core.hints import find_mismatch
 from figureground.core.plain import copy_options, summarize
+from figureground.core.presence import read_text
 
 SCORED = "scored.json"  # Paths of what `metrics.json`, which is passed on, only names.
 _LIMITS = r"(?: up to (\d+))?(?: with sigma (\d[\d.e-]*))?"
@@ -123,10 +124,10 @@ def _read_scored(path: Path) -> list[tuple[str, dict[str, float]]]:
         UserError: It is damaged, or names a checkpoint by what Hydra would resolve.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(read_text(path))
         # The command of a step names them, and Hydra reads commands.
         places = path.with_name(SCORED)
-        ckpt = json.loads(places.read_text("utf-8")) if places.is_file() else content["ckpt"]
+        ckpt = json.loads(read_text(places)) if places.is_file() else content["ckpt"]
         names = copy_options(ckpt, "ckpt")
         pairs = list(zip(names, content["runs"], strict=True))
         odd = [pair for pair in pairs if find_mismatch(pair[0], str) or not are_numbers(pair[1])]

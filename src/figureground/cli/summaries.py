@@ -13,6 +13,7 @@ from figureground.cli.check import RESOLVED
 from figureground.cli.records import Record
 from figureground.cli.steps import Step
 from figureground.core.io import atomic_write
+from figureground.core.presence import SMALL, read_text
 from figureground.core.publishing import publish, publish_override
 
 #: What the `metrics.json` of a training says of it.
@@ -64,7 +65,8 @@ def _read_times(record: Record) -> tuple[float, float]:
 def _describe(step: Step) -> dict[str, Any]:
     """Budget of a training as it was asked for, and facts of the run."""
     asked, done = _read(step.folder / RESOLVED), _read(step.folder / "metrics.json")
-    data = asked.get("data", {})
+    data = asked.get("data")
+    data = data if isinstance(data, dict) else {}
     return {
         "budget": {
             "iterations": asked.get("iterations"),
@@ -77,7 +79,7 @@ def _describe(step: Step) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        content: dict[str, Any] = json.loads(read_text(path, SMALL))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

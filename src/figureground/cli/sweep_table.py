@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from figureground.cli.tables import print_table
 from figureground.core.escaping import markdown
+from figureground.core.presence import SMALL, read_text
 from figureground.core.publishing import publish_override
 
 logger = logging.getLogger(__name__)
@@ -149,7 +150,7 @@ def read_columns(folder: Path) -> list[Column]:
 def _read_overrides(path: Path) -> dict[str, str] | None:
     """Options of a job by name; None if the file, which may come from anybody, holds no list."""
     try:
-        found = yaml.safe_load(path.read_text("utf-8")) if path.is_file() else None
+        found = yaml.safe_load(read_text(path, SMALL))
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None
     # A short file may hold lists of lists that are endless when written out.
@@ -161,7 +162,7 @@ def _read_overrides(path: Path) -> dict[str, str] | None:
 def _read_run(path: Path) -> dict[str, Any] | None:
     """Scores of a job; None if there are none, or what is there is something else."""
     try:
-        found = json.loads(path.read_text("utf-8")) if path.is_file() else None
+        found = json.loads(read_text(path, SMALL))
         if not isinstance(found, dict):
             return None
         numbers = [v for k, v in found.items() if k.startswith((*_STAGES, "seconds", "restarts"))]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from figureground.core.command_line import join, option
 from figureground.core.errors import RefusedFileError
+from figureground.core.presence import open_file
 
 #: Keeps tensors, plain values and, of whole modules, their state dicts.
 _SCRIPT = (
@@ -31,7 +32,7 @@ def outside_command(path: Path) -> tuple[str, Path]:
     """Shell command that opens `path` in full and writes what is plain in it, and where to."""
     from figureground.core.released import TORCH_MAGIC
 
-    with path.open("rb") as file:
+    with open_file(path) as file:
         is_torch = file.read(len(TORCH_MAGIC)) == TORCH_MAGIC or zipfile.is_zipfile(path)
     output = path.with_name(f"{path.stem}.plain.pth")
     script = _SCRIPT.replace("LOAD", _LOAD_TORCH if is_torch else _LOAD_PICKLE)

@@ -8,6 +8,8 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from figureground.core.presence import open_file
+
 #: Records at the end of a ZIP, as its specification (APPNOTE 4.3.14 to 4.3.16) lays them out.
 _END, _END64, _LOCATOR = (struct.Struct(f"<{x}") for x in ("4s4H2LH", "4sQ2H2L4Q", "4sLQL"))
 _MOST_TABLE, _MOST_ENTRIES = 2**23, 2**16  # Bytes of the table of contents; entries in it.
@@ -58,7 +60,7 @@ def _require_one_table(path: Path) -> int:
     Returns:
         Where the table starts.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         most = _END.size + _LOCATOR.size + _END64.size
         place = file.seek(0, io.SEEK_END) - _END.size
         file.seek(max(place + _END.size - most, 0))

@@ -13,6 +13,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from figureground.core.errors import CheckpointError
+from figureground.core.presence import open_file
 
 _SPARE = 2**28  # Bytes for what is made besides weights.
 _MOST_CALLS = 10**6  # Of PyTorch: a network of many small parts takes hours, not memory.
@@ -85,7 +86,7 @@ def _sizes_of_files(options: Any) -> Iterator[int]:
 def _size(path: Path) -> int:
     """Bytes of a file of weights; none of others, such as the memory that systems show as one."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(9)
         is_weights = head.startswith((b"PK\x03\x04", b"\x80")) or head[8:] == b"{"
         return path.stat().st_size if is_weights else 0

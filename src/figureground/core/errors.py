@@ -60,6 +60,10 @@ class DataError(FiguregroundError):
     exit_code = 3
 
 
+class UnfitFileError(DataError, OSError):
+    """A pipe, a socket or a device stands where a file was expected, or one of an absurd size."""
+
+
 class NumericalError(FiguregroundError):
     """Training produced non-finite numbers or collapsed, beyond what may be skipped."""
 

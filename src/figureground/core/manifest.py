@@ -11,12 +11,14 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
 from figureground.core.io import atomic_write, temporary_beside
+from figureground.core.presence import SMALL, read_text
 from figureground.core.released import require_no_bomb
 
 _RECORDS = 8  # Kept in a manifest: the file's own, and those of files it may still find in place.
@@ -27,8 +29,10 @@ def find_damage(path: Path) -> str | None:
 
     Files with a manifest must match it; others must at least be intact archives.
     """
-    size = path.stat().st_size
-    if size == 0:
+    facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        return "is no file"
+    if (size := facts.st_size) == 0:
         return "is empty"
     if records := _read_manifest(path):
         with path.open("rb") as file:
@@ -71,10 +75,8 @@ def manifest_of(path: Path) -> Path:
 
 def _read_manifest(path: Path) -> list[dict[str, Any]]:
     """Read the records kept for `path`, newest first; none if the manifest is missing or broken."""
-    if not manifest_of(path).is_file():  # A pipe would be waited for.
-        return []
     try:
-        content = json.loads(manifest_of(path).read_text("utf-8"))
+        content = json.loads(read_text(manifest_of(path), SMALL))
         records = [
             {key: record[key] for key in ("size", "sha256", "iteration", "format")}
             for record in [content, *content["replaces"]]

@@ -6,13 +6,13 @@ brings rarely used code. A file called x.png may be of any of them.
 
 from __future__ import annotations
 
-import os
-import stat
 from functools import cache
 from pathlib import Path
 from typing import IO
 
 from PIL import Image
+
+from figureground.core.presence import require_file
 
 #: Pillow's names of what is read, the most frequent first.
 FORMATS = (
@@ -27,8 +27,8 @@ def open_image(source: str | Path | IO[bytes]) -> Image.Image:
     Raises:
         Exception: Whatever Pillow raises; `PIL.UnidentifiedImageError` for other formats.
     """
-    if isinstance(source, str | Path) and not stat.S_ISREG(os.stat(source).st_mode):  # noqa: PTH116
-        raise OSError("no regular file")  # A pipe would be waited for.
+    if isinstance(source, str | Path):
+        require_file(source)
     return Image.open(source, formats=_known())
 
 

@@ -13,11 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from figureground.core.presence import SMALL, read_text
 from figureground.core.publishing import is_place, shorten
 
 _RESOLVED = "config.json"  # All options of a run, in its directory.
 _LEVELS = 3  # Of folders between a checkpoint and the directory of its run, and that.
-_LARGEST = 2**22  # Bytes of a file of options.
 
 
 def shorten_places(node: Any) -> Any:
@@ -66,6 +66,5 @@ def _read_options(checkpoint: Path) -> Any:
     for folder in checkpoint.absolute().parents[:_LEVELS]:
         path = folder / _RESOLVED
         with suppress(OSError, ValueError, RecursionError, AttributeError):
-            if path.is_file() and path.stat().st_size <= _LARGEST:
-                return json.loads(path.read_text("utf-8")).get("method")
+            return json.loads(read_text(path, SMALL)).get("method")
     return None

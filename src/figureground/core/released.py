@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import pickle
 import pickletools
 import warnings
@@ -29,6 +28,7 @@ from torch import Tensor
 from figureground.core.archives import require_sound
 from figureground.core.errors import CheckpointError, RefusedFileError
 from figureground.core.plain import strip_attributes
+from figureground.core.presence import is_file, open_file, require_file
 
 _NUMBERS = {
     ("numpy", "dtype"),
@@ -61,9 +61,9 @@ def read_released(path: str | Path, ignored: Collection[str] = ()) -> Any:
         RefusedFileError: It is of no known kind, damaged, or holds more than weights.
     """
     path = Path(path)
-    if not os.path.isfile(path):  # noqa: PTH113 - unlike Path's, it takes names of any length
+    if not is_file(path):
         raise CheckpointError(f"{str(path)[:200]!r} is not a file")
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(16)
     try:
         if zipfile.is_zipfile(path):
@@ -96,7 +96,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     """Texts that stand in the header of a safetensors file; none for other files."""
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             if file.read(9)[8:] != b"{":
                 return {}
         with safe_open(path, "pt") as tensors:
@@ -111,7 +111,7 @@ def read_pickle(path: Path) -> Any:
     Raises:
         Exception: Of any kind; the file is damaged or asks for anything else by name.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         _require_small_memo(file, path.stat().st_size)
         file.seek(0)
         content = _Reader(file).load()
@@ -267,7 +267,7 @@ def require_no_bomb(path: Path) -> None:
 
     Nothing is unpacked for that.
     """
-    if not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(require_file(path)):
         return
     unpacked = sum(entry.file_size for entry in require_sound(path))
     if unpacked > max(_MOST_RATIO * path.stat().st_size, _MOST_UNPACKED):

@@ -18,7 +18,7 @@ from rich.progress import track
 
 from figureground.core.errors import DataError, UserError, WriteError
 from figureground.core.io import atomic_write, temporary_beside
-from figureground.core.presence import exists, is_file
+from figureground.core.presence import SMALL, exists, is_file, read_text, require_file
 from figureground.core.signals import watching
 from figureground.data.samples import Pixels
 
@@ -40,8 +40,9 @@ def open_arrays(root: Path) -> Maps | None:
     if not is_file(root / MANIFEST):
         return None
     try:
-        count = json.loads((root / MANIFEST).read_text("utf-8"))["count"]
-        images, masks, classes = (np.load(root / f"{part}.npy", mmap_mode="r") for part in PARTS)
+        count = json.loads(read_text(root / MANIFEST, SMALL))["count"]
+        files = [require_file(root / f"{part}.npy") for part in PARTS]
+        images, masks, classes = (np.load(file, mmap_mode="r") for file in files)
         shapes = [array.shape for array in (images, masks, classes)]
         if any(array.dtype != np.uint8 for array in (images, masks, classes)):
             raise TypeError("its arrays are not uint8")
@@ -120,7 +121,7 @@ def _holds(root: Path, facts: dict[str, object], overwrite: bool) -> bool:
     if not names or overwrite:
         return False
     try:
-        if json.loads((root / MANIFEST).read_text("utf-8")) == facts and open_arrays(root):
+        if json.loads(read_text(root / MANIFEST, SMALL)) == facts and open_arrays(root):
             return True
     except (OSError, ValueError, DataError, RecursionError):
         pass  # Damaged: as good as another set.

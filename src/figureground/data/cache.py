@@ -25,6 +25,7 @@ from rich.progress import track
 from figureground.core.errors import DataError, WriteError
 from figureground.core.escaping import one_line
 from figureground.core.io import atomic_write, temporary_beside
+from figureground.core.presence import SMALL, read_text, require_file
 from figureground.core.signals import watching
 from figureground.data.samples import MAX_OBJECTS, ImageDataset, Pixels, Sample
 
@@ -149,7 +150,7 @@ def _open(folder: Path, dataset: ImageDataset, resolution: int) -> PixelStore | 
 
 def _read(folder: Path, dataset: ImageDataset, resolution: int) -> PixelStore:
     """Open a cache, of which all that the header, types and sizes tell is checked."""
-    header = json.loads((folder / "header.json").read_text("utf-8"))
+    header = json.loads(read_text(folder / "header.json", SMALL))
     if header != _header(len(dataset), resolution):
         raise ValueError(f"its header says {header}")
     arrays: _Arrays = {}
@@ -157,7 +158,7 @@ def _read(folder: Path, dataset: ImageDataset, resolution: int) -> PixelStore:
         if part in _HAS and not arrays[_HAS[part]].any():
             continue
         # Fails if the file is too short, of which reading past the end would kill the process.
-        arrays[part] = array = np.load(folder / f"{part}.npy", mmap_mode="r")
+        arrays[part] = array = np.load(require_file(folder / f"{part}.npy"), mmap_mode="r")
         if array.dtype != dtype or array.shape != shape:
             raise ValueError(f"{part} are {array.dtype} {array.shape}")
     return PixelStore(dataset.keys, arrays)

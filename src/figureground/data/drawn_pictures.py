@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from figureground.core.errors import DataError
+from figureground.core.presence import read_text
 from figureground.core.signals import watching
 from figureground.data.listed import require_inside
 from figureground.data.reading import open_picture, read_image
@@ -38,8 +40,7 @@ class PictureReader:
         self.folder = folder
         path = folder / LIST
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
+            rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{path} cannot be read: {error}") from error
         # Names are made, not taken: a file must not lead out of its folder.

@@ -12,6 +12,7 @@ from typing import Any
 from figureground.core.command_line import option
 from figureground.core.errors import DataError
 from figureground.core.io import atomic_write
+from figureground.core.presence import exists, read_text
 from figureground.data.samples import ImageDataset, Sample
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def read_index(folders: Sequence[Path], name: str, origin: str) -> dict[str, Any
     """Read the index of dataset `name`, or None where `prepare` did not run."""
     for folder in folders:
         path = index_path(folder, name, origin)
-        if path.is_file():
+        if exists(path):
             return _parse(path, name)
     return None
 
@@ -57,7 +58,7 @@ def _parse(path: Path, name: str) -> dict[str, Any]:
         DataError: It is none.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(read_text(path))
         broken = {str(file): str(why) for file, why in content["broken"].items()}
         files = {
             str(file): {key: int(facts[key]) for key in ("size", "mtime_ns")}

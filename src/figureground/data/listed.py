@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from figureground.core.errors import DataError
+from figureground.core.presence import read_text
 
 _MOST_NAME = 255  # Bytes of a file's name that file systems allow.
 _SHOWN = 80  # Characters of an entry in messages.
@@ -79,7 +80,7 @@ def _refuse(source: Path, number: int, entry: str, problem: str) -> None:
 def _place(source: Path, entry: str) -> str | None:
     """The line that holds `entry`, if the list is text and one does."""
     try:
-        lines = source.read_text("utf-8").splitlines()
+        lines = read_text(source).splitlines()
     except (OSError, UnicodeDecodeError):
         return None
     wanted = set(entry.split())

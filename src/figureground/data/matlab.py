@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from figureground.core.errors import DataError
+from figureground.core.errors import DataError, UnfitFileError
+from figureground.core.presence import read_binary
 
 _HEAD = 128  # Bytes before the first element.
 _MATRIX, _COMPRESSED = 14, 15
@@ -44,6 +45,8 @@ def read_matlab(path: Path, entry: str, page: str) -> list[Any]:
     """
     try:
         found = _find(path, entry)
+    except UnfitFileError:
+        raise
     except (OSError, ValueError, KeyError, struct.error, zlib.error) as error:
         raise DataError(
             f"{path} is not a MATLAB file with a list `{entry}` ({type(error).__name__}); put the "
@@ -78,7 +81,7 @@ def _find(path: Path, entry: str) -> Any:
         KeyError: There is none.
         ValueError: The file is damaged, or unpacks to far more than its size.
     """
-    data = memoryview(path.read_bytes())
+    data = memoryview(read_binary(path))
     order = {b"IM": "<", b"MI": ">"}.get(bytes(data[_HEAD - 2 : _HEAD]))
     if order is None:
         raise ValueError("it is of another version, or no such file")

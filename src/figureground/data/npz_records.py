@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from figureground.core.errors import UnfitFileError
+from figureground.core.presence import require_file
 from figureground.data.samples import Pixels
 from figureground.data.tfrecord import Example
 
@@ -47,7 +49,8 @@ class NpzRecord(Example):
 
     def _read(self, name: str, expected: np.dtype[np.generic]) -> bytes:
         try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
+            path = require_file(self.path)
+            with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
                 version = np.lib.format.read_magic(file)
                 if version != (1, 0):
                     raise ValueError(f"has an array {name} of another format")
@@ -58,6 +61,8 @@ class NpzRecord(Example):
                 data: bytes = file.read(size * dtype.itemsize)
         except KeyError as error:
             raise ValueError(f"has no array {name}") from error
+        except UnfitFileError:
+            raise
         except (OSError, EOFError, zipfile.BadZipFile, struct.error, zlib.error) as error:
             raise ValueError(f"cannot be read ({type(error).__name__})") from error
         except (NotImplementedError, RuntimeError) as error:  # Packed or encrypted by others.

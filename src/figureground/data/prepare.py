@@ -16,6 +16,7 @@ from rich.progress import track
 
 from figureground.core.errors import DataError
 from figureground.core.escaping import one_line
+from figureground.core.presence import open_file
 from figureground.core.signals import watching
 from figureground.core.types import VOID
 from figureground.data.cache import first_writable
@@ -139,7 +140,7 @@ def _check_split(dataset: ImageDataset, split: str, files: dict[str, Any]) -> Sp
 def _describe(path: Path) -> dict[str, Any]:
     stat = path.stat()
     picture = open_picture(path)
-    with path.open("rb") as file:
+    with open_file(path) as file:
         digest = hashlib.sha1(file.read(_HEAD), usedforsecurity=False).hexdigest()
     return {
         "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "width": picture.width,

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from figureground.core.errors import DataError
+from figureground.core.errors import DataError, UnfitFileError
 from figureground.core.passages import ALL, Passage, Passages, add
+from figureground.core.presence import read_text
 
 MANIFEST = "pairs.json"
 #: 2: masks may be bits, and classes and counts of filters may be there; 1 is still read.
@@ -38,9 +39,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        if path.exists() and not path.is_file():  # A pipe would be waited for.
-            raise ValueError("no regular file")
-        manifest = json.loads(path.read_text("utf-8"))
+        manifest = json.loads(read_text(path))
         if manifest["format"] not in _READ:
             raise ValueError(f"format {manifest['format']}")
         for number, record in enumerate(manifest["shards"]):
@@ -55,6 +54,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
                 record["accepted"] = {str(name): Passage(*map(int, pair)) for name, pair in counts}
                 if any(n > _MOST for passage in record["accepted"].values() for n in passage):
                     raise ValueError(f"shard {number} counts more than anybody has drawn")
+    except UnfitFileError:
+        raise
     except OSError as error:
         raise DataError(
             f"{folder} has no {MANIFEST}; expected a folder written by: python src/generate.py "

@@ -28,6 +28,7 @@ from safetensors.numpy import save
 from figureground.core.errors import DataError, UserError
 from figureground.core.io import RunLock, atomic_write, remove_stale, require_room
 from figureground.core.passages import Passage, Passages, add, subtract
+from figureground.core.presence import exists, require_file
 from figureground.core.signals import watching
 from figureground.core.types import Layers
 from figureground.data.chunks import CHUNK, Draw, chunk_seed, draw_chunk
@@ -173,7 +174,7 @@ class ShardWriter:
     def _take_up(self) -> list[dict[str, Any]]:
         """Shards written before with the same settings."""
         path = self.folder / MANIFEST
-        if not path.is_file():
+        if not exists(path):
             return []
         try:
             before = read_manifest(self.folder)
@@ -316,7 +317,7 @@ class _ShardFile:
     """One memory-mapped shard."""
 
     def __init__(self, path: Path) -> None:
-        self._content: Any = safe_open(path, "np")
+        self._content: Any = safe_open(require_file(path), "np")
 
     def read(self, place: int, part: str) -> Pixels:
         """Return `part` of the picture at `place`.

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from figureground.core.errors import DataError
-from figureground.core.presence import exists, is_file
+from figureground.core.errors import DataError, UnfitFileError
+from figureground.core.presence import exists, is_dir, is_file, read_binary, read_text, require_file
 
 logger = logging.getLogger(__name__)
 
@@ -88,19 +88,29 @@ def look_for_list(root: Path, published: str) -> Path | None:
     return next((place for place in _places(root, published) if is_file(place)), None)
 
 
+def read_lines(path: Path) -> list[str]:
+    """Read a text line by line.
+
+    Raises:
+        DataError: It is none.
+    """
+    try:
+        return read_text(path).splitlines()
+    except UnfitFileError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path} cannot be read as text ({type(error).__name__}); put the original there"
+        ) from error
+
+
 def read_pairs(path: Path) -> list[tuple[str, str]]:
     """Read a list of two words per line; blank lines are left out.
 
     Raises:
         DataError: It is not text, is empty, or a line has another form or occurs twice.
     """
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read as text ({type(error).__name__}); put the original there"
-        ) from error
-    lines = [line.split() for line in text.splitlines() if line.strip()]
+    lines = [line.split() for line in read_lines(path) if line.strip()]
     if not lines:
         raise DataError(f"{path} is empty; expected two words per line: put the original there")
     if bad := [" ".join(line) for line in lines if len(line) != 2]:
@@ -168,7 +178,7 @@ def refuse_overlap(where: str, shared: Iterable[str]) -> None:
 
 def check_published(path: Path, published: str) -> list[str]:
     """Say if the list at `path` is not the published one, as a list of problems."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256(read_binary(path)).hexdigest()
     if digest == PUBLISHED[published]:
         return []
     return [f"{path} is not the published list (SHA-256 {digest}); scores will not compare"]
@@ -176,7 +186,7 @@ def check_published(path: Path, published: str) -> list[str]:
 
 def check_files(dataset: str, files: list[Path], tree: str, page: str) -> None:
     """Raise `DataError` with the expected tree unless all `files` exist."""
-    missing = [file for file in files if not exists(file)]
+    missing = [file for file in files if not _is_there(file)]
     if missing:
         shown = ", ".join(str(file) for file in missing[:_SHOWN])
         raise DataError(
@@ -186,6 +196,13 @@ def check_files(dataset: str, files: list[Path], tree: str, page: str) -> None:
             f"Get them from {page} and unpack them there, or point paths.data_dir=... (or "
             "FIGUREGROUND_DATA) at them",
         )
+
+
+def _is_there(file: Path) -> bool:
+    """Whether there is a file or a folder; raises `UnfitFileError` for a pipe or the like."""
+    if is_file(file) or is_dir(file):
+        return True
+    return exists(file) and bool(require_file(file))
 
 
 def _places(root: Path, published: str) -> list[Path]:

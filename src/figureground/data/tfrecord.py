@@ -17,7 +17,8 @@ from typing import BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
-from figureground.core.errors import DataError
+from figureground.core.errors import DataError, UnfitFileError
+from figureground.core.presence import open_file
 from figureground.data.samples import Pixels
 
 _POLYNOMIAL = 0x82F63B78  # CRC-32C, bits reversed.
@@ -47,7 +48,9 @@ class RecordReader:
     def __init__(self, path: Path, advice: str = "put the original there") -> None:
         self.path, self.advice, self.number = path, advice, 0
         try:
-            raw = path.open("rb")
+            raw = open_file(path)
+        except UnfitFileError:
+            raise
         except OSError as error:
             raise DataError(f"{path} cannot be read ({type(error).__name__}); {advice}") from error
         self._raw: BinaryIO = raw

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from figureground.core.errors import CheckpointError
+from figureground.core.presence import read_text
 
 _MOST_BYTES = 2**20
 _SHOWN = 100  # Characters of a value that is refused.
@@ -52,9 +53,7 @@ def _shorten(value: Any) -> str:
 
 def _read(path: Path) -> Any:
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"it is larger than {_MOST_BYTES} bytes")
-        return json.loads(path.read_bytes())
+        return json.loads(read_text(path, _MOST_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a configuration of StudioGAN ({error})") from error
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from figureground.core.archives import require_sound
 from figureground.core.errors import UserError, require
+from figureground.core.presence import open_file
 from figureground.core.released import require_no_bomb
 from figureground.nn.efficientnet import EfficientNetLite0
 
@@ -260,7 +261,7 @@ def _require_efficientnet(path: str) -> str:
 
 def _hash_file(path: str) -> str:
     try:
-        with Path(path).open("rb") as file:
+        with open_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error

@@ -88,3 +88,12 @@ def test_time_of_all_calls_of_a_step_counts(tmp_path: Path) -> None:
     assert stored is not None
     assert (stored.options, stored.seconds, stored.cpu_seconds) == (["a=2"], 15.0, 6.5)
     assert Record.begin(step, {}).seconds == 0.0  # A finished one begins anew.
+
+
+@pytest.mark.parametrize("odd", [{"data": 3}, {"data": None}, {"data": ["x"]}, [3]])
+def test_odd_options_of_a_training_are_left_out(
+    tmp_path: Path, train: tuple[Step, Record], odd: object
+) -> None:
+    (train[0].folder / "config.json").write_text(json.dumps(odd))
+    budget = summary(tmp_path, [train])["trainings"][train[0].name]["budget"]
+    assert budget == {"iterations": None, "batch_size": None, "resolution": None}

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from figureground.core.errors import DataError
-from figureground.core.presence import is_file
+from figureground.core.presence import is_file, read_text
 from figureground.data.crops import Box, cut_box, cut_centre
 from figureground.data.datasets import split_folders
 from figureground.data.listed import require_inside
@@ -226,7 +226,7 @@ def _read_boxes(path: Path, numbers: list[str]) -> list[Box]:
         DataError: The file has lines of another form, or lacks a picture.
     """
     boxes: dict[str, Box] = {}
-    for line in path.read_text("utf-8", errors="replace").splitlines():
+    for line in read_text(path, errors="replace").splitlines():
         try:
             number, *sides = line.split()
             left, top, width, height = (int(float(side)) for side in sides)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from figureground.core.errors import DataError
+from figureground.core.presence import require_file
 from figureground.data.crops import cut_centre
 from figureground.data.listed import require_inside
 from figureground.data.reading import open_picture, read_image
@@ -143,7 +144,7 @@ def _read_tokens(path: Path) -> list[str]:
         DataError: It is no array of whole numbers or text in one row, is empty, or repeats one.
     """
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(require_file(path), allow_pickle=False)
         if array.ndim != 1 or array.dtype.kind not in "iuUS":
             raise TypeError("expected whole numbers or text in one row")
         tokens = _to_text(array)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from figureground.core.errors import DataError
+from figureground.core.presence import SMALL, read_text
 from figureground.data.crops import Box, cut_box
 from figureground.data.listed import require_inside
 from figureground.data.matlab import read_matlab, read_numbers
@@ -202,7 +203,7 @@ class StanfordDogs(_Photographs):
         return f"Images/{listed}"
 
     def _read_corners(self, index: int) -> Box:
-        text = self.notes[index].read_text("utf-8", errors="replace")
+        text = read_text(self.notes[index], SMALL, errors="replace")
         found = dict(reversed(_CORNER.findall(text)))  # The first of each name stays.
         if len(found) < len(_SIDES):
             raise DataError(f"{self.notes[index]} has no box; put the original there")

@@ -14,7 +14,7 @@ from figureground.core.types import VOID
 from figureground.data.listed import require_inside
 from figureground.data.reading import open_picture, read_image
 from figureground.data.samples import ImageDataset, Pixels, Sample
-from figureground.data.splits import check_files
+from figureground.data.splits import check_files, read_lines
 
 _TREE = """  {root}/JPEGImages/2007_000032.jpg ...
   {root}/SegmentationClass/2007_000032.png ...   (indices of classes, 255 = not scored)
@@ -126,13 +126,7 @@ def _read_names(path: Path) -> list[str]:
     Raises:
         DataError: It is not text or empty, or names a picture twice.
     """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read as text ({type(error).__name__}); put the original there"
-        ) from error
-    names = [line.split()[0] for line in lines if line.strip()]
+    names = [line.split()[0] for line in read_lines(path) if line.strip()]
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if not names or twice:
         what = f"names pictures twice: {', '.join(twice[:_SHOWN])}" if twice else "is empty"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from figureground.core.bounds import NonNegativeFloat
 from figureground.core.errors import DataError
+from figureground.core.presence import require_file
 from figureground.core.types import Latent
 from figureground.generators.base import ImageGenerator
 
@@ -93,7 +94,7 @@ def _read(path: Path) -> Tensor:
     """
     try:
         # Mapped, a header cannot claim more than the file holds.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(require_file(path), mmap_mode="r", allow_pickle=False)
         if not isinstance(array, np.ndarray):
             raise TypeError("it is an archive of arrays")
         stored = torch.from_numpy(np.array(array, np.float32))
