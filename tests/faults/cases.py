@@ -104,15 +104,23 @@ def in_json(content: Any, read: Callable[[], object], path: Path, count: int = 1
 def resumed(folder: Path) -> Case:
     """A run that goes on from a checkpoint, as `train ckpt=` lets it."""
 
-    def go(place: Path, ckpt: Path | None = None, **options: Any) -> Path:
-        callbacks = (RunCard(str(place)), ImageGrid(str(place), every=100), ResumeCheck())
-        run = Run(place, *callbacks, iterations=2, every=2, validate_every=2, **options)
-        with mock.patch.object(ImageGrid, "_write"), train._explained_restoring(str(ckpt)):
-            return run.start(ckpt).last
+    check = ResumeCheck()
+    callbacks = (RunCard(str(folder)), ImageGrid(str(folder), every=100), check)
+    run = Run(
+        folder / "run", *callbacks, iterations=2, every=2, validate_every=2,
+        plugins=[VerifiedCheckpointIO(resumes=True)],
+    )  # fmt: skip
+    with mock.patch.object(ImageGrid, "_write"):
+        begun = torch.load(run.start().last, weights_only=True)
+    connector = run.trainer._checkpoint_connector
 
-    begun = torch.load(go(folder / "begun"), weights_only=True)
-    resuming = {"plugins": [VerifiedCheckpointIO(resumes=True)]}
-    return unpickled(begun, lambda path: go(folder / "run", path, **resuming), folder / "last.ckpt")
+    def restore(path: Path) -> None:
+        with train._explained_restoring(str(path)):
+            connector._restore_modules_and_callbacks(str(path), weights_only=True)
+            connector.restore_training_state()
+            check.on_train_start(run.trainer, run.method)
+
+    return unpickled(begun, restore, folder / "last.ckpt")
 
 
 def started(folder: Path, method: str) -> Case:
