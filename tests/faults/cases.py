@@ -26,16 +26,15 @@ from safetensors.torch import save_file
 from tiny import Run
 
 from containers import SMALL, write_own
-from faults import METHODS, build_tiny
+from faults import build_tiny
 from figureground import load_generator
 from figureground.callbacks.image_grid import ImageGrid
 from figureground.callbacks.resume_check import ResumeCheck
 from figureground.callbacks.run_card import RunCard
-from figureground.cli import records, references, train
+from figureground.cli import edit, records, references, train
 from figureground.cli.convert import _read_options as read_options
 from figureground.core import checkpoint as checkpoints
 from figureground.core.checkpoint import VerifiedCheckpointIO
-from figureground.core.edits import find_problems
 from figureground.data import arrays, cache, index
 from figureground.data.pairs import open_pairs
 from figureground.data.shard_manifest import MANIFEST, read_rates
@@ -128,7 +127,7 @@ def started(folder: Path, method: str) -> Case:
     built = build_tiny(method)[0]
     content = honest.checkpoint(method)
     return unpickled(
-        content, lambda path: train._start_from(built, str(path)), folder / "init.ckpt", 40
+        content, lambda path: train._start_from(built, str(path)), folder / "init.ckpt", 200
     )
 
 
@@ -261,17 +260,12 @@ def edited(folder: Path) -> Case:
     """A list of edits."""
     content = [{"do": "remove", "layer": 1}, {"do": "move", "layer": 1, "by": [0.1, 0.2]}]
     path = folder / "edits.json"
-
-    def read() -> object:
-        found = json.loads(path.read_bytes())
-        return find_problems(found) if isinstance(found, list) else None
-
-    return in_json(content, read, path)
+    return in_json(content, lambda: edit._read(Namespace(edits=str(path))), path)
 
 
 CASES: dict[str, Callable[[Path], Case]] = {
     "resume": resumed,
-    **{f"init {method}": partial(started, method=method) for method in METHODS},
+    "init": partial(started, method="redo"),
     **{f"convert {method}": partial(converted, method=method) for method in _CONVERTERS},
     **{f"released {kind.__name__}": partial(released, family=kind.__name__) for kind in SMALL},
     **{f"converted {kind.__name__}": partial(owned, family=kind.__name__) for kind in SMALL},

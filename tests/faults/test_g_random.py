@@ -10,23 +10,13 @@ from typing import Any
 import pytest
 from audit import SECRET, audited
 from cases import CASES, Case
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from lists import LISTS
 
 from figureground.core.errors import FiguregroundError
 
 _QUICK = 5
 _ALL = {**CASES, **LISTS}
-
-
-class Drawn:
-    """A drawn content, printed in short: shared lists have no end, nor have weights."""
-
-    def __init__(self, content: Any) -> None:
-        self.content = content
-
-    def __repr__(self) -> str:
-        return reprlib.repr(self.content)
 
 
 def attempt(case: Case, content: Any, folder: Path) -> None:
@@ -48,10 +38,15 @@ def run_examples(count: int, case: Case, folder: Path) -> None:
     @settings(
         max_examples=count, deadline=None, database=None, derandomize=count <= _QUICK,
         suppress_health_check=list(HealthCheck), phases=[Phase.generate],
+        verbosity=Verbosity.quiet,
     )  # fmt: skip
-    @given(case.hostile.map(Drawn))
-    def never_obeyed(drawn: Drawn) -> None:
-        attempt(case, drawn.content, folder)
+    @given(case.hostile)
+    def never_obeyed(content: Any) -> None:
+        try:
+            attempt(case, content, folder)
+        except BaseException as error:  # Shared lists and weights have no end, printed in full.
+            error.add_note(reprlib.repr(content))
+            raise
 
     never_obeyed()
 
