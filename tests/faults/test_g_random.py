@@ -10,13 +10,30 @@ from typing import Any
 import pytest
 from audit import SECRET, audited
 from cases import CASES, Case
-from hypothesis import HealthCheck, Phase, Verbosity, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from lists import LISTS
 
 from figureground.core.errors import FiguregroundError
 
 _QUICK = 5
 _ALL = {**CASES, **LISTS}
+
+
+class Drawn:
+    """A drawn content, printed in short: shared lists have no end, and weights are long."""
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+    def __repr__(self) -> str:
+        return reprlib.repr(self.content)[:2000]
+
+
+@st.composite
+def hidden(draw: st.DrawFn, hostile: st.SearchStrategy[Any]) -> Drawn:
+    """Contents that are never printed in full."""
+    return Drawn(draw(hostile))
 
 
 def attempt(case: Case, content: Any, folder: Path) -> None:
@@ -38,15 +55,10 @@ def run_examples(count: int, case: Case, folder: Path) -> None:
     @settings(
         max_examples=count, deadline=None, database=None, derandomize=count <= _QUICK,
         suppress_health_check=list(HealthCheck), phases=[Phase.generate],
-        verbosity=Verbosity.quiet,
     )  # fmt: skip
-    @given(case.hostile)
-    def never_obeyed(content: Any) -> None:
-        try:
-            attempt(case, content, folder)
-        except BaseException as error:  # Shared lists and weights have no end, printed in full.
-            error.add_note(reprlib.repr(content))
-            raise
+    @given(hidden(case.hostile))
+    def never_obeyed(drawn: Drawn) -> None:
+        attempt(case, drawn.content, folder)
 
     never_obeyed()
 
