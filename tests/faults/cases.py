@@ -79,7 +79,7 @@ def unpickled(content: Any, read: _Read, path: Path, count: int = 150) -> Case:
     return Case(spoiled(content), content, run, count=count)
 
 
-def pickled(content: Any, read: _Read, path: Path, count: int = 100) -> Case:
+def pickled(content: Any, read: _Read, path: Path, count: int = 30) -> Case:
     """Content of a pickle, read by the real reader of pickles."""
 
     def write(drawn: Any) -> None:
@@ -165,7 +165,7 @@ def released(folder: Path, family: str) -> Case:
     """A released file of a family of generators."""
     kind, name, content = honest.family_files()[family]
     make = pickled if name.endswith(".pkl") else unpickled
-    return make(content, partial(read_weights, kind), folder / name, 60)
+    return make(content, partial(read_weights, kind), folder / name, 25)
 
 
 def owned(folder: Path, family: str) -> Case:
@@ -177,7 +177,7 @@ def owned(folder: Path, family: str) -> Case:
     def write(drawn: Any) -> None:
         save_file(state, path, {honest.HEADER: json.dumps(drawn)})
 
-    return Case(spoiled(header).map(as_json), header, lambda _: load_generator(path), write, 60)
+    return Case(spoiled(header).map(as_json), header, lambda _: load_generator(path), write, 25)
 
 
 def scored(folder: Path, name: str) -> Case:
@@ -189,7 +189,7 @@ def scored(folder: Path, name: str) -> Case:
     if name == "pixels":
         trunk = torchvision.models.resnet18().state_dict()
         content = {"state_dict": {f"module.encoder_q.{k}": v for k, v in trunk.items()}, "epoch": 3}
-    return unpickled(content, lambda p: pixel_features.load_features(str(p)), folder / "x.pth", 50)
+    return unpickled(content, lambda p: pixel_features.load_features(str(p)), folder / "x.pth", 15)
 
 
 # -- JSON ------------------------------------------------------------------------------------
