@@ -47,7 +47,10 @@ def attempt(case: Case, content: Any, folder: Path) -> None:
             problem = error
     if problem is not None:
         assert problem.exit_code in {2, 3}, repr(problem)
-        assert all(map(str.isprintable, problem.args)), problem.args
+        assert all(
+            "".join(each.split()).isprintable() and each.splitlines() == [each]
+            for each in problem.args
+        ), problem.args
         assert SECRET not in str(problem)
 
 
