@@ -129,3 +129,69 @@ def configurations(draw: st.DrawFn, stored: list[dict[str, Any]]) -> Any:
     if isinstance(node, dict) and draw(st.booleans()):
         dict.__setitem__(node, draw(_KEYS), draw(TREES))
     return node
+
+
+#: Entries of lists that lead elsewhere, or that no file can be called.
+NAMES = [
+    "../../../etc/passwd", "/etc/passwd", "..", ".", "/", "\\", "C:\\x", "x/../../y", "~/x", "-1",
+    "./x", "x" * 300, "x/" * 100, "\u202ex", "CON", "nan", "1e999", "٣", "²", "0", "1" * 5000,
+]  # fmt: skip
+ENTRIES = st.one_of(
+    st.sampled_from(NAMES), st.sampled_from(TEXTS), st.sampled_from(TARGETS), st.text(max_size=8)
+)
+_DEEPEST = 8  # Of what becomes JSON, which can neither share nor hold itself.
+
+
+@st.composite
+def spoiled(draw: st.DrawFn, honest: Any, trees: st.SearchStrategy[Any] = TREES) -> Any:
+    """What an honest file holds, with hostile trees at one to three places, or added to it.
+
+    Each step down chooses among the children, so that few options are met as often as many weights.
+    """
+    for _ in range(draw(st.integers(1, 3))):
+        at, here = [], honest
+        while type(here) in {dict, list} and here and draw(st.integers(0, 4)):
+            key = draw(st.sampled_from(list(here if type(here) is dict else range(len(here)))))
+            at, here = [*at, key], here[key]
+        value = draw(trees)
+        if type(here) is dict and draw(st.booleans()):
+            value = {**here, draw(_KEYS): value}
+        honest = replaced(honest, tuple(at), value)
+    return honest
+
+
+def as_json(tree: Any, depth: int = 0) -> Any:
+    """The nearest to a tree that JSON can hold."""
+    if depth > _DEEPEST:
+        return None
+    if isinstance(tree, dict):
+        return {_as_key(k): as_json(v, depth + 1) for k, v in dict.items(tree)}
+    if isinstance(tree, list | tuple | frozenset):
+        return [as_json(each, depth + 1) for each in tree]
+    return tree if tree is None or isinstance(tree, str | int | float) else repr(tree)
+
+
+def _as_key(key: Any) -> str:
+    return key if isinstance(key, str) else repr(key)
+
+
+@st.composite
+def lines(draw: st.DrawFn, text: str) -> bytes:
+    """A list, of text, with hostile words or lines put in the place of others or between them."""
+    rows = [line.split() for line in text.splitlines()]
+    for _ in range(draw(st.integers(1, 3))):
+        row = rows[draw(st.integers(0, len(rows) - 1))]
+        place = draw(st.integers(0, len(row)))
+        row[place : place + draw(st.integers(0, 2))] = [draw(ENTRIES)]
+    return "\n".join(map(" ".join, rows)).encode("utf-8", "surrogatepass")
+
+
+@st.composite
+def listings(draw: st.DrawFn, honest: list[str]) -> list[Any]:
+    """Entries of an array, with hostile texts, or else anything hostile, among them."""
+    found: list[Any] = list(honest)
+    hostile = ENTRIES if draw(st.booleans()) else _SCALARS
+    for _ in range(draw(st.integers(1, 3))):
+        place = draw(st.integers(0, len(found)))
+        found[place : place + draw(st.integers(0, 2))] = [draw(hostile)]
+    return found

@@ -59,7 +59,9 @@ class Record:
         path = folder / RECORD
         try:
             content = json.loads(read_text(path, SMALL))
-            if problems := find_wrong_arguments("record", cls, dict(content)):
+            if not isinstance(content, dict):
+                raise ValueError("expected a record")
+            if problems := find_wrong_arguments("record", cls, content):
                 raise ValueError(problems[0])
             if not are_numbers(content.get("scores", {})):
                 raise ValueError("scores: expected numbers")
