@@ -39,7 +39,7 @@ def curve_alone(probabilities: list[Tensor], masks: list[Tensor]) -> float:
     curve = torch.zeros(255, dtype=torch.float64)
     for share, mask in zip(probabilities, masks, strict=True):
         truth = mask.flatten()[None] > 0
-        hits, claimed = scores._count_levels(share.flatten()[None], truth)
+        hits, claimed = scores._count_above(share.flatten()[None], truth)
         curve += f_measure(hits, claimed, truth.sum(dim=1, keepdim=True))[0]
     return float((curve / len(masks)).max())
 
